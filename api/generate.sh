@@ -1,6 +1,6 @@
 #!/bin/sh
 # Generates the Go code of the API from bulkhead/v1/*.proto. The plugins have the versions of go.mod;
-# protoc itself is the system's (Debian: protobuf-compiler). Run it with: go generate ./api
+# protoc itself is the system's (Debian: protobuf-compiler libprotobuf-dev). Run it with: go generate ./api
 set -eu
 cd "$(dirname "$0")"
 plugins=$(mktemp -d)
