@@ -1,0 +1,5 @@
+package lab
+
+import "syscall"
+
+func detach(path string) { syscall.Unmount(path, syscall.MNT_DETACH) }
