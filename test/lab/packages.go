@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 )
 
@@ -35,7 +36,7 @@ const policyFile = "/usr/sbin/policy-rc.d"
 
 // Install installs the packages that are missing, and starts none of the services in them.
 func Install(ctx context.Context, say func(string, ...any), packages ...Package) error {
-	missing := notInstalled(packages)
+	missing := Missing(packages...)
 	if len(missing) == 0 {
 		return nil
 	}
@@ -52,24 +53,35 @@ func Install(ctx context.Context, say func(string, ...any), packages ...Package)
 	if _, err := apt(ctx, append([]string{"install", "-yq", "--no-install-recommends"}, known...)...); err != nil {
 		return err
 	}
-	if missing = notInstalled(packages); len(missing) > 0 {
+	if missing = Missing(packages...); len(missing) > 0 {
 		return fmt.Errorf("this release has no package for %s: install what they stand for by hand", strings.Join(missing, " "))
 	}
 	return nil
 }
 
-func notInstalled(packages []Package) []string {
+// Missing names the packages whose file is not there.
+func Missing(packages ...Package) []string {
 	var missing []string
 	for _, p := range packages {
-		if _, err := exec.LookPath(p.File); err == nil {
-			continue
+		if !present(p.File) {
+			missing = append(missing, p.Name)
 		}
-		if _, err := os.Stat(p.File); err == nil {
-			continue
-		}
-		missing = append(missing, p.Name)
 	}
 	return missing
+}
+
+func present(file string) bool {
+	if strings.HasPrefix(file, "/") {
+		_, err := os.Stat(file)
+		return err == nil
+	}
+	// sbin is in root's path only.
+	for _, dir := range append(filepath.SplitList(os.Getenv("PATH")), "/usr/sbin", "/sbin") {
+		if info, err := os.Stat(filepath.Join(dir, file)); err == nil && !info.IsDir() {
+			return true
+		}
+	}
+	return false
 }
 
 func available(ctx context.Context, names []string) []string {

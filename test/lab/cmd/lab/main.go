@@ -19,6 +19,8 @@ const usage = `usage: lab up                 start the engines; print what a she
        lab images [NAME...]   build the images that are missing (all: %s)
        lab env                print what a shell needs
        lab down               end everything; images stay for the next time
+       lab install FILE=PACKAGE...   install the Debian packages whose file is not there
+       lab missing FILE=PACKAGE...   exit status 1 if any is not there
 State: BULKHEAD_LAB, default %s
 `
 
@@ -37,9 +39,10 @@ func main() {
 
 func command(ctx context.Context, verb string, args []string) error {
 	start := time.Now()
-	l := lab.Open("", func(format string, args ...any) {
+	say := func(format string, args ...any) {
 		fmt.Fprintf(os.Stderr, "lab %5.1fs  %s\n", time.Since(start).Seconds(), fmt.Sprintf(format, args...))
-	})
+	}
+	l := lab.Open("", say)
 	switch verb {
 	case "up":
 		if err := l.Up(ctx); err != nil {
@@ -53,7 +56,32 @@ func command(ctx context.Context, verb string, args []string) error {
 	case "down":
 		return l.Down(ctx)
 	}
-	return fmt.Errorf("no command %q; there are up, images, env and down", verb)
+	packages, err := parse(args)
+	if err != nil {
+		return err
+	}
+	switch verb {
+	case "install":
+		return lab.Install(ctx, say, packages...)
+	case "missing":
+		if missing := lab.Missing(packages...); len(missing) > 0 {
+			return fmt.Errorf("not installed: %s", strings.Join(missing, " "))
+		}
+		return nil
+	}
+	return fmt.Errorf("no command %q; lab alone lists them", verb)
+}
+
+func parse(args []string) ([]lab.Package, error) {
+	var packages []lab.Package
+	for _, arg := range args {
+		file, name, ok := strings.Cut(arg, "=")
+		if !ok {
+			return nil, fmt.Errorf("%q is not FILE=PACKAGE", arg)
+		}
+		packages = append(packages, lab.Package{Name: name, File: file})
+	}
+	return packages, nil
 }
 
 func print(l *lab.Lab) error {

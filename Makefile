@@ -1,0 +1,132 @@
+# Everything is done by two commands, `make up` and `make test`; `make help` lists the rest.
+# Each step is one line with its time; logs are in .cache/log. The second time is quick.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+STEP := .ci/step
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo -E)
+GO   := go
+
+# A Debian package and a file of it that tells whether it is there already.
+ENGINE_PACKAGES := dockerd=docker.io docker=docker-cli containerd=containerd runc=runc iptables=iptables ip=iproute2
+TEST_PACKAGES := $(ENGINE_PACKAGES) git=git gcc=gcc /usr/include/stdio.h=libc6-dev clang-19=clang-19 llvm-strip-19=llvm-19 \
+  /usr/include/bpf/bpf_helpers.h=libbpf-dev protoc=protobuf-compiler /usr/include/google/protobuf/timestamp.proto=libprotobuf-dev \
+  chromium=chromium /bin/busybox=busybox-static xz=xz-utils curl=curl
+BENCH_PACKAGES := wrk=wrk redis-benchmark=redis-tools perf=linux-perf
+
+# Packages whose tests also run on other kernels, as PACKAGE or PACKAGE:REGEXP.
+KERNEL_TESTS ?= ./bpf
+
+IGNORED := -name node_modules -o -name .git -o -name .cache -o -path ./bin -o -path ./console/dist -o -path ./docs
+SOURCES := $(shell find . \( $(IGNORED) \) -prune -o -type f ! -name '*_test.go' ! -path './console/*' ! -path './test/*' -print)
+CONSOLE_SOURCES := $(shell find console 2>/dev/null \( -name node_modules -o -name dist \) -prune -o -type f -print)
+INTEGRATION := $(shell grep -rl --include='*_test.go' '^//go:build integration' . | xargs -r -n1 dirname | sort -u)
+
+## Run
+
+.PHONY: up down
+up: build .cache/engine.ok ## Build and start Bulkhead on this host; prints the console's address
+	@$(SUDO) bin/bulkhead up --detach
+
+down: ## Stop what `make up` started
+	@$(SUDO) bin/bulkhead down
+
+## Build
+
+.PHONY: build
+build: bin/bulkhead bin/bulkhead-agent ## Build the console and the two programs into bin/
+
+.cache/modules.ok: go.mod go.sum
+	@$(STEP) "fetch Go modules" $(GO) mod download
+	@touch $@
+
+bin/bulkhead bin/bulkhead-agent &: $(SOURCES) .cache/console.ok | .cache/modules.ok
+	@$(STEP) "build bin/bulkhead and bin/bulkhead-agent" env CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o bin/ ./cmd/...
+	@touch bin/bulkhead bin/bulkhead-agent
+
+.cache/npm.ok: console/package-lock.json
+	@$(STEP) "fetch npm packages" npm --prefix console ci --no-audit --no-fund
+	@touch $@
+
+.cache/console.ok: $(CONSOLE_SOURCES) .cache/npm.ok
+	@$(STEP) "build the console" npm --prefix console run build
+	@touch $@
+
+bin/lab: $(shell find test/lab -type f)
+	@$(STEP) "build the lab" $(GO) build -o bin/lab ./test/lab/cmd/lab
+
+.cache/engine.ok: bin/lab
+	@$(STEP) "install a container engine" $(SUDO) bin/lab install $(ENGINE_PACKAGES)
+	@touch $@
+
+## Test
+
+.PHONY: test test-unit test-integration test-kernels packages images
+test: ## Everything: lint, unit, integration, browser, kernels in virtual machines
+	@$(MAKE) packages build
+	@$(MAKE) -j2 images checks
+	@$(MAKE) test-integration
+	@$(MAKE) test-kernels
+	@echo "all tests passed"
+
+.PHONY: checks
+checks: # one after the other, while the images are built beside them
+	@$(MAKE) lint
+	@$(MAKE) check-generated
+	@$(MAKE) test-unit
+
+test-unit: .cache/console.ok | .cache/modules.ok ## What needs no root and no network: less than a minute
+	@$(STEP) "unit tests" $(GO) test ./...
+	@$(STEP) "console unit tests" npm --prefix console test
+
+# Only folders that have such tests; -p 1, as they share one kernel and one lab.
+test-integration: packages build images ## As root: kernel, containers, browser
+	@for folder in $(INTEGRATION); do \
+	  $(STEP) "integration $$folder" $(GO) test -tags integration -p 1 -count=1 -timeout 20m $(if $(SUDO),-exec "$(SUDO)") $$folder; \
+	done
+
+test-kernels: packages ## The kernel tests in virtual machines with other kernels
+	@$(STEP) "kernels" $(GO) run ./test/kernels $(KERNEL_TESTS)
+
+packages: bin/lab # Debian packages of the tests
+	@bin/lab missing $(TEST_PACKAGES) || $(STEP) "install Debian packages" $(SUDO) bin/lab install $(TEST_PACKAGES)
+
+images: bin/lab | packages # container images of the tests
+	@$(STEP) "lab: engines and images" $(SUDO) bin/lab images
+
+## Measure
+
+.PHONY: bench machine
+bench: build packages images ## Benchmarks; docs/benchmarks.md keeps the results
+	@bin/lab missing $(BENCH_PACKAGES) || $(STEP) "install Debian packages" $(SUDO) bin/lab install $(BENCH_PACKAGES)
+	@.ci/machine
+	@$(GO) test -tags integration -run '^$$' -bench . -benchmem -p 1 -timeout 60m $(if $(SUDO),-exec "$(SUDO)") ./... | grep -v 'no test files'
+
+machine: ## Describe this machine, for docs/benchmarks.md
+	@.ci/machine
+
+## Keep in order
+
+.PHONY: lint generate check-generated clean help
+lint: bin/tools.ok | .cache/modules.ok ## go vet, gofumpt, staticcheck, the architecture
+	@$(STEP) "lint: gofumpt" bash -c 'bad=$$(bin/gofumpt -l .); [ -z "$$bad" ] || { echo "run bin/gofumpt -w on:" $$bad; exit 1; }'
+	@$(STEP) "lint: go vet" $(GO) vet -tags integration ./...
+	@$(STEP) "lint: staticcheck" bin/staticcheck -tags integration ./...
+
+bin/tools.ok: tools/go.mod tools/go.sum
+	@$(STEP) "build the linters" $(GO) -C tools build -o ../bin/ mvdan.cc/gofumpt honnef.co/go/tools/cmd/staticcheck
+	@touch $@
+
+generate: packages | .cache/modules.ok ## Make generated code again: BPF objects, protobuf
+	@$(STEP) "generate" .ci/check-generated --write
+
+check-generated: packages | .cache/modules.ok ## Prove that generated code is what its sources make
+	@$(STEP) "generated code is fresh" .ci/check-generated
+
+clean: ## Remove what was built; the lab's images stay (bin/lab down; rm -r /var/tmp/bulkhead-lab)
+	@rm -rf bin .cache console/dist console/node_modules
+
+help: ## This list
+	@awk -F ':.*## ' '/^## /{print "\n" substr($$0, 4)} /^[a-z-]+:.*## /{printf "  make %-17s %s\n", $$1, $$2}' Makefile
