@@ -71,6 +71,7 @@ type Completeness struct {
 	Items   int     `json:"items"`
 	Curve   []Point `json:"curve"` // the saturation curve, at most 64 points
 	Ready   bool    `json:"ready"`
+	Dropped uint64  `json:"dropped,omitempty"` // observations for which there was no room; such a section is never ready
 }
 
 // Point is one step of a saturation curve.
