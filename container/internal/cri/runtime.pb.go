@@ -364,15 +364,60 @@ func (x *ImageSpec) GetUserSpecifiedImage() string {
 	return ""
 }
 
+type ContainerFilter struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ContainerFilter) Reset() {
+	*x = ContainerFilter{}
+	mi := &file_container_internal_cri_runtime_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ContainerFilter) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ContainerFilter) ProtoMessage() {}
+
+func (x *ContainerFilter) ProtoReflect() protoreflect.Message {
+	mi := &file_container_internal_cri_runtime_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ContainerFilter.ProtoReflect.Descriptor instead.
+func (*ContainerFilter) Descriptor() ([]byte, []int) {
+	return file_container_internal_cri_runtime_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *ContainerFilter) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
 type ListContainersRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
+	Filter        *ContainerFilter       `protobuf:"bytes,1,opt,name=filter,proto3" json:"filter,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ListContainersRequest) Reset() {
 	*x = ListContainersRequest{}
-	mi := &file_container_internal_cri_runtime_proto_msgTypes[4]
+	mi := &file_container_internal_cri_runtime_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -384,7 +429,7 @@ func (x *ListContainersRequest) String() string {
 func (*ListContainersRequest) ProtoMessage() {}
 
 func (x *ListContainersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_container_internal_cri_runtime_proto_msgTypes[4]
+	mi := &file_container_internal_cri_runtime_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -397,7 +442,14 @@ func (x *ListContainersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListContainersRequest.ProtoReflect.Descriptor instead.
 func (*ListContainersRequest) Descriptor() ([]byte, []int) {
-	return file_container_internal_cri_runtime_proto_rawDescGZIP(), []int{4}
+	return file_container_internal_cri_runtime_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *ListContainersRequest) GetFilter() *ContainerFilter {
+	if x != nil {
+		return x.Filter
+	}
+	return nil
 }
 
 type ListContainersResponse struct {
@@ -409,7 +461,7 @@ type ListContainersResponse struct {
 
 func (x *ListContainersResponse) Reset() {
 	*x = ListContainersResponse{}
-	mi := &file_container_internal_cri_runtime_proto_msgTypes[5]
+	mi := &file_container_internal_cri_runtime_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -421,7 +473,7 @@ func (x *ListContainersResponse) String() string {
 func (*ListContainersResponse) ProtoMessage() {}
 
 func (x *ListContainersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_container_internal_cri_runtime_proto_msgTypes[5]
+	mi := &file_container_internal_cri_runtime_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -434,7 +486,7 @@ func (x *ListContainersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListContainersResponse.ProtoReflect.Descriptor instead.
 func (*ListContainersResponse) Descriptor() ([]byte, []int) {
-	return file_container_internal_cri_runtime_proto_rawDescGZIP(), []int{5}
+	return file_container_internal_cri_runtime_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ListContainersResponse) GetContainers() []*Container {
@@ -460,7 +512,7 @@ type Container struct {
 
 func (x *Container) Reset() {
 	*x = Container{}
-	mi := &file_container_internal_cri_runtime_proto_msgTypes[6]
+	mi := &file_container_internal_cri_runtime_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -472,7 +524,7 @@ func (x *Container) String() string {
 func (*Container) ProtoMessage() {}
 
 func (x *Container) ProtoReflect() protoreflect.Message {
-	mi := &file_container_internal_cri_runtime_proto_msgTypes[6]
+	mi := &file_container_internal_cri_runtime_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -485,7 +537,7 @@ func (x *Container) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Container.ProtoReflect.Descriptor instead.
 func (*Container) Descriptor() ([]byte, []int) {
-	return file_container_internal_cri_runtime_proto_rawDescGZIP(), []int{6}
+	return file_container_internal_cri_runtime_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Container) GetId() string {
@@ -544,202 +596,6 @@ func (x *Container) GetLabels() map[string]string {
 	return nil
 }
 
-type ContainerStatusRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	ContainerId   string                 `protobuf:"bytes,1,opt,name=container_id,json=containerId,proto3" json:"container_id,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *ContainerStatusRequest) Reset() {
-	*x = ContainerStatusRequest{}
-	mi := &file_container_internal_cri_runtime_proto_msgTypes[7]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *ContainerStatusRequest) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*ContainerStatusRequest) ProtoMessage() {}
-
-func (x *ContainerStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_container_internal_cri_runtime_proto_msgTypes[7]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use ContainerStatusRequest.ProtoReflect.Descriptor instead.
-func (*ContainerStatusRequest) Descriptor() ([]byte, []int) {
-	return file_container_internal_cri_runtime_proto_rawDescGZIP(), []int{7}
-}
-
-func (x *ContainerStatusRequest) GetContainerId() string {
-	if x != nil {
-		return x.ContainerId
-	}
-	return ""
-}
-
-type ContainerStatusResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Status        *ContainerStatus       `protobuf:"bytes,1,opt,name=status,proto3" json:"status,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *ContainerStatusResponse) Reset() {
-	*x = ContainerStatusResponse{}
-	mi := &file_container_internal_cri_runtime_proto_msgTypes[8]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *ContainerStatusResponse) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*ContainerStatusResponse) ProtoMessage() {}
-
-func (x *ContainerStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_container_internal_cri_runtime_proto_msgTypes[8]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use ContainerStatusResponse.ProtoReflect.Descriptor instead.
-func (*ContainerStatusResponse) Descriptor() ([]byte, []int) {
-	return file_container_internal_cri_runtime_proto_rawDescGZIP(), []int{8}
-}
-
-func (x *ContainerStatusResponse) GetStatus() *ContainerStatus {
-	if x != nil {
-		return x.Status
-	}
-	return nil
-}
-
-type ContainerStatus struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	Metadata      *ContainerMetadata     `protobuf:"bytes,2,opt,name=metadata,proto3" json:"metadata,omitempty"`
-	State         ContainerState         `protobuf:"varint,3,opt,name=state,proto3,enum=runtime.v1.ContainerState" json:"state,omitempty"`
-	CreatedAt     int64                  `protobuf:"varint,4,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
-	StartedAt     int64                  `protobuf:"varint,5,opt,name=started_at,json=startedAt,proto3" json:"started_at,omitempty"`
-	Image         *ImageSpec             `protobuf:"bytes,8,opt,name=image,proto3" json:"image,omitempty"`
-	ImageRef      string                 `protobuf:"bytes,9,opt,name=image_ref,json=imageRef,proto3" json:"image_ref,omitempty"`
-	Labels        map[string]string      `protobuf:"bytes,12,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	ImageId       string                 `protobuf:"bytes,17,opt,name=image_id,json=imageId,proto3" json:"image_id,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *ContainerStatus) Reset() {
-	*x = ContainerStatus{}
-	mi := &file_container_internal_cri_runtime_proto_msgTypes[9]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *ContainerStatus) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*ContainerStatus) ProtoMessage() {}
-
-func (x *ContainerStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_container_internal_cri_runtime_proto_msgTypes[9]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use ContainerStatus.ProtoReflect.Descriptor instead.
-func (*ContainerStatus) Descriptor() ([]byte, []int) {
-	return file_container_internal_cri_runtime_proto_rawDescGZIP(), []int{9}
-}
-
-func (x *ContainerStatus) GetId() string {
-	if x != nil {
-		return x.Id
-	}
-	return ""
-}
-
-func (x *ContainerStatus) GetMetadata() *ContainerMetadata {
-	if x != nil {
-		return x.Metadata
-	}
-	return nil
-}
-
-func (x *ContainerStatus) GetState() ContainerState {
-	if x != nil {
-		return x.State
-	}
-	return ContainerState_CONTAINER_CREATED
-}
-
-func (x *ContainerStatus) GetCreatedAt() int64 {
-	if x != nil {
-		return x.CreatedAt
-	}
-	return 0
-}
-
-func (x *ContainerStatus) GetStartedAt() int64 {
-	if x != nil {
-		return x.StartedAt
-	}
-	return 0
-}
-
-func (x *ContainerStatus) GetImage() *ImageSpec {
-	if x != nil {
-		return x.Image
-	}
-	return nil
-}
-
-func (x *ContainerStatus) GetImageRef() string {
-	if x != nil {
-		return x.ImageRef
-	}
-	return ""
-}
-
-func (x *ContainerStatus) GetLabels() map[string]string {
-	if x != nil {
-		return x.Labels
-	}
-	return nil
-}
-
-func (x *ContainerStatus) GetImageId() string {
-	if x != nil {
-		return x.ImageId
-	}
-	return ""
-}
-
 type PodSandboxMetadata struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -751,7 +607,7 @@ type PodSandboxMetadata struct {
 
 func (x *PodSandboxMetadata) Reset() {
 	*x = PodSandboxMetadata{}
-	mi := &file_container_internal_cri_runtime_proto_msgTypes[10]
+	mi := &file_container_internal_cri_runtime_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -763,7 +619,7 @@ func (x *PodSandboxMetadata) String() string {
 func (*PodSandboxMetadata) ProtoMessage() {}
 
 func (x *PodSandboxMetadata) ProtoReflect() protoreflect.Message {
-	mi := &file_container_internal_cri_runtime_proto_msgTypes[10]
+	mi := &file_container_internal_cri_runtime_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -776,7 +632,7 @@ func (x *PodSandboxMetadata) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PodSandboxMetadata.ProtoReflect.Descriptor instead.
 func (*PodSandboxMetadata) Descriptor() ([]byte, []int) {
-	return file_container_internal_cri_runtime_proto_rawDescGZIP(), []int{10}
+	return file_container_internal_cri_runtime_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *PodSandboxMetadata) GetName() string {
@@ -808,7 +664,7 @@ type ListPodSandboxRequest struct {
 
 func (x *ListPodSandboxRequest) Reset() {
 	*x = ListPodSandboxRequest{}
-	mi := &file_container_internal_cri_runtime_proto_msgTypes[11]
+	mi := &file_container_internal_cri_runtime_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -820,7 +676,7 @@ func (x *ListPodSandboxRequest) String() string {
 func (*ListPodSandboxRequest) ProtoMessage() {}
 
 func (x *ListPodSandboxRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_container_internal_cri_runtime_proto_msgTypes[11]
+	mi := &file_container_internal_cri_runtime_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -833,7 +689,7 @@ func (x *ListPodSandboxRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPodSandboxRequest.ProtoReflect.Descriptor instead.
 func (*ListPodSandboxRequest) Descriptor() ([]byte, []int) {
-	return file_container_internal_cri_runtime_proto_rawDescGZIP(), []int{11}
+	return file_container_internal_cri_runtime_proto_rawDescGZIP(), []int{9}
 }
 
 type ListPodSandboxResponse struct {
@@ -845,7 +701,7 @@ type ListPodSandboxResponse struct {
 
 func (x *ListPodSandboxResponse) Reset() {
 	*x = ListPodSandboxResponse{}
-	mi := &file_container_internal_cri_runtime_proto_msgTypes[12]
+	mi := &file_container_internal_cri_runtime_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -857,7 +713,7 @@ func (x *ListPodSandboxResponse) String() string {
 func (*ListPodSandboxResponse) ProtoMessage() {}
 
 func (x *ListPodSandboxResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_container_internal_cri_runtime_proto_msgTypes[12]
+	mi := &file_container_internal_cri_runtime_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -870,7 +726,7 @@ func (x *ListPodSandboxResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPodSandboxResponse.ProtoReflect.Descriptor instead.
 func (*ListPodSandboxResponse) Descriptor() ([]byte, []int) {
-	return file_container_internal_cri_runtime_proto_rawDescGZIP(), []int{12}
+	return file_container_internal_cri_runtime_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ListPodSandboxResponse) GetItems() []*PodSandbox {
@@ -893,7 +749,7 @@ type PodSandbox struct {
 
 func (x *PodSandbox) Reset() {
 	*x = PodSandbox{}
-	mi := &file_container_internal_cri_runtime_proto_msgTypes[13]
+	mi := &file_container_internal_cri_runtime_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -905,7 +761,7 @@ func (x *PodSandbox) String() string {
 func (*PodSandbox) ProtoMessage() {}
 
 func (x *PodSandbox) ProtoReflect() protoreflect.Message {
-	mi := &file_container_internal_cri_runtime_proto_msgTypes[13]
+	mi := &file_container_internal_cri_runtime_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -918,7 +774,7 @@ func (x *PodSandbox) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PodSandbox.ProtoReflect.Descriptor instead.
 func (*PodSandbox) Descriptor() ([]byte, []int) {
-	return file_container_internal_cri_runtime_proto_rawDescGZIP(), []int{13}
+	return file_container_internal_cri_runtime_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *PodSandbox) GetId() string {
@@ -965,7 +821,7 @@ type PodSandboxStatusRequest struct {
 
 func (x *PodSandboxStatusRequest) Reset() {
 	*x = PodSandboxStatusRequest{}
-	mi := &file_container_internal_cri_runtime_proto_msgTypes[14]
+	mi := &file_container_internal_cri_runtime_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -977,7 +833,7 @@ func (x *PodSandboxStatusRequest) String() string {
 func (*PodSandboxStatusRequest) ProtoMessage() {}
 
 func (x *PodSandboxStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_container_internal_cri_runtime_proto_msgTypes[14]
+	mi := &file_container_internal_cri_runtime_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -990,7 +846,7 @@ func (x *PodSandboxStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PodSandboxStatusRequest.ProtoReflect.Descriptor instead.
 func (*PodSandboxStatusRequest) Descriptor() ([]byte, []int) {
-	return file_container_internal_cri_runtime_proto_rawDescGZIP(), []int{14}
+	return file_container_internal_cri_runtime_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *PodSandboxStatusRequest) GetPodSandboxId() string {
@@ -1009,7 +865,7 @@ type PodSandboxStatusResponse struct {
 
 func (x *PodSandboxStatusResponse) Reset() {
 	*x = PodSandboxStatusResponse{}
-	mi := &file_container_internal_cri_runtime_proto_msgTypes[15]
+	mi := &file_container_internal_cri_runtime_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1021,7 +877,7 @@ func (x *PodSandboxStatusResponse) String() string {
 func (*PodSandboxStatusResponse) ProtoMessage() {}
 
 func (x *PodSandboxStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_container_internal_cri_runtime_proto_msgTypes[15]
+	mi := &file_container_internal_cri_runtime_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1034,7 +890,7 @@ func (x *PodSandboxStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PodSandboxStatusResponse.ProtoReflect.Descriptor instead.
 func (*PodSandboxStatusResponse) Descriptor() ([]byte, []int) {
-	return file_container_internal_cri_runtime_proto_rawDescGZIP(), []int{15}
+	return file_container_internal_cri_runtime_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *PodSandboxStatusResponse) GetStatus() *PodSandboxStatus {
@@ -1057,7 +913,7 @@ type PodSandboxStatus struct {
 
 func (x *PodSandboxStatus) Reset() {
 	*x = PodSandboxStatus{}
-	mi := &file_container_internal_cri_runtime_proto_msgTypes[16]
+	mi := &file_container_internal_cri_runtime_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1069,7 +925,7 @@ func (x *PodSandboxStatus) String() string {
 func (*PodSandboxStatus) ProtoMessage() {}
 
 func (x *PodSandboxStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_container_internal_cri_runtime_proto_msgTypes[16]
+	mi := &file_container_internal_cri_runtime_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1082,7 +938,7 @@ func (x *PodSandboxStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PodSandboxStatus.ProtoReflect.Descriptor instead.
 func (*PodSandboxStatus) Descriptor() ([]byte, []int) {
-	return file_container_internal_cri_runtime_proto_rawDescGZIP(), []int{16}
+	return file_container_internal_cri_runtime_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *PodSandboxStatus) GetId() string {
@@ -1129,7 +985,7 @@ type NamespaceOption struct {
 
 func (x *NamespaceOption) Reset() {
 	*x = NamespaceOption{}
-	mi := &file_container_internal_cri_runtime_proto_msgTypes[17]
+	mi := &file_container_internal_cri_runtime_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1141,7 +997,7 @@ func (x *NamespaceOption) String() string {
 func (*NamespaceOption) ProtoMessage() {}
 
 func (x *NamespaceOption) ProtoReflect() protoreflect.Message {
-	mi := &file_container_internal_cri_runtime_proto_msgTypes[17]
+	mi := &file_container_internal_cri_runtime_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1154,7 +1010,7 @@ func (x *NamespaceOption) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NamespaceOption.ProtoReflect.Descriptor instead.
 func (*NamespaceOption) Descriptor() ([]byte, []int) {
-	return file_container_internal_cri_runtime_proto_rawDescGZIP(), []int{17}
+	return file_container_internal_cri_runtime_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *NamespaceOption) GetNetwork() NamespaceMode {
@@ -1173,7 +1029,7 @@ type LinuxSandboxSecurityContext struct {
 
 func (x *LinuxSandboxSecurityContext) Reset() {
 	*x = LinuxSandboxSecurityContext{}
-	mi := &file_container_internal_cri_runtime_proto_msgTypes[18]
+	mi := &file_container_internal_cri_runtime_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1185,7 +1041,7 @@ func (x *LinuxSandboxSecurityContext) String() string {
 func (*LinuxSandboxSecurityContext) ProtoMessage() {}
 
 func (x *LinuxSandboxSecurityContext) ProtoReflect() protoreflect.Message {
-	mi := &file_container_internal_cri_runtime_proto_msgTypes[18]
+	mi := &file_container_internal_cri_runtime_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1198,7 +1054,7 @@ func (x *LinuxSandboxSecurityContext) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LinuxSandboxSecurityContext.ProtoReflect.Descriptor instead.
 func (*LinuxSandboxSecurityContext) Descriptor() ([]byte, []int) {
-	return file_container_internal_cri_runtime_proto_rawDescGZIP(), []int{18}
+	return file_container_internal_cri_runtime_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *LinuxSandboxSecurityContext) GetNamespaceOptions() *NamespaceOption {
@@ -1218,7 +1074,7 @@ type LinuxPodSandboxConfig struct {
 
 func (x *LinuxPodSandboxConfig) Reset() {
 	*x = LinuxPodSandboxConfig{}
-	mi := &file_container_internal_cri_runtime_proto_msgTypes[19]
+	mi := &file_container_internal_cri_runtime_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1230,7 +1086,7 @@ func (x *LinuxPodSandboxConfig) String() string {
 func (*LinuxPodSandboxConfig) ProtoMessage() {}
 
 func (x *LinuxPodSandboxConfig) ProtoReflect() protoreflect.Message {
-	mi := &file_container_internal_cri_runtime_proto_msgTypes[19]
+	mi := &file_container_internal_cri_runtime_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1243,7 +1099,7 @@ func (x *LinuxPodSandboxConfig) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LinuxPodSandboxConfig.ProtoReflect.Descriptor instead.
 func (*LinuxPodSandboxConfig) Descriptor() ([]byte, []int) {
-	return file_container_internal_cri_runtime_proto_rawDescGZIP(), []int{19}
+	return file_container_internal_cri_runtime_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *LinuxPodSandboxConfig) GetCgroupParent() string {
@@ -1273,7 +1129,7 @@ type PodSandboxConfig struct {
 
 func (x *PodSandboxConfig) Reset() {
 	*x = PodSandboxConfig{}
-	mi := &file_container_internal_cri_runtime_proto_msgTypes[20]
+	mi := &file_container_internal_cri_runtime_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1285,7 +1141,7 @@ func (x *PodSandboxConfig) String() string {
 func (*PodSandboxConfig) ProtoMessage() {}
 
 func (x *PodSandboxConfig) ProtoReflect() protoreflect.Message {
-	mi := &file_container_internal_cri_runtime_proto_msgTypes[20]
+	mi := &file_container_internal_cri_runtime_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1298,7 +1154,7 @@ func (x *PodSandboxConfig) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PodSandboxConfig.ProtoReflect.Descriptor instead.
 func (*PodSandboxConfig) Descriptor() ([]byte, []int) {
-	return file_container_internal_cri_runtime_proto_rawDescGZIP(), []int{20}
+	return file_container_internal_cri_runtime_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *PodSandboxConfig) GetMetadata() *PodSandboxMetadata {
@@ -1345,7 +1201,7 @@ type RunPodSandboxRequest struct {
 
 func (x *RunPodSandboxRequest) Reset() {
 	*x = RunPodSandboxRequest{}
-	mi := &file_container_internal_cri_runtime_proto_msgTypes[21]
+	mi := &file_container_internal_cri_runtime_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1357,7 +1213,7 @@ func (x *RunPodSandboxRequest) String() string {
 func (*RunPodSandboxRequest) ProtoMessage() {}
 
 func (x *RunPodSandboxRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_container_internal_cri_runtime_proto_msgTypes[21]
+	mi := &file_container_internal_cri_runtime_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1370,7 +1226,7 @@ func (x *RunPodSandboxRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunPodSandboxRequest.ProtoReflect.Descriptor instead.
 func (*RunPodSandboxRequest) Descriptor() ([]byte, []int) {
-	return file_container_internal_cri_runtime_proto_rawDescGZIP(), []int{21}
+	return file_container_internal_cri_runtime_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *RunPodSandboxRequest) GetConfig() *PodSandboxConfig {
@@ -1389,7 +1245,7 @@ type RunPodSandboxResponse struct {
 
 func (x *RunPodSandboxResponse) Reset() {
 	*x = RunPodSandboxResponse{}
-	mi := &file_container_internal_cri_runtime_proto_msgTypes[22]
+	mi := &file_container_internal_cri_runtime_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1401,7 +1257,7 @@ func (x *RunPodSandboxResponse) String() string {
 func (*RunPodSandboxResponse) ProtoMessage() {}
 
 func (x *RunPodSandboxResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_container_internal_cri_runtime_proto_msgTypes[22]
+	mi := &file_container_internal_cri_runtime_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1414,7 +1270,7 @@ func (x *RunPodSandboxResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunPodSandboxResponse.ProtoReflect.Descriptor instead.
 func (*RunPodSandboxResponse) Descriptor() ([]byte, []int) {
-	return file_container_internal_cri_runtime_proto_rawDescGZIP(), []int{22}
+	return file_container_internal_cri_runtime_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *RunPodSandboxResponse) GetPodSandboxId() string {
@@ -1433,7 +1289,7 @@ type StopPodSandboxRequest struct {
 
 func (x *StopPodSandboxRequest) Reset() {
 	*x = StopPodSandboxRequest{}
-	mi := &file_container_internal_cri_runtime_proto_msgTypes[23]
+	mi := &file_container_internal_cri_runtime_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1445,7 +1301,7 @@ func (x *StopPodSandboxRequest) String() string {
 func (*StopPodSandboxRequest) ProtoMessage() {}
 
 func (x *StopPodSandboxRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_container_internal_cri_runtime_proto_msgTypes[23]
+	mi := &file_container_internal_cri_runtime_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1458,7 +1314,7 @@ func (x *StopPodSandboxRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopPodSandboxRequest.ProtoReflect.Descriptor instead.
 func (*StopPodSandboxRequest) Descriptor() ([]byte, []int) {
-	return file_container_internal_cri_runtime_proto_rawDescGZIP(), []int{23}
+	return file_container_internal_cri_runtime_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *StopPodSandboxRequest) GetPodSandboxId() string {
@@ -1476,7 +1332,7 @@ type StopPodSandboxResponse struct {
 
 func (x *StopPodSandboxResponse) Reset() {
 	*x = StopPodSandboxResponse{}
-	mi := &file_container_internal_cri_runtime_proto_msgTypes[24]
+	mi := &file_container_internal_cri_runtime_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1488,7 +1344,7 @@ func (x *StopPodSandboxResponse) String() string {
 func (*StopPodSandboxResponse) ProtoMessage() {}
 
 func (x *StopPodSandboxResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_container_internal_cri_runtime_proto_msgTypes[24]
+	mi := &file_container_internal_cri_runtime_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1501,7 +1357,7 @@ func (x *StopPodSandboxResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopPodSandboxResponse.ProtoReflect.Descriptor instead.
 func (*StopPodSandboxResponse) Descriptor() ([]byte, []int) {
-	return file_container_internal_cri_runtime_proto_rawDescGZIP(), []int{24}
+	return file_container_internal_cri_runtime_proto_rawDescGZIP(), []int{22}
 }
 
 type RemovePodSandboxRequest struct {
@@ -1513,7 +1369,7 @@ type RemovePodSandboxRequest struct {
 
 func (x *RemovePodSandboxRequest) Reset() {
 	*x = RemovePodSandboxRequest{}
-	mi := &file_container_internal_cri_runtime_proto_msgTypes[25]
+	mi := &file_container_internal_cri_runtime_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1525,7 +1381,7 @@ func (x *RemovePodSandboxRequest) String() string {
 func (*RemovePodSandboxRequest) ProtoMessage() {}
 
 func (x *RemovePodSandboxRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_container_internal_cri_runtime_proto_msgTypes[25]
+	mi := &file_container_internal_cri_runtime_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1538,7 +1394,7 @@ func (x *RemovePodSandboxRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemovePodSandboxRequest.ProtoReflect.Descriptor instead.
 func (*RemovePodSandboxRequest) Descriptor() ([]byte, []int) {
-	return file_container_internal_cri_runtime_proto_rawDescGZIP(), []int{25}
+	return file_container_internal_cri_runtime_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *RemovePodSandboxRequest) GetPodSandboxId() string {
@@ -1556,7 +1412,7 @@ type RemovePodSandboxResponse struct {
 
 func (x *RemovePodSandboxResponse) Reset() {
 	*x = RemovePodSandboxResponse{}
-	mi := &file_container_internal_cri_runtime_proto_msgTypes[26]
+	mi := &file_container_internal_cri_runtime_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1568,7 +1424,7 @@ func (x *RemovePodSandboxResponse) String() string {
 func (*RemovePodSandboxResponse) ProtoMessage() {}
 
 func (x *RemovePodSandboxResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_container_internal_cri_runtime_proto_msgTypes[26]
+	mi := &file_container_internal_cri_runtime_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1581,7 +1437,7 @@ func (x *RemovePodSandboxResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemovePodSandboxResponse.ProtoReflect.Descriptor instead.
 func (*RemovePodSandboxResponse) Descriptor() ([]byte, []int) {
-	return file_container_internal_cri_runtime_proto_rawDescGZIP(), []int{26}
+	return file_container_internal_cri_runtime_proto_rawDescGZIP(), []int{24}
 }
 
 type ContainerConfig struct {
@@ -1596,7 +1452,7 @@ type ContainerConfig struct {
 
 func (x *ContainerConfig) Reset() {
 	*x = ContainerConfig{}
-	mi := &file_container_internal_cri_runtime_proto_msgTypes[27]
+	mi := &file_container_internal_cri_runtime_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1608,7 +1464,7 @@ func (x *ContainerConfig) String() string {
 func (*ContainerConfig) ProtoMessage() {}
 
 func (x *ContainerConfig) ProtoReflect() protoreflect.Message {
-	mi := &file_container_internal_cri_runtime_proto_msgTypes[27]
+	mi := &file_container_internal_cri_runtime_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1621,7 +1477,7 @@ func (x *ContainerConfig) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerConfig.ProtoReflect.Descriptor instead.
 func (*ContainerConfig) Descriptor() ([]byte, []int) {
-	return file_container_internal_cri_runtime_proto_rawDescGZIP(), []int{27}
+	return file_container_internal_cri_runtime_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ContainerConfig) GetMetadata() *ContainerMetadata {
@@ -1663,7 +1519,7 @@ type CreateContainerRequest struct {
 
 func (x *CreateContainerRequest) Reset() {
 	*x = CreateContainerRequest{}
-	mi := &file_container_internal_cri_runtime_proto_msgTypes[28]
+	mi := &file_container_internal_cri_runtime_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1675,7 +1531,7 @@ func (x *CreateContainerRequest) String() string {
 func (*CreateContainerRequest) ProtoMessage() {}
 
 func (x *CreateContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_container_internal_cri_runtime_proto_msgTypes[28]
+	mi := &file_container_internal_cri_runtime_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1688,7 +1544,7 @@ func (x *CreateContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateContainerRequest.ProtoReflect.Descriptor instead.
 func (*CreateContainerRequest) Descriptor() ([]byte, []int) {
-	return file_container_internal_cri_runtime_proto_rawDescGZIP(), []int{28}
+	return file_container_internal_cri_runtime_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *CreateContainerRequest) GetPodSandboxId() string {
@@ -1721,7 +1577,7 @@ type CreateContainerResponse struct {
 
 func (x *CreateContainerResponse) Reset() {
 	*x = CreateContainerResponse{}
-	mi := &file_container_internal_cri_runtime_proto_msgTypes[29]
+	mi := &file_container_internal_cri_runtime_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1733,7 +1589,7 @@ func (x *CreateContainerResponse) String() string {
 func (*CreateContainerResponse) ProtoMessage() {}
 
 func (x *CreateContainerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_container_internal_cri_runtime_proto_msgTypes[29]
+	mi := &file_container_internal_cri_runtime_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1746,7 +1602,7 @@ func (x *CreateContainerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateContainerResponse.ProtoReflect.Descriptor instead.
 func (*CreateContainerResponse) Descriptor() ([]byte, []int) {
-	return file_container_internal_cri_runtime_proto_rawDescGZIP(), []int{29}
+	return file_container_internal_cri_runtime_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *CreateContainerResponse) GetContainerId() string {
@@ -1765,7 +1621,7 @@ type StartContainerRequest struct {
 
 func (x *StartContainerRequest) Reset() {
 	*x = StartContainerRequest{}
-	mi := &file_container_internal_cri_runtime_proto_msgTypes[30]
+	mi := &file_container_internal_cri_runtime_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1777,7 +1633,7 @@ func (x *StartContainerRequest) String() string {
 func (*StartContainerRequest) ProtoMessage() {}
 
 func (x *StartContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_container_internal_cri_runtime_proto_msgTypes[30]
+	mi := &file_container_internal_cri_runtime_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1790,7 +1646,7 @@ func (x *StartContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartContainerRequest.ProtoReflect.Descriptor instead.
 func (*StartContainerRequest) Descriptor() ([]byte, []int) {
-	return file_container_internal_cri_runtime_proto_rawDescGZIP(), []int{30}
+	return file_container_internal_cri_runtime_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *StartContainerRequest) GetContainerId() string {
@@ -1808,7 +1664,7 @@ type StartContainerResponse struct {
 
 func (x *StartContainerResponse) Reset() {
 	*x = StartContainerResponse{}
-	mi := &file_container_internal_cri_runtime_proto_msgTypes[31]
+	mi := &file_container_internal_cri_runtime_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1820,7 +1676,7 @@ func (x *StartContainerResponse) String() string {
 func (*StartContainerResponse) ProtoMessage() {}
 
 func (x *StartContainerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_container_internal_cri_runtime_proto_msgTypes[31]
+	mi := &file_container_internal_cri_runtime_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1833,7 +1689,7 @@ func (x *StartContainerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartContainerResponse.ProtoReflect.Descriptor instead.
 func (*StartContainerResponse) Descriptor() ([]byte, []int) {
-	return file_container_internal_cri_runtime_proto_rawDescGZIP(), []int{31}
+	return file_container_internal_cri_runtime_proto_rawDescGZIP(), []int{29}
 }
 
 var File_container_internal_cri_runtime_proto protoreflect.FileDescriptor
@@ -1851,8 +1707,11 @@ const file_container_internal_cri_runtime_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\"S\n" +
 	"\tImageSpec\x12\x14\n" +
 	"\x05image\x18\x01 \x01(\tR\x05image\x120\n" +
-	"\x14user_specified_image\x18\x12 \x01(\tR\x12userSpecifiedImage\"\x17\n" +
-	"\x15ListContainersRequest\"O\n" +
+	"\x14user_specified_image\x18\x12 \x01(\tR\x12userSpecifiedImage\"!\n" +
+	"\x0fContainerFilter\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\"L\n" +
+	"\x15ListContainersRequest\x123\n" +
+	"\x06filter\x18\x01 \x01(\v2\x1b.runtime.v1.ContainerFilterR\x06filter\"O\n" +
 	"\x16ListContainersResponse\x125\n" +
 	"\n" +
 	"containers\x18\x01 \x03(\v2\x15.runtime.v1.ContainerR\n" +
@@ -1867,25 +1726,6 @@ const file_container_internal_cri_runtime_proto_rawDesc = "" +
 	"\n" +
 	"created_at\x18\a \x01(\x03R\tcreatedAt\x129\n" +
 	"\x06labels\x18\b \x03(\v2!.runtime.v1.Container.LabelsEntryR\x06labels\x1a9\n" +
-	"\vLabelsEntry\x12\x10\n" +
-	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\";\n" +
-	"\x16ContainerStatusRequest\x12!\n" +
-	"\fcontainer_id\x18\x01 \x01(\tR\vcontainerId\"N\n" +
-	"\x17ContainerStatusResponse\x123\n" +
-	"\x06status\x18\x01 \x01(\v2\x1b.runtime.v1.ContainerStatusR\x06status\"\xad\x03\n" +
-	"\x0fContainerStatus\x12\x0e\n" +
-	"\x02id\x18\x01 \x01(\tR\x02id\x129\n" +
-	"\bmetadata\x18\x02 \x01(\v2\x1d.runtime.v1.ContainerMetadataR\bmetadata\x120\n" +
-	"\x05state\x18\x03 \x01(\x0e2\x1a.runtime.v1.ContainerStateR\x05state\x12\x1d\n" +
-	"\n" +
-	"created_at\x18\x04 \x01(\x03R\tcreatedAt\x12\x1d\n" +
-	"\n" +
-	"started_at\x18\x05 \x01(\x03R\tstartedAt\x12+\n" +
-	"\x05image\x18\b \x01(\v2\x15.runtime.v1.ImageSpecR\x05image\x12\x1b\n" +
-	"\timage_ref\x18\t \x01(\tR\bimageRef\x12?\n" +
-	"\x06labels\x18\f \x03(\v2'.runtime.v1.ContainerStatus.LabelsEntryR\x06labels\x12\x19\n" +
-	"\bimage_id\x18\x11 \x01(\tR\aimageId\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"X\n" +
@@ -1975,11 +1815,10 @@ const file_container_internal_cri_runtime_proto_rawDesc = "" +
 	"\rNamespaceMode\x12\a\n" +
 	"\x03POD\x10\x00\x12\r\n" +
 	"\tCONTAINER\x10\x01\x12\b\n" +
-	"\x04NODE\x10\x022\x84\a\n" +
+	"\x04NODE\x10\x022\xa8\x06\n" +
 	"\x0eRuntimeService\x12B\n" +
 	"\aVersion\x12\x1a.runtime.v1.VersionRequest\x1a\x1b.runtime.v1.VersionResponse\x12W\n" +
-	"\x0eListContainers\x12!.runtime.v1.ListContainersRequest\x1a\".runtime.v1.ListContainersResponse\x12Z\n" +
-	"\x0fContainerStatus\x12\".runtime.v1.ContainerStatusRequest\x1a#.runtime.v1.ContainerStatusResponse\x12W\n" +
+	"\x0eListContainers\x12!.runtime.v1.ListContainersRequest\x1a\".runtime.v1.ListContainersResponse\x12W\n" +
 	"\x0eListPodSandbox\x12!.runtime.v1.ListPodSandboxRequest\x1a\".runtime.v1.ListPodSandboxResponse\x12]\n" +
 	"\x10PodSandboxStatus\x12#.runtime.v1.PodSandboxStatusRequest\x1a$.runtime.v1.PodSandboxStatusResponse\x12T\n" +
 	"\rRunPodSandbox\x12 .runtime.v1.RunPodSandboxRequest\x1a!.runtime.v1.RunPodSandboxResponse\x12W\n" +
@@ -2001,7 +1840,7 @@ func file_container_internal_cri_runtime_proto_rawDescGZIP() []byte {
 }
 
 var file_container_internal_cri_runtime_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_container_internal_cri_runtime_proto_msgTypes = make([]protoimpl.MessageInfo, 38)
+var file_container_internal_cri_runtime_proto_msgTypes = make([]protoimpl.MessageInfo, 35)
 var file_container_internal_cri_runtime_proto_goTypes = []any{
 	(ContainerState)(0),                 // 0: runtime.v1.ContainerState
 	(PodSandboxState)(0),                // 1: runtime.v1.PodSandboxState
@@ -2010,97 +1849,88 @@ var file_container_internal_cri_runtime_proto_goTypes = []any{
 	(*VersionResponse)(nil),             // 4: runtime.v1.VersionResponse
 	(*ContainerMetadata)(nil),           // 5: runtime.v1.ContainerMetadata
 	(*ImageSpec)(nil),                   // 6: runtime.v1.ImageSpec
-	(*ListContainersRequest)(nil),       // 7: runtime.v1.ListContainersRequest
-	(*ListContainersResponse)(nil),      // 8: runtime.v1.ListContainersResponse
-	(*Container)(nil),                   // 9: runtime.v1.Container
-	(*ContainerStatusRequest)(nil),      // 10: runtime.v1.ContainerStatusRequest
-	(*ContainerStatusResponse)(nil),     // 11: runtime.v1.ContainerStatusResponse
-	(*ContainerStatus)(nil),             // 12: runtime.v1.ContainerStatus
-	(*PodSandboxMetadata)(nil),          // 13: runtime.v1.PodSandboxMetadata
-	(*ListPodSandboxRequest)(nil),       // 14: runtime.v1.ListPodSandboxRequest
-	(*ListPodSandboxResponse)(nil),      // 15: runtime.v1.ListPodSandboxResponse
-	(*PodSandbox)(nil),                  // 16: runtime.v1.PodSandbox
-	(*PodSandboxStatusRequest)(nil),     // 17: runtime.v1.PodSandboxStatusRequest
-	(*PodSandboxStatusResponse)(nil),    // 18: runtime.v1.PodSandboxStatusResponse
-	(*PodSandboxStatus)(nil),            // 19: runtime.v1.PodSandboxStatus
-	(*NamespaceOption)(nil),             // 20: runtime.v1.NamespaceOption
-	(*LinuxSandboxSecurityContext)(nil), // 21: runtime.v1.LinuxSandboxSecurityContext
-	(*LinuxPodSandboxConfig)(nil),       // 22: runtime.v1.LinuxPodSandboxConfig
-	(*PodSandboxConfig)(nil),            // 23: runtime.v1.PodSandboxConfig
-	(*RunPodSandboxRequest)(nil),        // 24: runtime.v1.RunPodSandboxRequest
-	(*RunPodSandboxResponse)(nil),       // 25: runtime.v1.RunPodSandboxResponse
-	(*StopPodSandboxRequest)(nil),       // 26: runtime.v1.StopPodSandboxRequest
-	(*StopPodSandboxResponse)(nil),      // 27: runtime.v1.StopPodSandboxResponse
-	(*RemovePodSandboxRequest)(nil),     // 28: runtime.v1.RemovePodSandboxRequest
-	(*RemovePodSandboxResponse)(nil),    // 29: runtime.v1.RemovePodSandboxResponse
-	(*ContainerConfig)(nil),             // 30: runtime.v1.ContainerConfig
-	(*CreateContainerRequest)(nil),      // 31: runtime.v1.CreateContainerRequest
-	(*CreateContainerResponse)(nil),     // 32: runtime.v1.CreateContainerResponse
-	(*StartContainerRequest)(nil),       // 33: runtime.v1.StartContainerRequest
-	(*StartContainerResponse)(nil),      // 34: runtime.v1.StartContainerResponse
-	nil,                                 // 35: runtime.v1.Container.LabelsEntry
-	nil,                                 // 36: runtime.v1.ContainerStatus.LabelsEntry
-	nil,                                 // 37: runtime.v1.PodSandbox.LabelsEntry
-	nil,                                 // 38: runtime.v1.PodSandboxStatus.LabelsEntry
-	nil,                                 // 39: runtime.v1.PodSandboxConfig.LabelsEntry
-	nil,                                 // 40: runtime.v1.ContainerConfig.LabelsEntry
+	(*ContainerFilter)(nil),             // 7: runtime.v1.ContainerFilter
+	(*ListContainersRequest)(nil),       // 8: runtime.v1.ListContainersRequest
+	(*ListContainersResponse)(nil),      // 9: runtime.v1.ListContainersResponse
+	(*Container)(nil),                   // 10: runtime.v1.Container
+	(*PodSandboxMetadata)(nil),          // 11: runtime.v1.PodSandboxMetadata
+	(*ListPodSandboxRequest)(nil),       // 12: runtime.v1.ListPodSandboxRequest
+	(*ListPodSandboxResponse)(nil),      // 13: runtime.v1.ListPodSandboxResponse
+	(*PodSandbox)(nil),                  // 14: runtime.v1.PodSandbox
+	(*PodSandboxStatusRequest)(nil),     // 15: runtime.v1.PodSandboxStatusRequest
+	(*PodSandboxStatusResponse)(nil),    // 16: runtime.v1.PodSandboxStatusResponse
+	(*PodSandboxStatus)(nil),            // 17: runtime.v1.PodSandboxStatus
+	(*NamespaceOption)(nil),             // 18: runtime.v1.NamespaceOption
+	(*LinuxSandboxSecurityContext)(nil), // 19: runtime.v1.LinuxSandboxSecurityContext
+	(*LinuxPodSandboxConfig)(nil),       // 20: runtime.v1.LinuxPodSandboxConfig
+	(*PodSandboxConfig)(nil),            // 21: runtime.v1.PodSandboxConfig
+	(*RunPodSandboxRequest)(nil),        // 22: runtime.v1.RunPodSandboxRequest
+	(*RunPodSandboxResponse)(nil),       // 23: runtime.v1.RunPodSandboxResponse
+	(*StopPodSandboxRequest)(nil),       // 24: runtime.v1.StopPodSandboxRequest
+	(*StopPodSandboxResponse)(nil),      // 25: runtime.v1.StopPodSandboxResponse
+	(*RemovePodSandboxRequest)(nil),     // 26: runtime.v1.RemovePodSandboxRequest
+	(*RemovePodSandboxResponse)(nil),    // 27: runtime.v1.RemovePodSandboxResponse
+	(*ContainerConfig)(nil),             // 28: runtime.v1.ContainerConfig
+	(*CreateContainerRequest)(nil),      // 29: runtime.v1.CreateContainerRequest
+	(*CreateContainerResponse)(nil),     // 30: runtime.v1.CreateContainerResponse
+	(*StartContainerRequest)(nil),       // 31: runtime.v1.StartContainerRequest
+	(*StartContainerResponse)(nil),      // 32: runtime.v1.StartContainerResponse
+	nil,                                 // 33: runtime.v1.Container.LabelsEntry
+	nil,                                 // 34: runtime.v1.PodSandbox.LabelsEntry
+	nil,                                 // 35: runtime.v1.PodSandboxStatus.LabelsEntry
+	nil,                                 // 36: runtime.v1.PodSandboxConfig.LabelsEntry
+	nil,                                 // 37: runtime.v1.ContainerConfig.LabelsEntry
 }
 var file_container_internal_cri_runtime_proto_depIdxs = []int32{
-	9,  // 0: runtime.v1.ListContainersResponse.containers:type_name -> runtime.v1.Container
-	5,  // 1: runtime.v1.Container.metadata:type_name -> runtime.v1.ContainerMetadata
-	6,  // 2: runtime.v1.Container.image:type_name -> runtime.v1.ImageSpec
-	0,  // 3: runtime.v1.Container.state:type_name -> runtime.v1.ContainerState
-	35, // 4: runtime.v1.Container.labels:type_name -> runtime.v1.Container.LabelsEntry
-	12, // 5: runtime.v1.ContainerStatusResponse.status:type_name -> runtime.v1.ContainerStatus
-	5,  // 6: runtime.v1.ContainerStatus.metadata:type_name -> runtime.v1.ContainerMetadata
-	0,  // 7: runtime.v1.ContainerStatus.state:type_name -> runtime.v1.ContainerState
-	6,  // 8: runtime.v1.ContainerStatus.image:type_name -> runtime.v1.ImageSpec
-	36, // 9: runtime.v1.ContainerStatus.labels:type_name -> runtime.v1.ContainerStatus.LabelsEntry
-	16, // 10: runtime.v1.ListPodSandboxResponse.items:type_name -> runtime.v1.PodSandbox
-	13, // 11: runtime.v1.PodSandbox.metadata:type_name -> runtime.v1.PodSandboxMetadata
-	1,  // 12: runtime.v1.PodSandbox.state:type_name -> runtime.v1.PodSandboxState
-	37, // 13: runtime.v1.PodSandbox.labels:type_name -> runtime.v1.PodSandbox.LabelsEntry
-	19, // 14: runtime.v1.PodSandboxStatusResponse.status:type_name -> runtime.v1.PodSandboxStatus
-	13, // 15: runtime.v1.PodSandboxStatus.metadata:type_name -> runtime.v1.PodSandboxMetadata
-	1,  // 16: runtime.v1.PodSandboxStatus.state:type_name -> runtime.v1.PodSandboxState
-	38, // 17: runtime.v1.PodSandboxStatus.labels:type_name -> runtime.v1.PodSandboxStatus.LabelsEntry
-	2,  // 18: runtime.v1.NamespaceOption.network:type_name -> runtime.v1.NamespaceMode
-	20, // 19: runtime.v1.LinuxSandboxSecurityContext.namespace_options:type_name -> runtime.v1.NamespaceOption
-	21, // 20: runtime.v1.LinuxPodSandboxConfig.security_context:type_name -> runtime.v1.LinuxSandboxSecurityContext
-	13, // 21: runtime.v1.PodSandboxConfig.metadata:type_name -> runtime.v1.PodSandboxMetadata
-	39, // 22: runtime.v1.PodSandboxConfig.labels:type_name -> runtime.v1.PodSandboxConfig.LabelsEntry
-	22, // 23: runtime.v1.PodSandboxConfig.linux:type_name -> runtime.v1.LinuxPodSandboxConfig
-	23, // 24: runtime.v1.RunPodSandboxRequest.config:type_name -> runtime.v1.PodSandboxConfig
-	5,  // 25: runtime.v1.ContainerConfig.metadata:type_name -> runtime.v1.ContainerMetadata
-	6,  // 26: runtime.v1.ContainerConfig.image:type_name -> runtime.v1.ImageSpec
-	40, // 27: runtime.v1.ContainerConfig.labels:type_name -> runtime.v1.ContainerConfig.LabelsEntry
-	30, // 28: runtime.v1.CreateContainerRequest.config:type_name -> runtime.v1.ContainerConfig
-	23, // 29: runtime.v1.CreateContainerRequest.sandbox_config:type_name -> runtime.v1.PodSandboxConfig
-	3,  // 30: runtime.v1.RuntimeService.Version:input_type -> runtime.v1.VersionRequest
-	7,  // 31: runtime.v1.RuntimeService.ListContainers:input_type -> runtime.v1.ListContainersRequest
-	10, // 32: runtime.v1.RuntimeService.ContainerStatus:input_type -> runtime.v1.ContainerStatusRequest
-	14, // 33: runtime.v1.RuntimeService.ListPodSandbox:input_type -> runtime.v1.ListPodSandboxRequest
-	17, // 34: runtime.v1.RuntimeService.PodSandboxStatus:input_type -> runtime.v1.PodSandboxStatusRequest
-	24, // 35: runtime.v1.RuntimeService.RunPodSandbox:input_type -> runtime.v1.RunPodSandboxRequest
-	26, // 36: runtime.v1.RuntimeService.StopPodSandbox:input_type -> runtime.v1.StopPodSandboxRequest
-	28, // 37: runtime.v1.RuntimeService.RemovePodSandbox:input_type -> runtime.v1.RemovePodSandboxRequest
-	31, // 38: runtime.v1.RuntimeService.CreateContainer:input_type -> runtime.v1.CreateContainerRequest
-	33, // 39: runtime.v1.RuntimeService.StartContainer:input_type -> runtime.v1.StartContainerRequest
-	4,  // 40: runtime.v1.RuntimeService.Version:output_type -> runtime.v1.VersionResponse
-	8,  // 41: runtime.v1.RuntimeService.ListContainers:output_type -> runtime.v1.ListContainersResponse
-	11, // 42: runtime.v1.RuntimeService.ContainerStatus:output_type -> runtime.v1.ContainerStatusResponse
-	15, // 43: runtime.v1.RuntimeService.ListPodSandbox:output_type -> runtime.v1.ListPodSandboxResponse
-	18, // 44: runtime.v1.RuntimeService.PodSandboxStatus:output_type -> runtime.v1.PodSandboxStatusResponse
-	25, // 45: runtime.v1.RuntimeService.RunPodSandbox:output_type -> runtime.v1.RunPodSandboxResponse
-	27, // 46: runtime.v1.RuntimeService.StopPodSandbox:output_type -> runtime.v1.StopPodSandboxResponse
-	29, // 47: runtime.v1.RuntimeService.RemovePodSandbox:output_type -> runtime.v1.RemovePodSandboxResponse
-	32, // 48: runtime.v1.RuntimeService.CreateContainer:output_type -> runtime.v1.CreateContainerResponse
-	34, // 49: runtime.v1.RuntimeService.StartContainer:output_type -> runtime.v1.StartContainerResponse
-	40, // [40:50] is the sub-list for method output_type
-	30, // [30:40] is the sub-list for method input_type
-	30, // [30:30] is the sub-list for extension type_name
-	30, // [30:30] is the sub-list for extension extendee
-	0,  // [0:30] is the sub-list for field type_name
+	7,  // 0: runtime.v1.ListContainersRequest.filter:type_name -> runtime.v1.ContainerFilter
+	10, // 1: runtime.v1.ListContainersResponse.containers:type_name -> runtime.v1.Container
+	5,  // 2: runtime.v1.Container.metadata:type_name -> runtime.v1.ContainerMetadata
+	6,  // 3: runtime.v1.Container.image:type_name -> runtime.v1.ImageSpec
+	0,  // 4: runtime.v1.Container.state:type_name -> runtime.v1.ContainerState
+	33, // 5: runtime.v1.Container.labels:type_name -> runtime.v1.Container.LabelsEntry
+	14, // 6: runtime.v1.ListPodSandboxResponse.items:type_name -> runtime.v1.PodSandbox
+	11, // 7: runtime.v1.PodSandbox.metadata:type_name -> runtime.v1.PodSandboxMetadata
+	1,  // 8: runtime.v1.PodSandbox.state:type_name -> runtime.v1.PodSandboxState
+	34, // 9: runtime.v1.PodSandbox.labels:type_name -> runtime.v1.PodSandbox.LabelsEntry
+	17, // 10: runtime.v1.PodSandboxStatusResponse.status:type_name -> runtime.v1.PodSandboxStatus
+	11, // 11: runtime.v1.PodSandboxStatus.metadata:type_name -> runtime.v1.PodSandboxMetadata
+	1,  // 12: runtime.v1.PodSandboxStatus.state:type_name -> runtime.v1.PodSandboxState
+	35, // 13: runtime.v1.PodSandboxStatus.labels:type_name -> runtime.v1.PodSandboxStatus.LabelsEntry
+	2,  // 14: runtime.v1.NamespaceOption.network:type_name -> runtime.v1.NamespaceMode
+	18, // 15: runtime.v1.LinuxSandboxSecurityContext.namespace_options:type_name -> runtime.v1.NamespaceOption
+	19, // 16: runtime.v1.LinuxPodSandboxConfig.security_context:type_name -> runtime.v1.LinuxSandboxSecurityContext
+	11, // 17: runtime.v1.PodSandboxConfig.metadata:type_name -> runtime.v1.PodSandboxMetadata
+	36, // 18: runtime.v1.PodSandboxConfig.labels:type_name -> runtime.v1.PodSandboxConfig.LabelsEntry
+	20, // 19: runtime.v1.PodSandboxConfig.linux:type_name -> runtime.v1.LinuxPodSandboxConfig
+	21, // 20: runtime.v1.RunPodSandboxRequest.config:type_name -> runtime.v1.PodSandboxConfig
+	5,  // 21: runtime.v1.ContainerConfig.metadata:type_name -> runtime.v1.ContainerMetadata
+	6,  // 22: runtime.v1.ContainerConfig.image:type_name -> runtime.v1.ImageSpec
+	37, // 23: runtime.v1.ContainerConfig.labels:type_name -> runtime.v1.ContainerConfig.LabelsEntry
+	28, // 24: runtime.v1.CreateContainerRequest.config:type_name -> runtime.v1.ContainerConfig
+	21, // 25: runtime.v1.CreateContainerRequest.sandbox_config:type_name -> runtime.v1.PodSandboxConfig
+	3,  // 26: runtime.v1.RuntimeService.Version:input_type -> runtime.v1.VersionRequest
+	8,  // 27: runtime.v1.RuntimeService.ListContainers:input_type -> runtime.v1.ListContainersRequest
+	12, // 28: runtime.v1.RuntimeService.ListPodSandbox:input_type -> runtime.v1.ListPodSandboxRequest
+	15, // 29: runtime.v1.RuntimeService.PodSandboxStatus:input_type -> runtime.v1.PodSandboxStatusRequest
+	22, // 30: runtime.v1.RuntimeService.RunPodSandbox:input_type -> runtime.v1.RunPodSandboxRequest
+	24, // 31: runtime.v1.RuntimeService.StopPodSandbox:input_type -> runtime.v1.StopPodSandboxRequest
+	26, // 32: runtime.v1.RuntimeService.RemovePodSandbox:input_type -> runtime.v1.RemovePodSandboxRequest
+	29, // 33: runtime.v1.RuntimeService.CreateContainer:input_type -> runtime.v1.CreateContainerRequest
+	31, // 34: runtime.v1.RuntimeService.StartContainer:input_type -> runtime.v1.StartContainerRequest
+	4,  // 35: runtime.v1.RuntimeService.Version:output_type -> runtime.v1.VersionResponse
+	9,  // 36: runtime.v1.RuntimeService.ListContainers:output_type -> runtime.v1.ListContainersResponse
+	13, // 37: runtime.v1.RuntimeService.ListPodSandbox:output_type -> runtime.v1.ListPodSandboxResponse
+	16, // 38: runtime.v1.RuntimeService.PodSandboxStatus:output_type -> runtime.v1.PodSandboxStatusResponse
+	23, // 39: runtime.v1.RuntimeService.RunPodSandbox:output_type -> runtime.v1.RunPodSandboxResponse
+	25, // 40: runtime.v1.RuntimeService.StopPodSandbox:output_type -> runtime.v1.StopPodSandboxResponse
+	27, // 41: runtime.v1.RuntimeService.RemovePodSandbox:output_type -> runtime.v1.RemovePodSandboxResponse
+	30, // 42: runtime.v1.RuntimeService.CreateContainer:output_type -> runtime.v1.CreateContainerResponse
+	32, // 43: runtime.v1.RuntimeService.StartContainer:output_type -> runtime.v1.StartContainerResponse
+	35, // [35:44] is the sub-list for method output_type
+	26, // [26:35] is the sub-list for method input_type
+	26, // [26:26] is the sub-list for extension type_name
+	26, // [26:26] is the sub-list for extension extendee
+	0,  // [0:26] is the sub-list for field type_name
 }
 
 func init() { file_container_internal_cri_runtime_proto_init() }
@@ -2114,7 +1944,7 @@ func file_container_internal_cri_runtime_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_container_internal_cri_runtime_proto_rawDesc), len(file_container_internal_cri_runtime_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   38,
+			NumMessages:   35,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

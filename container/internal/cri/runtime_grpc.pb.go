@@ -25,7 +25,6 @@ const _ = grpc.SupportPackageIsVersion9
 const (
 	RuntimeService_Version_FullMethodName          = "/runtime.v1.RuntimeService/Version"
 	RuntimeService_ListContainers_FullMethodName   = "/runtime.v1.RuntimeService/ListContainers"
-	RuntimeService_ContainerStatus_FullMethodName  = "/runtime.v1.RuntimeService/ContainerStatus"
 	RuntimeService_ListPodSandbox_FullMethodName   = "/runtime.v1.RuntimeService/ListPodSandbox"
 	RuntimeService_PodSandboxStatus_FullMethodName = "/runtime.v1.RuntimeService/PodSandboxStatus"
 	RuntimeService_RunPodSandbox_FullMethodName    = "/runtime.v1.RuntimeService/RunPodSandbox"
@@ -41,7 +40,6 @@ const (
 type RuntimeServiceClient interface {
 	Version(ctx context.Context, in *VersionRequest, opts ...grpc.CallOption) (*VersionResponse, error)
 	ListContainers(ctx context.Context, in *ListContainersRequest, opts ...grpc.CallOption) (*ListContainersResponse, error)
-	ContainerStatus(ctx context.Context, in *ContainerStatusRequest, opts ...grpc.CallOption) (*ContainerStatusResponse, error)
 	ListPodSandbox(ctx context.Context, in *ListPodSandboxRequest, opts ...grpc.CallOption) (*ListPodSandboxResponse, error)
 	PodSandboxStatus(ctx context.Context, in *PodSandboxStatusRequest, opts ...grpc.CallOption) (*PodSandboxStatusResponse, error)
 	RunPodSandbox(ctx context.Context, in *RunPodSandboxRequest, opts ...grpc.CallOption) (*RunPodSandboxResponse, error)
@@ -73,16 +71,6 @@ func (c *runtimeServiceClient) ListContainers(ctx context.Context, in *ListConta
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ListContainersResponse)
 	err := c.cc.Invoke(ctx, RuntimeService_ListContainers_FullMethodName, in, out, cOpts...)
-	if err != nil {
-		return nil, err
-	}
-	return out, nil
-}
-
-func (c *runtimeServiceClient) ContainerStatus(ctx context.Context, in *ContainerStatusRequest, opts ...grpc.CallOption) (*ContainerStatusResponse, error) {
-	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	out := new(ContainerStatusResponse)
-	err := c.cc.Invoke(ctx, RuntimeService_ContainerStatus_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -165,7 +153,6 @@ func (c *runtimeServiceClient) StartContainer(ctx context.Context, in *StartCont
 type RuntimeServiceServer interface {
 	Version(context.Context, *VersionRequest) (*VersionResponse, error)
 	ListContainers(context.Context, *ListContainersRequest) (*ListContainersResponse, error)
-	ContainerStatus(context.Context, *ContainerStatusRequest) (*ContainerStatusResponse, error)
 	ListPodSandbox(context.Context, *ListPodSandboxRequest) (*ListPodSandboxResponse, error)
 	PodSandboxStatus(context.Context, *PodSandboxStatusRequest) (*PodSandboxStatusResponse, error)
 	RunPodSandbox(context.Context, *RunPodSandboxRequest) (*RunPodSandboxResponse, error)
@@ -188,9 +175,6 @@ func (UnimplementedRuntimeServiceServer) Version(context.Context, *VersionReques
 }
 func (UnimplementedRuntimeServiceServer) ListContainers(context.Context, *ListContainersRequest) (*ListContainersResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListContainers not implemented")
-}
-func (UnimplementedRuntimeServiceServer) ContainerStatus(context.Context, *ContainerStatusRequest) (*ContainerStatusResponse, error) {
-	return nil, status.Error(codes.Unimplemented, "method ContainerStatus not implemented")
 }
 func (UnimplementedRuntimeServiceServer) ListPodSandbox(context.Context, *ListPodSandboxRequest) (*ListPodSandboxResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListPodSandbox not implemented")
@@ -266,24 +250,6 @@ func _RuntimeService_ListContainers_Handler(srv interface{}, ctx context.Context
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(RuntimeServiceServer).ListContainers(ctx, req.(*ListContainersRequest))
-	}
-	return interceptor(ctx, in, info, handler)
-}
-
-func _RuntimeService_ContainerStatus_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
-	in := new(ContainerStatusRequest)
-	if err := dec(in); err != nil {
-		return nil, err
-	}
-	if interceptor == nil {
-		return srv.(RuntimeServiceServer).ContainerStatus(ctx, in)
-	}
-	info := &grpc.UnaryServerInfo{
-		Server:     srv,
-		FullMethod: RuntimeService_ContainerStatus_FullMethodName,
-	}
-	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
-		return srv.(RuntimeServiceServer).ContainerStatus(ctx, req.(*ContainerStatusRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -428,10 +394,6 @@ var RuntimeService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListContainers",
 			Handler:    _RuntimeService_ListContainers_Handler,
-		},
-		{
-			MethodName: "ContainerStatus",
-			Handler:    _RuntimeService_ContainerStatus_Handler,
 		},
 		{
 			MethodName: "ListPodSandbox",
