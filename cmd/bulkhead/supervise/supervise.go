@@ -57,8 +57,24 @@ func Run(ctx context.Context, o Options, programs ...Program) error {
 		keepers[i] = k
 		go k.keep()
 	}
-	<-ctx.Done()
+	boundOwn(ctx, o)
 	return stopAll(keepers)
+}
+
+// boundOwn keeps the supervisor's own log within its bound, where it has one, until the context ends.
+func boundOwn(ctx context.Context, o Options) {
+	tick := time.NewTicker(time.Minute)
+	defer tick.Stop()
+	for {
+		if own, err := openRotated(LogFile(o.Logs, "up")); err == nil { // also bounds it
+			_ = own.Close()
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
 }
 
 // StopLeftOvers stops the programs whose pid files name a living process, the last one first.
