@@ -169,6 +169,9 @@ func randomSpan(body string, temporary bool) (from, to int) {
 	if i := uuidAt(body); i >= 0 {
 		return i, i + 36
 	}
+	if temporary && len(body) == 11 && strings.HasPrefix(body, "tmp") { // Python: tmp and eight of a-z0-9_
+		return 3, 11
+	}
 	for i := 0; i < len(body); {
 		if !alphanumeric(body[i]) {
 			i++

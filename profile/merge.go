@@ -1,6 +1,7 @@
 package profile
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -117,10 +118,14 @@ func mergeCompleteness(a, b, union bulkhead.Profile) map[bulkhead.Section]bulkhe
 }
 
 func better(a, b bulkhead.Completeness) bulkhead.Completeness {
-	if b.Score > a.Score || b.Score == a.Score && b.HeldOut > a.HeldOut {
+	if order := cmp.Or(cmp.Compare(a.Score, b.Score), cmp.Compare(a.HeldOut, b.HeldOut), slices.CompareFunc(a.Curve, b.Curve, comparePoints)); order < 0 {
 		return b
 	}
 	return a
+}
+
+func comparePoints(a, b bulkhead.Point) int {
+	return cmp.Or(cmp.Compare(a.Events, b.Events), cmp.Compare(a.Seconds, b.Seconds), cmp.Compare(a.Items, b.Items))
 }
 
 // share says for each section which share of the union's entries p has.

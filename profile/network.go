@@ -60,27 +60,21 @@ func (r *Recorder) connect(n *bulkhead.Network, times uint64) bool {
 		}
 		key.address = single(address.Unmap().WithZone(""))
 	}
-	return r.peers.see(key, times, func() bool { return r.neighbours(key) >= manyAddresses })
+	return r.peers.see(key, times, func() bool { return r.meet(key) > manyAddresses })
 }
 
-// neighbours counts the addresses of the network of key that are known with its port.
-func (r *Recorder) neighbours(key peer) (n int) {
+// meet counts an address with the others of its network that are known with its port.
+func (r *Recorder) meet(key peer) int {
 	network, ok := networkOf(key.address)
-	if !ok {
+	if ok {
+		key.address = network.String()
+		r.networks[key]++
+	} else if _, whole := r.networks[key]; whole || key.workload != "" || key.address == "" {
 		return 0
+	} else if cidr, err := netip.ParsePrefix(key.address); err == nil && !cidr.IsSingleIP() {
+		r.networks[key] = manyAddresses // learned as a network, in an earlier run
 	}
-	for k := range r.peers.items {
-		if k.protocol != key.protocol || k.port != key.port || k.workload != "" {
-			continue
-		}
-		if cidr, err := netip.ParsePrefix(k.address); err == nil && network.Overlaps(cidr) {
-			if cidr.Bits() <= network.Bits() {
-				return manyAddresses
-			}
-			n++
-		}
-	}
-	return n
+	return r.networks[key]
 }
 
 func protocolKnown(protocol string) bool {

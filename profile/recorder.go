@@ -49,6 +49,7 @@ type Recorder struct {
 	capabilities section[string]
 	listens      section[bulkhead.Port]
 	peers        section[peer]
+	networks     map[peer]int // addresses known of each /24 and /64, by port
 	memory       section[string]
 }
 
@@ -186,7 +187,7 @@ func newRecorder(head bulkhead.Profile, describe Describe) *Recorder {
 		programs: map[string]*bulkhead.Executable{}, multicall: map[string]bool{}, sockets: map[string]bool{},
 		executables: newSection[program](), scripts: newSection[script](), syscalls: newSection[string](),
 		writes: newPaths(), reads: newPaths(), capabilities: newSection[string](),
-		listens: newSection[bulkhead.Port](), peers: newSection[peer](), memory: newSection[string](),
+		listens: newSection[bulkhead.Port](), peers: newSection[peer](), networks: map[peer]int{}, memory: newSection[string](),
 	}
 }
 
@@ -212,6 +213,9 @@ func Resume(p bulkhead.Profile, describe Describe) *Recorder {
 	r.capabilities.restore(p.Capabilities, c[bulkhead.SectionCapabilities], t)
 	r.listens.restore(p.Listens, c[bulkhead.SectionListens], t)
 	r.peers.restore(convert(p.Peers, func(q bulkhead.Peer) peer { return peer{q.Protocol, q.CIDR, q.Workload, q.Port} }), c[bulkhead.SectionPeers], t)
+	for key := range r.peers.items {
+		r.meet(key)
+	}
 	r.memory.restore(p.Anonymous, c[bulkhead.SectionMemory], t)
 	return r
 }

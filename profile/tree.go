@@ -90,8 +90,9 @@ func parseJSON(text []byte) (*value, error) {
 	if err != nil {
 		return nil, err
 	}
+	end := p.here()
 	if _, err := p.d.Token(); !errors.Is(err, io.EOF) {
-		return nil, p.here().wrong("something follows the profile; one file holds one profile")
+		return nil, end.wrong("something follows the profile; one file holds one profile")
 	}
 	return root, nil
 }
@@ -168,7 +169,9 @@ func (p *jsonParser) inside(v *value, depth int) error {
 func (p *jsonParser) syntax(at *value, err error) error {
 	var bad *json.SyntaxError
 	if errors.As(err, &bad) && bad.Offset > 0 {
-		at = p.place(int(bad.Offset) - 1)
+		if there := p.place(int(bad.Offset) - 1); there.line > at.line || there.line == at.line && there.column > at.column {
+			at = there
+		}
 	}
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return p.place(len(p.text)).wrong("the file ends in the middle; copy it again, whole")
