@@ -106,7 +106,7 @@ func addExecutable(p *bulkhead.Profile, value string) error {
 		}
 		found = true
 		allowed := len(e.Applets) == 0 || hasApplet && slices.Contains(e.Applets, applet)
-		e.Approved = e.Approved || e.Foreign || !allowed
+		e.Approved = e.Approved || e.Foreign
 		switch {
 		case !hasApplet:
 			e.Applets = nil // whatever it is called by

@@ -135,6 +135,9 @@ type paths struct {
 func newPaths() paths { return paths{section: newSection[string](), set: NewSet(nil)} }
 
 func (p *paths) see(path string, times uint64) bool {
+	if p.items[path] != nil { // a name that is not random, seen before: the way of nearly all
+		return p.section.see(path, times, nil)
+	}
 	if !clean(path) {
 		return false
 	}
