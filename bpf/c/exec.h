@@ -1,0 +1,185 @@
+/* Programs: held against the profile when the kernel has loaded the new image and before it has run one
+ * of its instructions. */
+#pragma once
+#include "event.h"
+
+static __always_inline struct file *fd_file(struct task_struct *t, u32 fd) {
+	struct fdtable *table = BPF_CORE_READ(t, files, fdt);
+	if (fd >= BPF_CORE_READ(table, max_fds))
+		return NULL;
+	struct file **array = BPF_CORE_READ(table, fd), *f = NULL;
+	bpf_probe_read_kernel(&f, sizeof f, array + fd);
+	return f;
+}
+
+/* Hash of the base name of argv[0]: what a multi-call program goes by. Nobody else can write it: the
+ * address space is new and its program has not run. Longer than 63 bytes is no applet of anybody. */
+__noinline u64 applet_hash(void) {
+	struct task_struct *t = bpf_get_current_task_btf();
+	char arg[64] = {};
+	u64 start = BPF_CORE_READ(t, mm, arg_start);
+	long n = bpf_probe_read_user_str(arg, sizeof arg, (void *)start);
+	if (n <= 1)
+		return 0;
+	struct last_of slash = {.text = arg, .what = '/'};
+	bpf_loop(63, last_step, &slash, 0);
+	u32 base = slash.at;
+	if (arg[base & 63] == '-') /* a login shell */
+		base++;
+	u32 len = n - 1;
+	if (base >= len)
+		return 0;
+	return hash_name(0, number_of(arg) + (base & 63), (len - base) & 63);
+}
+
+/* Does an interpreter get a foreign file as its standard input? */
+__noinline int stdin_flags(u32 root_dev) {
+	struct file *in = fd_file(bpf_get_current_task_btf(), 0);
+	if (!in)
+		return 0;
+	u16 mode = BPF_CORE_READ(in, f_inode, i_mode) & S_IFMT;
+	if (mode == S_IFSOCK)
+		return FLAG_STDIN_SOCKET;
+	if (mode == S_IFREG && origin_of((u64)in, root_dev) != ORIGIN_IMAGE)
+		return FLAG_STDIN_FILE;
+	return 0;
+}
+
+/* The program interpreter (ld.so) that the kernel mapped by itself: the file under the first instruction. */
+struct entry_check { u32 root_dev; int origin; };
+static long entry_vma(struct task_struct *t, struct vm_area_struct *v, struct entry_check *c) {
+	struct file *f = v->vm_file;
+	if (f)
+		c->origin = origin_of(number_of(f), c->root_dev);
+	return 0;
+}
+__noinline int entry_origin(u32 root_dev) {
+	struct task_struct *t = bpf_get_current_task_btf();
+	struct entry_check c = {.root_dev = root_dev, .origin = ORIGIN_IMAGE};
+	struct pt_regs *regs = (struct pt_regs *)bpf_task_pt_regs(t);
+#ifdef __TARGET_ARCH_x86
+	u64 ip = BPF_CORE_READ(regs, ip);
+#else
+	u64 ip = BPF_CORE_READ(regs, pc);
+#endif
+	bpf_find_vma(t, ip, entry_vma, &c, 0);
+	return c.origin;
+}
+
+/* Is a script or program file allowed by itself, without looking at arguments? */
+__noinline int judge_program(u32 profile, u64 hash, int origin, u32 *flags) {
+	if (!flags)
+		return REASON_NONE;
+	u32 *entry = policy_find(profile, POLICY_EXEC, hash);
+	*flags = entry ? *entry : 0;
+	if (origin != ORIGIN_IMAGE && !(entry && (*entry & ENTRY_FOREIGN) && origin == ORIGIN_UPPER))
+		return REASON_FOREIGN_FILE;
+	return entry ? REASON_NONE : REASON_NOT_IN_PROFILE;
+}
+
+/* Seccomp filters that the task runs under. */
+static __always_inline u32 filters_of(struct task_struct *t) {
+	return BPF_CORE_READ(t, seccomp.filter_count.counter);
+}
+
+#define KEEPER_ALIVE (2 * SECOND)
+
+/* Stop the task before its first instruction and tell the keeper, which lets it go on again. Only while the
+ * keeper lives: nothing is ever stopped with nobody there to continue it. */
+/* Is the standard input one of the foreign files that the profile lets interpreters read? */
+__noinline u32 stdin_learned(u32 profile) {
+	struct file *in = fd_file(bpf_get_current_task_btf(), 0);
+	struct chain c;
+	if (!in)
+		return 0;
+	struct path p = shown(in);
+	__builtin_memset(&c, 0, sizeof c);
+	climb(&c, (u64)p.dentry, (u64)p.mnt, false);
+	return match_chain(&c, profile, POLICY_SCRIPT);
+}
+
+__noinline int hold_task(u64 cgroup, u32 unknown) {
+	struct task_struct *t = bpf_get_current_task_btf();
+	struct settings *s = settings_get();
+	if (!s || bpf_ktime_get_boot_ns() - s->keeper_seen > KEEPER_ALIVE)
+		return false;
+	struct hold *h = bpf_ringbuf_reserve(&holds, sizeof *h, 0);
+	if (!h) {
+		count(COUNTER_HOLDS_LOST);
+		return false;
+	}
+	h->cgroup = cgroup;
+	h->pid = BPF_CORE_READ(t, tgid);
+	h->unknown = unknown;
+	bool stopped = bpf_send_signal(SIGSTOP) == 0;
+	if (stopped)
+		bpf_ringbuf_submit(h, BPF_RB_FORCE_WAKEUP);
+	else
+		bpf_ringbuf_discard(h, 0);
+	return stopped;
+}
+
+static __always_inline void exec_args(struct event *e, struct task_struct *t) {
+	u64 start = BPF_CORE_READ(t, mm, arg_start), end = BPF_CORE_READ(t, mm, arg_end);
+	u64 n = end - start;
+	if (n > ARGS_ROOM)
+		n = ARGS_ROOM;
+	n &= 511;
+	if (n > ARGS_ROOM)
+		n = ARGS_ROOM;
+	if (bpf_probe_read_user(e->text, n, (void *)start) == 0)
+		e->args_len = n;
+}
+
+SEC("tp_btf/sched_process_exec")
+int BPF_PROG(on_exec, struct task_struct *t, int old_pid, struct linux_binprm *bprm) {
+	u64 cgroup = bpf_get_current_cgroup_id();
+	u32 number = slot_of(cgroup);
+	struct settings *set = settings_get();
+	if (!set)
+		return 0;
+	if (number == NO_SLOT) {
+		if (set->hold_new && bpf_map_lookup_elem(&newborn, &cgroup) && BPF_CORE_READ(t, nsproxy, mnt_ns, ns.inum) != set->host_mntns)
+			hold_task(cgroup, 1);
+		return 0;
+	}
+	struct slot *slot = slot_get(number);
+	if (!slot)
+		return 0;
+	struct file *f = BPF_CORE_READ(bprm, file);
+	bool outside = in_runtime(t, slot);
+	u64 hash = image_hash((u64)f);
+	int origin = origin_of((u64)f, slot->root_dev), reason = REASON_NONE;
+	u32 entry = 0, flags = stdin_flags(slot->root_dev);
+	if (!outside && (slot->flags & SLOT_EXEC)) {
+		reason = judge_program(slot->profile, hash, origin, &entry);
+		if (!reason && (entry & ENTRY_MULTICALL) && !policy_find(slot->profile, POLICY_APPLET, mix(hash, applet_hash())))
+			reason = REASON_NOT_IN_PROFILE;
+		if (!reason && (entry & ENTRY_INTERPRETER) && (flags & FLAG_STDIN_FILE) && !stdin_learned(slot->profile))
+			reason = REASON_FOREIGN_SCRIPT;
+		if (!reason && entry_origin(slot->root_dev) != ORIGIN_IMAGE && !(entry & ENTRY_FOREIGN))
+			reason = REASON_FOREIGN_FILE;
+	}
+	int verdict = !reason ? VERDICT_ALLOWED : slot->flags & SLOT_ENFORCE ? VERDICT_BLOCKED : VERDICT_WOULD_BLOCK;
+	if (verdict == VERDICT_BLOCKED)
+		bpf_send_signal(SIGKILL);
+	bool held = false;
+	if (verdict != VERDICT_BLOCKED && !outside && (slot->flags & SLOT_COVER) && filters_of(t) < slot->filters)
+		held = hold_task(cgroup, 0);
+
+	u32 repeats;
+	if (!worth_telling(number, 0, 0, &repeats, verdict == VERDICT_BLOCKED ? BUDGET_BLOCKED : BUDGET))
+		return 0;
+	struct event *e = event_new(number, KIND_EXEC);
+	if (!e)
+		return 0;
+	e->hash = hash;
+	e->verdict = verdict;
+	e->reason = reason;
+	e->origin = origin;
+	e->flags = flags | (outside ? FLAG_HOST_NAMESPACE : 0) | (held ? FLAG_HELD : 0);
+	event_path(e, (u64)f, origin == ORIGIN_IMAGE || origin == ORIGIN_UPPER);
+	exec_args(e, t);
+	event_send(e);
+	return 0;
+}

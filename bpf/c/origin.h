@@ -1,0 +1,55 @@
+/* Whose bytes are these? Only what lies in a read-only layer of the container's own image is the image's. */
+#pragma once
+#include "path.h"
+
+__noinline int origin_of(u64 file, u32 root_dev) {
+	struct file *f = (void *)file;
+	if (!f)
+		return ORIGIN_ANONYMOUS;
+	struct path p = shown(f);
+	struct inode *inode = BPF_CORE_READ(p.dentry, d_inode), *real = BPF_CORE_READ(f, f_inode);
+	u32 magic = BPF_CORE_READ(inode, i_sb, s_magic), dev = BPF_CORE_READ(inode, i_sb, s_dev);
+	if (magic == TMPFS_MAGIC || magic == RAMFS_MAGIC || magic == HUGETLBFS_MAGIC)
+		return BPF_CORE_READ(inode, i_nlink) ? ORIGIN_TMPFS : ORIGIN_MEMFD;
+	if (dev == root_dev) {
+		if (magic != OVERLAYFS_MAGIC)
+			return ORIGIN_UPPER; /* a root that is no overlay cannot tell: never called the image's */
+		struct ovl_inode *oi = (void *)inode - bpf_core_field_offset(struct ovl_inode, vfs_inode);
+		struct dentry *upper = BPF_CORE_READ(oi, __upperdentry);
+		if (!upper)
+			return ORIGIN_IMAGE;
+		if (real != inode && BPF_CORE_READ(upper, d_inode) != real)
+			return ORIGIN_IMAGE; /* mapped before the file was copied up: still the layer's bytes */
+		return ORIGIN_UPPER;
+	}
+	if (magic == OVERLAYFS_MAGIC)
+		return ORIGIN_NESTED;
+	if (magic == PROC_MAGIC || magic == SYSFS_MAGIC || magic == CGROUP_MAGIC || magic == CGROUP2_MAGIC)
+		return ORIGIN_KERNEL;
+	return ORIGIN_MOUNT;
+}
+
+/* Does the task run where the container runtime does, i.e. has it not entered the container yet? */
+static __always_inline bool in_runtime(struct task_struct *t, struct slot *slot) {
+	u32 ns = BPF_CORE_READ(t, nsproxy, mnt_ns, ns.inum);
+	struct settings *s = settings_get();
+	return ns == slot->runtime_mntns || (s && ns == s->host_mntns);
+}
+
+/* Hash of the path, in the image, of a file. */
+__noinline u64 image_hash(u64 file) {
+	struct chain c;
+	struct path p = shown((void *)file);
+	__builtin_memset(&c, 0, sizeof c);
+	climb(&c, (u64)p.dentry, (u64)p.mnt, true);
+	return hash_chain(&c);
+}
+
+/* What the profile says of the program that the current task runs. */
+__noinline u32 program_entry(u32 profile) {
+	struct file *exe = BPF_CORE_READ(bpf_get_current_task_btf(), mm, exe_file);
+	if (!exe)
+		return 0;
+	u32 *entry = policy_find(profile, POLICY_EXEC, image_hash((u64)exe));
+	return entry ? *entry : 0;
+}

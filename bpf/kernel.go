@@ -1,0 +1,420 @@
+// Package bpf is Bulkhead's part of the kernel: the BPF programs in c/, the structures they share with
+// Go, and the loader. Start with [Load] and [Kernel].
+//
+// It promises that what is pinned keeps deciding when the process that loaded it is gone, that a program the
+// kernel refuses is left out and named in [Features] instead of failing the rest, and that nothing outside
+// this package knows a map or a program. It is not for deciding what belongs in a profile: it is told.
+package bpf
+
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/btf"
+	"github.com/cilium/ebpf/link"
+)
+
+// Options for [Load].
+type Options struct {
+	Pin        string // directory on a BPF file system; "" keeps nothing when the process ends
+	CgroupRoot string // mount point of the cgroup v2 hierarchy
+	NoLSM      bool   // leave BPF-LSM alone even where it works
+	Log        *slog.Logger
+}
+
+// Kernel is a loaded set of programs and maps. Its methods may be called from several goroutines.
+type Kernel struct {
+	options  Options
+	coll     *ebpf.Collection
+	hasher   Hasher
+	features Features
+
+	mu    sync.Mutex
+	links map[string]link.Link
+}
+
+// Features says what this kernel lets Bulkhead do.
+type Features struct {
+	Release string
+	LSM     bool              // executables, code and files are denied before anything happens
+	Refused map[string]string // program → why the kernel would not have it
+	Adopted bool              // programs and maps of an earlier process were found and taken over
+}
+
+// The programs by what they are for. Those of `always` are attached as long as Bulkhead is loaded.
+var (
+	always   = []string{"on_exec", "on_cgroup", "on_cgroup_end", "on_state", "on_connect4", "on_connect6", "on_sendmsg4", "on_sendmsg6", "on_bind4", "on_bind6", "on_socket"}
+	calls    = []string{"on_enter"}
+	returns  = []string{"on_exit", "on_fault"}
+	lsm      = []string{"lsm_exec", "lsm_mmap", "lsm_mprotect", "lsm_open"}
+	capables = []string{"on_capable", "on_capable_exit"} // the first that the kernel takes
+)
+
+// Load brings the programs into the kernel, or takes over those that an earlier process pinned.
+func Load(o Options) (*Kernel, error) {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if _, err := os.Stat("/sys/kernel/btf/vmlinux"); err != nil {
+		return nil, fmt.Errorf("this kernel describes no types (/sys/kernel/btf/vmlinux is missing), so its programs cannot be adapted to it: use a kernel built with CONFIG_DEBUG_INFO_BTF")
+	}
+	k := &Kernel{options: o, links: map[string]link.Link{}, features: Features{Release: release(), Refused: map[string]string{}}}
+	if err := k.load(); err != nil {
+		k.Close()
+		return nil, err
+	}
+	if err := k.configure(); err != nil {
+		k.Close()
+		return nil, err
+	}
+	if err := k.attachAlways(); err != nil {
+		k.Close()
+		return nil, err
+	}
+	return k, nil
+}
+
+func release() string {
+	var u syscall.Utsname
+	if syscall.Uname(&u) != nil {
+		return "unknown"
+	}
+	var b strings.Builder
+	for _, c := range u.Release {
+		if c == 0 {
+			break
+		}
+		b.WriteByte(byte(c))
+	}
+	return b.String()
+}
+
+// version names the object: other programs must not be taken over.
+func version() string {
+	sum := sha256.Sum256(_ProgramsBytes)
+	return hex.EncodeToString(sum[:6])
+}
+
+func (k *Kernel) pinDir(part string) string {
+	if k.options.Pin == "" {
+		return ""
+	}
+	return filepath.Join(k.options.Pin, version(), part)
+}
+
+func (k *Kernel) load() error {
+	spec, err := loadPrograms()
+	if err != nil {
+		return fmt.Errorf("reading the built-in BPF object: %w", err)
+	}
+	options := ebpf.CollectionOptions{Programs: ebpf.ProgramOptions{ExtraRelocationTargets: moduleTypes("overlay")}}
+	if dir := k.pinDir("maps"); dir != "" {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return fmt.Errorf("making %s: %w; is a BPF file system mounted there (mount -t bpf bpf /sys/fs/bpf)?", dir, err)
+		}
+		_, err := os.Stat(filepath.Join(dir, "slots"))
+		k.features.Adopted = err == nil
+		options.Maps.PinPath = dir
+		for _, m := range spec.Maps {
+			m.Pinning = ebpf.PinByName
+		}
+	}
+	k.coll, err = k.loadCollection(spec, options)
+	return err
+}
+
+// moduleTypes are the types of kernel modules that define structures we read.
+func moduleTypes(names ...string) []*btf.Spec {
+	var specs []*btf.Spec
+	for _, name := range names {
+		if s, err := btf.LoadKernelModuleSpec(name); err == nil {
+			specs = append(specs, s)
+		}
+	}
+	return specs
+}
+
+// loadCollection loads every program by itself, so that one refused leaves the others working.
+func (k *Kernel) loadCollection(spec *ebpf.CollectionSpec, o ebpf.CollectionOptions) (*ebpf.Collection, error) {
+	empty := spec.Copy()
+	empty.Programs = nil
+	coll, err := ebpf.NewCollectionWithOptions(empty, o)
+	if err != nil {
+		return nil, fmt.Errorf("creating BPF maps: %w%s", err, privilegeHint(err))
+	}
+	coll.Programs = map[string]*ebpf.Program{}
+	for name, p := range spec.Programs {
+		if k.options.NoLSM && slices.Contains(lsm, name) {
+			continue
+		}
+		one := &ebpf.CollectionSpec{Maps: spec.Maps, Programs: map[string]*ebpf.ProgramSpec{name: p}, Types: spec.Types, ByteOrder: spec.ByteOrder, Variables: spec.Variables}
+		loaded, err := ebpf.NewCollectionWithOptions(one, ebpf.CollectionOptions{Programs: o.Programs, MapReplacements: coll.Maps})
+		if err != nil {
+			k.features.Refused[name] = refusal(err)
+			continue
+		}
+		coll.Programs[name] = loaded.DetachProgram(name)
+		loaded.Close()
+	}
+	return coll, nil
+}
+
+func refusal(err error) string {
+	var ve *ebpf.VerifierError
+	if errors.As(err, &ve) && len(ve.Log) > 0 {
+		return fmt.Sprintf("%v: %s", ve.Cause, strings.Join(ve.Log[max(0, len(ve.Log)-3):], " / "))
+	}
+	return err.Error()
+}
+
+func privilegeHint(err error) string {
+	if errors.Is(err, syscall.EPERM) {
+		return " (run as root, with CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN)"
+	}
+	return ""
+}
+
+// configure draws the seed on the first load and tells the programs about this host.
+func (k *Kernel) configure() error {
+	var s settings
+	m := k.coll.Maps["settings"]
+	if err := m.Lookup(uint32(0), &s); err != nil {
+		return fmt.Errorf("reading BPF settings: %w", err)
+	}
+	if s.Seed == 0 {
+		var seed [8]byte
+		rand.Read(seed[:])
+		s.Seed = binary.LittleEndian.Uint64(seed[:]) | 1
+	}
+	k.hasher = Hasher(s.Seed)
+	s.HostMntNS = namespaceInode("/proc/1/ns/mnt")
+	s.BackingBit = backingBit(k.features.Release)
+	s.OwnTgid = uint32(os.Getpid())
+	return k.putSettings(s)
+}
+
+func (k *Kernel) putSettings(s settings) error {
+	if err := k.coll.Maps["settings"].Put(uint32(0), s); err != nil {
+		return fmt.Errorf("writing BPF settings: %w", err)
+	}
+	return nil
+}
+
+func (k *Kernel) changeSettings(change func(*settings)) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	var s settings
+	if err := k.coll.Maps["settings"].Lookup(uint32(0), &s); err != nil {
+		return fmt.Errorf("reading BPF settings: %w", err)
+	}
+	change(&s)
+	return k.putSettings(s)
+}
+
+func namespaceInode(path string) uint32 {
+	var st syscall.Stat_t
+	if syscall.Stat(path, &st) != nil {
+		return 0
+	}
+	return uint32(st.Ino)
+}
+
+// backingBit is FMODE_BACKING: the kernel moved it in 6.12 when the file mode flags were put in order.
+// Before 6.5 mappings of overlay files carry the shown path by themselves.
+func backingBit(release string) uint32 {
+	var major, minor int
+	fmt.Sscanf(release, "%d.%d", &major, &minor)
+	switch n := major*1000 + minor; {
+	case n >= 6012:
+		return 1 << 24
+	case n >= 6005:
+		return 1 << 25
+	}
+	return 0
+}
+
+func (k *Kernel) attachAlways() error {
+	for _, name := range always {
+		if err := k.attach(name); err != nil {
+			return fmt.Errorf("attaching %s: %w%s", name, err, privilegeHint(err))
+		}
+	}
+	k.features.LSM = k.attachLSM()
+	return nil
+}
+
+// attachLSM attaches the security-module programs where the kernel both takes and asks them:
+// without "bpf" in its list of modules they attach and are never called.
+func (k *Kernel) attachLSM() bool {
+	if k.options.NoLSM || !lsmListed() {
+		return false
+	}
+	for _, name := range lsm {
+		if err := k.attach(name); err != nil {
+			k.features.Refused[name] = err.Error()
+			return false
+		}
+	}
+	return true
+}
+
+func lsmListed() bool {
+	b, err := os.ReadFile("/sys/kernel/security/lsm")
+	if errors.Is(err, fs.ErrNotExist) {
+		if syscall.Mount("securityfs", "/sys/kernel/security", "securityfs", 0, "") == nil {
+			b, _ = os.ReadFile("/sys/kernel/security/lsm")
+		}
+	}
+	return slices.Contains(strings.Split(strings.TrimSpace(string(b)), ","), "bpf")
+}
+
+// attach attaches one program, or takes over its pinned link. Links are kept: one that nothing refers to is
+// collected and detaches silently.
+func (k *Kernel) attach(name string) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.links[name] != nil {
+		return nil
+	}
+	dir := k.pinDir("links")
+	if dir != "" {
+		if l, err := link.LoadPinnedLink(filepath.Join(dir, name), nil); err == nil {
+			k.links[name] = l
+			return nil
+		}
+	}
+	p := k.coll.Programs[name]
+	if p == nil {
+		return fmt.Errorf("the kernel refused it: %s", k.features.Refused[name])
+	}
+	l, err := k.attachProgram(name, p)
+	if err != nil {
+		return err
+	}
+	if dir != "" {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return errors.Join(err, l.Close())
+		}
+		if err := l.Pin(filepath.Join(dir, name)); err != nil {
+			return errors.Join(fmt.Errorf("pinning: %w", err), l.Close())
+		}
+	}
+	k.links[name] = l
+	return nil
+}
+
+var cgroupHooks = map[string]ebpf.AttachType{
+	"on_connect4": ebpf.AttachCGroupInet4Connect, "on_connect6": ebpf.AttachCGroupInet6Connect,
+	"on_sendmsg4": ebpf.AttachCGroupUDP4Sendmsg, "on_sendmsg6": ebpf.AttachCGroupUDP6Sendmsg,
+	"on_bind4": ebpf.AttachCGroupInet4Bind, "on_bind6": ebpf.AttachCGroupInet6Bind,
+	"on_socket": ebpf.AttachCGroupInetSockCreate,
+}
+
+func (k *Kernel) attachProgram(name string, p *ebpf.Program) (link.Link, error) {
+	if hook, ok := cgroupHooks[name]; ok {
+		return link.AttachCgroup(link.CgroupOptions{Path: k.options.CgroupRoot, Attach: hook, Program: p})
+	}
+	if p.Type() == ebpf.LSM {
+		return link.AttachLSM(link.LSMOptions{Program: p})
+	}
+	return link.AttachTracing(link.TracingOptions{Program: p})
+}
+
+func (k *Kernel) detach(name string) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	l := k.links[name]
+	if l == nil {
+		return nil
+	}
+	delete(k.links, name)
+	return errors.Join(ignoreUnpinned(l.Unpin()), l.Close())
+}
+
+func ignoreUnpinned(err error) error {
+	if errors.Is(err, ebpf.ErrNotSupported) || errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// Need attaches and detaches the programs that cost something at every system call of the host.
+// learning: some container's system calls and capabilities are collected, or watched for rules.
+// holding: some container is held to a profile.
+func (k *Kernel) Need(learning, holding bool) error {
+	code := (learning || holding) && !k.features.LSM
+	return errors.Join(
+		k.want(learning || code || (holding && !k.features.LSM), calls),
+		k.want(code, returns),
+		k.wantFirst(learning, capables),
+	)
+}
+
+func (k *Kernel) want(wanted bool, names []string) error {
+	var errs []error
+	for _, name := range names {
+		if wanted {
+			errs = append(errs, k.attach(name))
+		} else {
+			errs = append(errs, k.detach(name))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (k *Kernel) wantFirst(wanted bool, names []string) error {
+	if !wanted {
+		return k.want(false, names)
+	}
+	var errs []error
+	for _, name := range names {
+		err := k.attach(name)
+		if err == nil {
+			return nil
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// Features says what was loaded.
+func (k *Kernel) Features() Features { return k.features }
+
+// Hasher hashes paths with this kernel's seed.
+func (k *Kernel) Hasher() Hasher { return k.hasher }
+
+// Close lets go of everything; what is pinned goes on deciding.
+func (k *Kernel) Close() {
+	for _, l := range k.links {
+		l.Close()
+	}
+	if k.coll != nil {
+		k.coll.Close()
+	}
+}
+
+// Release takes everything out of the kernel: nothing is decided any more.
+func (k *Kernel) Release() error {
+	var errs []error
+	for name := range k.links {
+		errs = append(errs, k.detach(name))
+	}
+	k.Close()
+	if k.options.Pin != "" {
+		errs = append(errs, os.RemoveAll(k.options.Pin))
+	}
+	return errors.Join(errs...)
+}
