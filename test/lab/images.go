@@ -234,7 +234,7 @@ func (l *Lab) bootstrap(ctx context.Context, root string) error {
 	if err := os.CopyFS(dir, recipes); err != nil {
 		return fmt.Errorf("making the base: %w", err)
 	}
-	debian, security := mirrors(ctx)
+	debian, security := Mirrors(ctx)
 	args := append(slices.Clone(baseOptions), suite, root,
 		"deb "+debian+" "+suite+" main", "deb "+debian+" "+suite+"-updates main", "deb "+security+" "+suite+"-security main")
 	cmd := exec.CommandContext(ctx, "mmdebstrap", args...)
@@ -247,8 +247,8 @@ func (l *Lab) bootstrap(ctx context.Context, root string) error {
 	return nil
 }
 
-// mirrors are the ones that this machine's apt uses where it is a Debian, else Debian's own.
-func mirrors(ctx context.Context) (debian, security string) {
+// Mirrors are the ones that this machine's apt uses where it is a Debian, else Debian's own.
+func Mirrors(ctx context.Context) (debian, security string) {
 	debian, security = "http://deb.debian.org/debian", "http://deb.debian.org/debian-security"
 	out, err := exec.CommandContext(ctx, "apt-get", "indextargets", "--format", "$(LABEL) $(REPO_URI)", "Created-By: Packages").Output()
 	if err != nil {

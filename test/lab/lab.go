@@ -46,6 +46,9 @@ func Start(t testing.TB) *Lab {
 	return l
 }
 
+// Dir is the folder of the lab's state.
+func (l *Lab) Dir() string { return l.dir }
+
 // Docker is the path of dockerd's socket.
 func (l *Lab) Docker() string { return l.path("docker.sock") }
 

@@ -1,0 +1,2 @@
+// Package common is a drawer. Start with nothing. It promises nothing and is not for you.
+package common

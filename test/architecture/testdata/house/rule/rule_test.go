@@ -1,0 +1,3 @@
+package rule
+
+import _ "database/sql"
