@@ -148,7 +148,7 @@ func is(wanted, value string) bool { return wanted == "" || wanted == value }
 
 // alertTable is the alerts for a person.
 func alertTable(alerts []bulkhead.Alert, now time.Time) *table {
-	t := &table{head: []string{"TIME", "SEVERITY", "ACTION", "WORKLOAD", "RULE", "WHAT", "ID"}, flex: []int{5, 3, 4}}
+	t := &table{head: []string{"TIME", "SEVERITY", "ACTION", "WORKLOAD", "RULE", "WHAT", "ID"}, flex: []int{3, 4, 5}}
 	ids := shortIDs(alerts)
 	for i, alert := range alerts {
 		t.add(alertRow(alert, ids[i], now)...)

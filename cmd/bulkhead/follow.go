@@ -16,6 +16,7 @@ import (
 
 const (
 	recentShown = 10          // older alerts to begin with, as tail does
+	beyond      = 50          // alerts looked at beyond those
 	remembered  = 10_000      // ids kept to show nothing twice
 	catchUp     = time.Second // after the stream was asked for, what came before the server listened is fetched
 	retryFirst  = 100 * time.Millisecond
@@ -116,18 +117,46 @@ func (c *client) watch(ctx context.Context) (<-chan bulkhead.Alert, <-chan error
 
 // older shows what the server has already: at the beginning the few newest, later all that was missed.
 func (f *follower) older(ctx context.Context, c *client) error {
+	if !f.begun {
+		return f.begin(ctx, c)
+	}
 	filter := f.filter
-	if f.begun {
-		filter.limit = 0
+	filter.limit = 0
+	alerts, err := c.listAlerts(ctx, filter)
+	if err != nil {
+		return err
+	}
+	return f.arriveAll(alerts)
+}
+
+// begin shows the few newest. Those just before them are remembered as if they were shown: they may bear the
+// same time as the oldest that is.
+func (f *follower) begin(ctx context.Context, c *client) error {
+	filter, most := f.filter, f.filter.limit
+	if most > 0 {
+		filter.limit += beyond
 	}
 	alerts, err := c.listAlerts(ctx, filter)
 	if err != nil {
 		return err
 	}
-	if !f.begun && f.filter.since.IsZero() {
-		f.filter.since.Time = f.beginning(alerts)
-	}
 	f.begun = true
+	if f.filter.since.IsZero() {
+		f.filter.since.Time = time.Now()
+	}
+	if most > 0 && len(alerts) > most {
+		for _, alert := range alerts[most:] {
+			f.remember(alert.ID)
+		}
+		alerts = alerts[:most]
+	}
+	if len(alerts) > 0 {
+		f.filter.since.Time = alerts[len(alerts)-1].Time
+	}
+	return f.arriveAll(alerts)
+}
+
+func (f *follower) arriveAll(alerts []bulkhead.Alert) error {
 	for _, alert := range slices.Backward(alerts) {
 		if err := f.arrive(alert); err != nil {
 			return err
@@ -136,28 +165,27 @@ func (f *follower) older(ctx context.Context, c *client) error {
 	return nil
 }
 
-// beginning is where following began, by the server's own order: what is older was not asked for.
-func (f *follower) beginning(shown []bulkhead.Alert) time.Time {
-	if len(shown) == 0 {
-		return time.Now().Add(-lateness)
-	}
-	return shown[len(shown)-1].Time
-}
-
 func (f *follower) arrive(alert bulkhead.Alert) error {
 	if f.seen[alert.ID] || !f.filter.wants(alert) {
 		return nil
 	}
-	f.seen[alert.ID] = true
-	f.order = append(f.order, alert.ID)
-	if len(f.order) > remembered {
-		delete(f.seen, f.order[0])
-		f.order = f.order[1:]
+	f.remember(alert.ID)
+	if recent := alert.Time.Add(-lateness); recent.After(f.filter.since.Time) {
+		f.filter.since.Time = recent // what has to be asked for after a break stays bounded
 	}
 	if err := f.show(alert); err != nil {
 		return writeError{err}
 	}
 	return nil
+}
+
+func (f *follower) remember(id string) {
+	f.seen[id] = true
+	f.order = append(f.order, id)
+	if len(f.order) > remembered {
+		delete(f.seen, f.order[0])
+		f.order = f.order[1:]
+	}
 }
 
 // alertLine writes one alert as a line of a table whose columns cannot be known beforehand.

@@ -16,11 +16,11 @@ import (
 // defaultWidth is what a table is made for where no terminal says otherwise.
 const defaultWidth = 100
 
-// table is written in columns as wide as their content; when a line would be too long, the flexible
-// columns give way.
+// table is written in columns as wide as their content; when a line would be too long, the widest
+// of the flexible columns give way.
 type table struct {
 	head []string
-	flex []int // columns that may be shortened, the first to give way first
+	flex []int // columns that may be shortened; of equally wide ones the first gives way
 	wrap bool  // the last column is prose: what does not fit goes on below
 	rows [][]cell
 }
@@ -145,13 +145,28 @@ func (t *table) widths(columns int) []int {
 		}
 		total += widths[i]
 	}
-	for _, i := range t.flex {
-		least := min(widths[i], max(12, cellsOf(t.head[i])))
-		gives := max(0, min(total-columns, widths[i]-least))
-		widths[i] -= gives
-		total -= gives
+	for ; total > columns; total-- {
+		i := t.widest(widths)
+		if i < 0 {
+			break
+		}
+		widths[i]--
 	}
 	return widths
+}
+
+// narrowest is what a flexible column keeps, however narrow the screen.
+const narrowest = 12
+
+// widest is the flexible column that can best give way; -1 when none can.
+func (t *table) widest(widths []int) int {
+	best := -1
+	for _, i := range t.flex {
+		if widths[i] > max(narrowest, cellsOf(t.head[i])) && (best < 0 || widths[i] > widths[best]) {
+			best = i
+		}
+	}
+	return best
 }
 
 func line(row []cell, widths []int, colour bool) string {

@@ -78,6 +78,9 @@ func (a *app) up(ctx context.Context, o upOptions) error {
 	if err != nil {
 		return err
 	}
+	if err := supervise.StopLeftOvers(o.run, programs...); err != nil {
+		return errors.Join(err, lock.Close())
+	}
 	if o.detach {
 		_ = lock.Close() // the one in the background takes it
 		return a.background(ctx, o)
