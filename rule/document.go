@@ -85,7 +85,7 @@ var syntaxLine = regexp.MustCompile(`line (\d+)`)
 func (b *builder) file(name string, data []byte) {
 	var doc yaml.Node
 	if err := yaml.Unmarshal(data, &doc); err != nil {
-		b.problems = append(b.problems, syntaxError(name, err))
+		b.problems = append(b.problems, syntaxError(name, data, err))
 		return
 	}
 	if len(doc.Content) == 0 {
@@ -99,13 +99,28 @@ func (b *builder) file(name string, data []byte) {
 	b.fields(root, map[string]func(place){"lists": b.readLists, "rules": b.readRules})
 }
 
-func syntaxError(name string, err error) *Error {
+func syntaxError(name string, data []byte, err error) *Error {
 	e := &Error{File: name, Line: 1, Column: 1, Problem: strings.TrimPrefix(err.Error(), "yaml: "), Next: "correct the YAML; lists and fields must be indented alike"}
 	if m := syntaxLine.FindStringSubmatch(err.Error()); m != nil {
 		e.Line, _ = strconv.Atoi(m[1])
 		e.Problem = strings.TrimPrefix(e.Problem, m[0]+": ")
 	}
+	if strings.Contains(e.Problem, "did not find expected") {
+		e.Line = firstWrongLine(data, e.Line)
+	}
 	return e
+}
+
+// firstWrongLine is the line after the longest beginning of the file that is still YAML: for a
+// value that goes on wrongly the parser only names the line where the value began.
+func firstWrongLine(data []byte, known int) int {
+	lines := strings.SplitAfter(string(data), "\n")
+	for n := len(lines) - 1; n >= known && len(lines)-n < 300; n-- { // a bound on the work, not on the file
+		if yaml.Unmarshal([]byte(strings.Join(lines[:n], "")), &yaml.Node{}) == nil {
+			return n + 1
+		}
+	}
+	return known
 }
 
 func findAlias(n *yaml.Node) *yaml.Node {

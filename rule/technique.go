@@ -31,7 +31,6 @@ var techniques = map[string]technique{
 	"T1046":     {"Network Service Discovery", []string{"discovery"}},
 	"T1048":     {"Exfiltration Over Alternative Protocol", []string{"exfiltration"}},
 	"T1053.003": {"Cron", []string{"execution", "persistence", "privilege-escalation"}},
-	"T1055":     {"Process Injection", []string{"defense-evasion", "privilege-escalation"}},
 	"T1055.008": {"Ptrace System Calls", []string{"defense-evasion", "privilege-escalation"}},
 	"T1055.009": {"Proc Memory", []string{"defense-evasion", "privilege-escalation"}},
 	"T1059":     {"Command and Scripting Interpreter", []string{"execution"}},

@@ -158,6 +158,15 @@ func call(text string) (*bulkhead.Syscall, error) {
 	return s, nil
 }
 
+// DockerOptions are the options of `docker run` that d needs. The engine's own seccomp filter is
+// off for system calls: what it refuses never reaches the place where the sensor looks.
+func (d Deed) DockerOptions() []string {
+	if d.Call == "" {
+		return d.Options
+	}
+	return append([]string{"--security-opt", "seccomp=unconfined"}, d.Options...)
+}
+
 // Command is the shell command that does d in a container of the attack image, see [WriteImage].
 func (d Deed) Command() string {
 	command := d.Run
