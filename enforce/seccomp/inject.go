@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"runtime"
 	"time"
@@ -70,6 +71,7 @@ func Inject(pid int, in Injection) (Result, error) {
 		// Never unlocked: the thread ends with the goroutine, and the kernel then lets go of
 		// everything that this thread still traces.
 		runtime.LockOSThread()
+		unix.Setpriority(unix.PRIO_PROCESS, 0, -20) // on a busy machine the process waits for us
 		result, err := inject(pid, in)
 		done <- answer{result, err}
 	}()
@@ -88,7 +90,7 @@ func inject(pid int, in Injection) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	s := &session{pid: pid, in: in, entries: entries, tracees: map[int]*tracee{}}
+	s := &session{pid: pid, in: in, entries: entries, fewest: fewestFilters(pid), tracees: map[int]*tracee{}}
 	err = s.run()
 	s.result.Threads = len(s.tracees)
 	s.release()
@@ -100,6 +102,7 @@ type session struct {
 	pid     int
 	in      Injection
 	entries []uintptr
+	fewest  int // filters that the threads have in common, at most
 	tracees map[int]*tracee
 	began   time.Time
 	memory  uint64
@@ -161,7 +164,7 @@ func (s *session) seize(all bool) (fresh int, err error) {
 		s.began = time.Now()
 	}
 	for _, tid := range tids {
-		if s.tracees[tid] != nil {
+		if s.tracees[tid] != nil || !all && s.filters(tid) > s.fewest {
 			continue
 		}
 		t := &tracee{pid: s.pid, tid: tid}
@@ -183,6 +186,14 @@ func (s *session) seize(all bool) (fresh int, err error) {
 		return 0, ErrGone
 	}
 	return fresh, nil
+}
+
+func (s *session) filters(tid int) int {
+	status, err := readStatus(s.pid, tid)
+	if err != nil {
+		return 0
+	}
+	return status.filters
 }
 
 // patience is how long a thread gets to come out of the kernel. One that does not cannot run
@@ -246,7 +257,7 @@ func (s *session) operator() (*tracee, error) {
 		if !t.stopped || t.covered {
 			continue
 		}
-		if err = t.fit(); err == nil {
+		if err = t.fit(s.fewest); err == nil {
 			return t, nil
 		}
 	}
@@ -321,7 +332,7 @@ func (s *session) perThread(first *tracee) error {
 }
 
 func (s *session) installOn(t *tracee) error {
-	if err := t.fit(); errors.Is(err, ErrStrict) {
+	if err := t.fit(math.MaxInt); errors.Is(err, ErrStrict) {
 		return nil
 	} else if err != nil {
 		return err
@@ -394,4 +405,40 @@ func (s *session) release() {
 	if !s.began.IsZero() {
 		s.result.Stopped = time.Since(s.began)
 	}
+}
+
+// Examine looks whether a process has a filter of ours, and returns its mark. It stops one
+// thread for as long as that takes.
+func Examine(pid int) (mark uint32, err error) {
+	type answer struct {
+		mark uint32
+		err  error
+	}
+	done := make(chan answer)
+	go func() {
+		runtime.LockOSThread() // as in Inject
+		s := &session{pid: pid, fewest: math.MaxInt, tracees: map[int]*tracee{}}
+		err := s.gather(false)
+		if err == nil {
+			err = s.covered()
+		}
+		s.release()
+		if errors.Is(err, ErrCovered) {
+			done <- answer{s.result.Mark, nil}
+		} else {
+			done <- answer{0, errors.Join(err, ErrUncovered)}
+		}
+	}()
+	a := <-done
+	return a.mark, a.err
+}
+
+// ErrUncovered is the answer of [Examine] for a process without a filter of ours.
+var ErrUncovered = errors.New("the process has no filter of ours")
+
+// Filters returns how many filters the first thread of a process has, and whether the process
+// is stopped by a signal.
+func Filters(pid int) (n int, stopped bool, err error) {
+	s, err := readStatus(pid, pid)
+	return s.filters, s.state == 'T', err
 }

@@ -50,14 +50,20 @@ func (l Listener) Handoff() error {
 
 // Receive takes the next waiting call into n, which may lie in shared memory: the kernel
 // writes it there itself, so whoever maps the same page knows of it even when the receiver
-// dies on the next instruction. It blocks when nothing waits; poll first. ENOENT: the asking
-// thread went away meanwhile.
+// dies on the next instruction. It blocks when nothing waits: poll for POLLIN first. ENOENT:
+// the asking thread went away meanwhile.
 func (l Listener) Receive(n *Notification) error {
 	*n = Notification{} // the kernel refuses a dirty one
-	if errno := ioctl(int(l), unix.SECCOMP_IOCTL_NOTIF_RECV, unsafe.Pointer(n)); errno != 0 {
-		return errno
+	for {
+		_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(l), unix.SECCOMP_IOCTL_NOTIF_RECV, uintptr(unsafe.Pointer(n)))
+		switch errno {
+		case 0:
+			return nil
+		case unix.EINTR:
+		default:
+			return errno
+		}
 	}
-	return nil
 }
 
 // Continue lets a call run. ENOENT: nobody waits for the answer any more.

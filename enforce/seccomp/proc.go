@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"fmt"
+	"math"
 	"os"
 	"strconv"
 	"strings"
@@ -31,6 +32,7 @@ type status struct {
 	state        byte
 	tracer       int
 	seccomp      int
+	filters      int
 	noNewPrivs   bool
 	capabilities uint64 // effective
 	pending      uint64 // signals that wait and are not blocked
@@ -53,6 +55,9 @@ func readStatus(pid, tid int) (status, error) {
 			s.tracer, _ = strconv.Atoi(value)
 		case "Seccomp":
 			s.seccomp, _ = strconv.Atoi(value)
+			s.filters = s.seccomp / unix.SECCOMP_MODE_FILTER
+		case "Seccomp_filters": // since 5.10
+			s.filters, _ = strconv.Atoi(value)
 		case "NoNewPrivs":
 			s.noNewPrivs = value == "1"
 		case "CapEff":
@@ -81,6 +86,18 @@ func tracer(pid, tid int) int {
 func exiting(pid, tid int) bool {
 	s, err := readStatus(pid, tid)
 	return err != nil || s.state == 'Z' || s.state == 'X'
+}
+
+// fewestFilters returns the least number of filters that a thread of the process has.
+func fewestFilters(pid int) int {
+	tids, _ := threads(pid)
+	least := math.MaxInt
+	for _, tid := range tids {
+		if s, err := readStatus(pid, tid); err == nil && s.state != 'Z' && s.seccomp != unix.SECCOMP_MODE_STRICT {
+			least = min(least, s.filters)
+		}
+	}
+	return least
 }
 
 func signalWaits(pid, tid int) bool {

@@ -80,11 +80,19 @@ func (t *tracee) wait(deadline time.Time) (unix.WaitStatus, error) {
 			return 0, ErrGone
 		case tid == t.tid:
 			return status, nil
-		case time.Now().After(deadline):
+		case spin%64 == 63 && time.Now().After(deadline) && (t.inKernel() || time.Since(deadline) > callPatience):
 			return 0, ErrBusy
 		}
 		rest(spin)
 	}
+}
+
+// inKernel reports whether the thread waits where our stop does not reach it. One that only
+// waits for a processor is not left alone: it already knows of the stop, and its call may
+// have to be mended.
+func (t *tracee) inKernel() bool {
+	s, err := readStatus(t.pid, t.tid)
+	return err != nil || s.state == 'D'
 }
 
 // rest gives way: a stop takes microseconds, and a timer would take fifty.
@@ -135,14 +143,18 @@ func (t *tracee) mark() (uint32, bool) {
 	return 0, false
 }
 
-// fit reports why the thread cannot make our calls.
-func (t *tracee) fit() error {
+// fit reports why the thread cannot make our calls. It must have no more filters than most:
+// the kernel would give all threads its own ones along with ours.
+func (t *tracee) fit(most int) error {
 	s, err := readStatus(t.pid, t.tid)
 	if err != nil {
 		return ErrGone
 	}
 	if s.seccomp == unix.SECCOMP_MODE_STRICT {
 		return ErrStrict
+	}
+	if s.filters > most {
+		return ErrBusy
 	}
 	var dispatch [4]uint64
 	if _, err := ptrace(requestDispatch, t.tid, unsafe.Sizeof(dispatch), unsafe.Pointer(&dispatch)); err == nil && dispatch[0] != 0 {
