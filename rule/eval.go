@@ -1,9 +1,10 @@
 package rule
 
 import (
-	"fmt"
 	"slices"
+	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 
 	"bulkhead"
@@ -110,6 +111,9 @@ func (s *Set) keep(k *compiled, g *guard) {
 	}
 }
 
+// views are used again: one holds the fields of an event and is larger than the event itself.
+var views = sync.Pool{New: func() any { return new(view) }}
+
 // Eval returns the rules that e meets, by id. A rule that cannot be evaluated on e counts as not
 // met and is told by [Set.Faults].
 func (s *Set) Eval(e bulkhead.Event) []Match {
@@ -117,7 +121,9 @@ func (s *Set) Eval(e bulkhead.Event) []Match {
 	if in == nil {
 		return nil
 	}
-	v := &view{event: &e, names: programNames(&e), lists: s.lists}
+	v := views.Get().(*view)
+	defer views.Put(v)
+	v.look(&e, s.lists)
 	var matches []Match
 	for _, k := range in.candidates(v) {
 		if message, met := k.eval(v); met {
@@ -155,7 +161,7 @@ func (v *view) guardValue(field string) string {
 	case "file.path":
 		return v.file().Path
 	case "file.write":
-		return fmt.Sprint(v.file().Write)
+		return strconv.FormatBool(v.file().Write)
 	}
 	return ""
 }

@@ -201,7 +201,7 @@ var sharedSpace = netip.MustParsePrefix("100.64.0.0/10")
 func onNames(variable, name string, f func(*view, []string) bool) cel.EnvOption {
 	self := objects[variable].kind
 	bind := cel.BinaryBinding(func(left, right ref.Val) ref.Val {
-		return types.Bool(f(left.(object).view, texts(right)))
+		return types.Bool(f(left.(*object).view, texts(right)))
 	})
 	id := variable + "_" + name
 	return cel.Function(name,
@@ -284,7 +284,7 @@ func number(self, index ref.Val) (uint64, bool) {
 	if i < 0 || i > 5 {
 		return 0, false
 	}
-	return self.(object).view.syscall().Args[i], true
+	return self.(*object).view.syscall().Args[i], true
 }
 
 // texts reads a string or a list of strings, without copying where it is one of ours.

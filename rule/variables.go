@@ -20,6 +20,17 @@ type view struct {
 	names []string // what the started program is called, see programNames
 	line  string   // the command line, joined once
 	lists map[string]ref.Val
+
+	objects [16]object  // the variables, by number
+	fields  [64]ref.Val // fields that a condition has read, by number: the next one finds them made
+}
+
+// look points v at another event.
+func (v *view) look(e *bulkhead.Event, lists map[string]ref.Val) {
+	*v = view{event: e, names: programNames(e), lists: lists}
+	for _, o := range objects {
+		v.objects[o.number] = object{v, o.kind}
+	}
 }
 
 // field is one field of a variable.
@@ -170,8 +181,8 @@ func (v *view) commandLine() string {
 
 // ResolveName implements the activation that CEL asks for variables.
 func (v *view) ResolveName(name string) (any, bool) {
-	if object, ok := objects[name]; ok {
-		return object.in(v), true
+	if o, ok := objects[name]; ok {
+		return &v.objects[o.number], true
 	}
 	list, ok := v.lists[name]
 	return list, ok
@@ -180,18 +191,22 @@ func (v *view) ResolveName(name string) (any, bool) {
 // Parent implements the activation.
 func (v *view) Parent() cel.Activation { return nil }
 
-// objects are the variables as CEL types, made once.
-var objects = func() map[string]objectType {
-	all := map[string]objectType{}
-	for name := range variables {
-		all[name] = objectType{cel.ObjectType("bulkhead." + name)}
+type objectType struct {
+	kind   *types.Type
+	number int
+}
+
+// objects are the variables as CEL types, and fieldNumbers their fields, both made once.
+var objects, fieldNumbers = func() (map[string]objectType, map[string]int) {
+	all, numbers := map[string]objectType{}, map[string]int{}
+	for name, fields := range variables {
+		all[name] = objectType{cel.ObjectType("bulkhead." + name), len(all)}
+		for field := range fields {
+			numbers["bulkhead."+name+"."+field] = len(numbers)
+		}
 	}
-	return all
+	return all, numbers
 }()
-
-type objectType struct{ kind *types.Type }
-
-func (t objectType) in(v *view) object { return object{v, t.kind} }
 
 // object is a variable as a CEL value, needed where it is passed to a function.
 type object struct {
@@ -199,13 +214,13 @@ type object struct {
 	kind *types.Type
 }
 
-func (o object) ConvertToNative(t reflect.Type) (any, error) {
+func (o *object) ConvertToNative(t reflect.Type) (any, error) {
 	return nil, fmt.Errorf("an event cannot become a %s", t)
 }
-func (o object) ConvertToType(ref.Type) ref.Val { return types.NewErr("an event cannot be converted") }
-func (o object) Equal(other ref.Val) ref.Val    { return types.Bool(o == other) }
-func (o object) Type() ref.Type                 { return o.kind }
-func (o object) Value() any                     { return o.view }
+func (o *object) ConvertToType(ref.Type) ref.Val { return types.NewErr("an event cannot be converted") }
+func (o *object) Equal(other ref.Val) ref.Val    { return types.Bool(o == other) }
+func (o *object) Type() ref.Type                 { return o.kind }
+func (o *object) Value() any                     { return o.view }
 
 // provider tells CEL about the fields; everything else is left to the usual registry.
 type provider struct{ *types.Registry }
@@ -238,9 +253,16 @@ func (p provider) FindStructFieldType(name, fieldName string) (*types.FieldType,
 	if !ok {
 		return nil, false
 	}
+	number := fieldNumbers[name+"."+fieldName]
 	return &types.FieldType{
-		Type:    f.kind,
-		IsSet:   func(any) bool { return true },
-		GetFrom: func(target any) (any, error) { return f.get(target.(*view)), nil },
+		Type:  f.kind,
+		IsSet: func(any) bool { return true },
+		GetFrom: func(target any) (any, error) {
+			v := target.(*view)
+			if v.fields[number] == nil {
+				v.fields[number] = p.NativeToValue(f.get(v))
+			}
+			return v.fields[number], nil
+		},
 	}, true
 }
