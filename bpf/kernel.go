@@ -131,6 +131,9 @@ func (k *Kernel) load() error {
 		for _, m := range spec.Maps {
 			m.Pinning = ebpf.PinByName
 		}
+		if options.MapReplacements, err = keeperMaps(spec, k.options.Pin); err != nil {
+			return err
+		}
 	}
 	k.coll, err = k.loadCollection(spec, options)
 	return err

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"os"
 	"time"
 	"unsafe"
 
@@ -200,15 +199,6 @@ func (k *Kernel) HoldNew(on bool) error {
 	})
 }
 
-// KeeperAlive tells the kernel that somebody is there to continue what it stops. To be called twice a second.
-func (k *Kernel) KeeperAlive() error {
-	var ts unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts); err != nil {
-		return err
-	}
-	return k.changeSettings(func(s *settings) { s.KeeperSeen = uint64(ts.Nano()) })
-}
-
 // Events reads the ring of events.
 type Events struct{ r *ringbuf.Reader }
 
@@ -239,35 +229,10 @@ type Record = ringbuf.Record
 // Close ends a waiting Read with os.ErrClosed.
 func (e *Events) Close() error { return e.r.Close() }
 
-// Holds sends stopped processes to f until the returned function is called.
-func (k *Kernel) Holds(f func(Hold)) (stop func() error, err error) {
-	r, err := ringbuf.NewReader(k.coll.Maps["holds"])
-	if err != nil {
-		return nil, fmt.Errorf("opening the ring of stopped processes: %w", err)
-	}
-	go func() {
-		var rec ringbuf.Record
-		for {
-			err := r.ReadInto(&rec)
-			if errors.Is(err, os.ErrClosed) {
-				return
-			}
-			if err == nil && len(rec.RawSample) >= int(unsafe.Sizeof(Hold{})) {
-				f(*(*Hold)(unsafe.Pointer(&rec.RawSample[0])))
-			}
-		}
-	}()
-	return r.Close, nil
-}
-
 // KernelDev turns a device number as stat gives it into the kernel's own.
 func KernelDev(dev uint64) uint32 {
 	return unix.Major(dev)<<20 | unix.Minor(dev)
 }
 
 // BootTime is when the kernel's event clock was zero.
-func BootTime() time.Time {
-	var ts unix.Timespec
-	_ = unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts)
-	return time.Now().Add(-time.Duration(ts.Nano()))
-}
+func BootTime() time.Time { return time.Now().Add(-bootNow()) }

@@ -69,7 +69,6 @@ type programsSeen struct {
 type programsSettings struct {
 	_          structs.HostLayout
 	Seed       uint64
-	KeeperSeen uint64
 	HoldNew    uint32
 	HostMntns  uint32
 	BackingBit uint32
@@ -97,6 +96,7 @@ const (
 	programsMapCgroups        = "cgroups"
 	programsMapCounters       = "counters"
 	programsMapEvents         = "events"
+	programsMapHeartbeat      = "heartbeat"
 	programsMapHolds          = "holds"
 	programsMapLasts          = "lasts"
 	programsMapNewborn        = "newborn"
@@ -198,22 +198,23 @@ type programsProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type programsMapSpecs struct {
-	Armed    *ebpf.MapSpec `ebpf:"armed"`
-	Boring   *ebpf.MapSpec `ebpf:"boring"`
-	Cgroups  *ebpf.MapSpec `ebpf:"cgroups"`
-	Counters *ebpf.MapSpec `ebpf:"counters"`
-	Events   *ebpf.MapSpec `ebpf:"events"`
-	Holds    *ebpf.MapSpec `ebpf:"holds"`
-	Lasts    *ebpf.MapSpec `ebpf:"lasts"`
-	Newborn  *ebpf.MapSpec `ebpf:"newborn"`
-	Parents  *ebpf.MapSpec `ebpf:"parents"`
-	Peers    *ebpf.MapSpec `ebpf:"peers"`
-	Policy   *ebpf.MapSpec `ebpf:"policy"`
-	Recents  *ebpf.MapSpec `ebpf:"recents"`
-	Seen     *ebpf.MapSpec `ebpf:"seen"`
-	Settings *ebpf.MapSpec `ebpf:"settings"`
-	Slots    *ebpf.MapSpec `ebpf:"slots"`
-	Watched  *ebpf.MapSpec `ebpf:"watched"`
+	Armed     *ebpf.MapSpec `ebpf:"armed"`
+	Boring    *ebpf.MapSpec `ebpf:"boring"`
+	Cgroups   *ebpf.MapSpec `ebpf:"cgroups"`
+	Counters  *ebpf.MapSpec `ebpf:"counters"`
+	Events    *ebpf.MapSpec `ebpf:"events"`
+	Heartbeat *ebpf.MapSpec `ebpf:"heartbeat"`
+	Holds     *ebpf.MapSpec `ebpf:"holds"`
+	Lasts     *ebpf.MapSpec `ebpf:"lasts"`
+	Newborn   *ebpf.MapSpec `ebpf:"newborn"`
+	Parents   *ebpf.MapSpec `ebpf:"parents"`
+	Peers     *ebpf.MapSpec `ebpf:"peers"`
+	Policy    *ebpf.MapSpec `ebpf:"policy"`
+	Recents   *ebpf.MapSpec `ebpf:"recents"`
+	Seen      *ebpf.MapSpec `ebpf:"seen"`
+	Settings  *ebpf.MapSpec `ebpf:"settings"`
+	Slots     *ebpf.MapSpec `ebpf:"slots"`
+	Watched   *ebpf.MapSpec `ebpf:"watched"`
 }
 
 // programsVariableSpecs contains global variables before they are loaded into the kernel.
@@ -242,22 +243,23 @@ func (o *programsObjects) Close() error {
 //
 // It can be passed to loadProgramsObjects or ebpf.CollectionSpec.LoadAndAssign.
 type programsMaps struct {
-	Armed    *ebpf.Map `ebpf:"armed"`
-	Boring   *ebpf.Map `ebpf:"boring"`
-	Cgroups  *ebpf.Map `ebpf:"cgroups"`
-	Counters *ebpf.Map `ebpf:"counters"`
-	Events   *ebpf.Map `ebpf:"events"`
-	Holds    *ebpf.Map `ebpf:"holds"`
-	Lasts    *ebpf.Map `ebpf:"lasts"`
-	Newborn  *ebpf.Map `ebpf:"newborn"`
-	Parents  *ebpf.Map `ebpf:"parents"`
-	Peers    *ebpf.Map `ebpf:"peers"`
-	Policy   *ebpf.Map `ebpf:"policy"`
-	Recents  *ebpf.Map `ebpf:"recents"`
-	Seen     *ebpf.Map `ebpf:"seen"`
-	Settings *ebpf.Map `ebpf:"settings"`
-	Slots    *ebpf.Map `ebpf:"slots"`
-	Watched  *ebpf.Map `ebpf:"watched"`
+	Armed     *ebpf.Map `ebpf:"armed"`
+	Boring    *ebpf.Map `ebpf:"boring"`
+	Cgroups   *ebpf.Map `ebpf:"cgroups"`
+	Counters  *ebpf.Map `ebpf:"counters"`
+	Events    *ebpf.Map `ebpf:"events"`
+	Heartbeat *ebpf.Map `ebpf:"heartbeat"`
+	Holds     *ebpf.Map `ebpf:"holds"`
+	Lasts     *ebpf.Map `ebpf:"lasts"`
+	Newborn   *ebpf.Map `ebpf:"newborn"`
+	Parents   *ebpf.Map `ebpf:"parents"`
+	Peers     *ebpf.Map `ebpf:"peers"`
+	Policy    *ebpf.Map `ebpf:"policy"`
+	Recents   *ebpf.Map `ebpf:"recents"`
+	Seen      *ebpf.Map `ebpf:"seen"`
+	Settings  *ebpf.Map `ebpf:"settings"`
+	Slots     *ebpf.Map `ebpf:"slots"`
+	Watched   *ebpf.Map `ebpf:"watched"`
 }
 
 func (m *programsMaps) Close() error {
@@ -267,6 +269,7 @@ func (m *programsMaps) Close() error {
 		m.Cgroups,
 		m.Counters,
 		m.Events,
+		m.Heartbeat,
 		m.Holds,
 		m.Lasts,
 		m.Newborn,

@@ -171,7 +171,6 @@ type Hold struct {
 
 type settings struct {
 	Seed       uint64
-	KeeperSeen uint64
 	HoldNew    uint32
 	HostMntNS  uint32
 	BackingBit uint32

@@ -6,12 +6,6 @@
 #define NAMESPACE_FLAGS 0x7e020000UL
 #define X32_BIT 0x40000000L
 
-static __always_inline void mark(u64 *set, u32 nr) {
-	u64 bit = 1ULL << (nr & 63), *word = &set[(nr >> 6) & 7];
-	if (!(*word & bit))
-		__sync_fetch_and_or(word, bit);
-}
-
 /* A process of the container runtime on its way into the container: it mounts, pivots and drops privileges
  * there with its own program, which is none of the container's files. */
 __noinline int is_runtime(u32 number) {
@@ -28,6 +22,13 @@ __noinline int is_runtime(u32 number) {
 	bool named = (comm[0] == 'r' && comm[1] == 'u' && comm[2] == 'n' && comm[3] == 'c') ||
 		     (comm[0] == 'c' && comm[1] == 'r' && comm[2] == 'u' && comm[3] == 'n');
 	return named && origin != ORIGIN_IMAGE && origin != ORIGIN_UPPER;
+}
+
+/* Only what the container's own programs call is its behaviour; asked when a call is new, so seldom. */
+static __always_inline void mark(u32 number, u64 *set, u32 nr) {
+	u64 bit = 1ULL << (nr & 63), *word = &set[(nr >> 6) & 7];
+	if (!(*word & bit) && !is_runtime(number))
+		__sync_fetch_and_or(word, bit);
 }
 
 static __always_inline u64 argument(struct pt_regs *regs, int i) {
@@ -179,7 +180,7 @@ int BPF_PROG(on_enter, struct pt_regs *regs, long nr) {
 	bool compat = is_compat(bpf_get_current_task_btf());
 	u32 bare = nr & 511;
 	if (compat || nr >= 512 || nr < 0) {
-		mark(s->compat, bare);
+		mark(number, s->compat, bare);
 		if (slot->flags & SLOT_SYSCALLS)
 			call_outside(number, nr, 1);
 		if (slot->flags & (SLOT_EXEC | SLOT_LEARN))
@@ -187,7 +188,7 @@ int BPF_PROG(on_enter, struct pt_regs *regs, long nr) {
 		return 0;
 	}
 	if (slot->flags & SLOT_LEARN)
-		mark(s->syscalls, bare);
+		mark(number, s->syscalls, bare);
 	else if ((slot->flags & SLOT_SYSCALLS) && !(slot->allowed[(bare >> 6) & 7] >> (bare & 63) & 1))
 		call_outside(number, nr, 0);
 	u32 *watch = bpf_map_lookup_elem(&watched, &bare);

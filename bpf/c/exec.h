@@ -100,8 +100,9 @@ __noinline u32 stdin_learned(u32 profile) {
 
 __noinline int hold_task(u64 cgroup, u32 unknown) {
 	struct task_struct *t = bpf_get_current_task_btf();
-	struct settings *s = settings_get();
-	if (!s || bpf_ktime_get_boot_ns() - s->keeper_seen > KEEPER_ALIVE)
+	u32 zero = 0;
+	u64 *alive = bpf_map_lookup_elem(&heartbeat, &zero);
+	if (!alive || bpf_ktime_get_boot_ns() - *alive > KEEPER_ALIVE)
 		return false;
 	struct hold *h = bpf_ringbuf_reserve(&holds, sizeof *h, 0);
 	if (!h) {

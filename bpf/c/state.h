@@ -94,7 +94,6 @@ struct hold {
 
 struct settings {
 	u64 seed;         /* of the path hashes, so that nobody outside can aim at one */
-	u64 keeper_seen;  /* ktime of the keeper's last sign of life: only then are processes stopped */
 	u32 hold_new;     /* stop the first process of every new container until user space knows it */
 	u32 host_mntns;   /* mount namespace of the host's first process */
 	u32 backing_bit;  /* FMODE_BACKING of this kernel */
@@ -128,6 +127,7 @@ struct file_key { u64 inode; u64 ino; u32 slot; u32 generation; };
 	struct { __uint(type, TYPE); __uint(max_entries, MAX); __type(key, KEY); __type(value, VALUE); __uint(map_flags, FLAGS); } NAME SEC(".maps")
 
 MAP(settings, BPF_MAP_TYPE_ARRAY, 1, u32, struct settings, 0);
+MAP(heartbeat, BPF_MAP_TYPE_ARRAY, 1, u32, u64, 0);            /* boot time of the keeper's last sign of life */
 MAP(cgroups, BPF_MAP_TYPE_HASH, 4 * SLOTS, u64, u32, 0);       /* cgroup id (nested ones too) → slot */
 MAP(newborn, BPF_MAP_TYPE_LRU_HASH, 4096, u64, u32, 0);        /* cgroup id of a container nobody has named yet */
 MAP(parents, BPF_MAP_TYPE_HASH, 256, u64, u32, 0);             /* cgroup ids below which engines make containers */
