@@ -86,6 +86,11 @@ func (d *DB) Workload(ctx context.Context, name string) ([]Workload, error) {
 	return list, err
 }
 
+// NodeWorkloads returns what one node said of its workloads, without the profiles, by name.
+func (d *DB) NodeWorkloads(ctx context.Context, node string) ([]Workload, error) {
+	return all(ctx, d, "list a node's workloads", scanWorkload, `SELECT workload, node, seen, report, '' FROM workload_nodes WHERE node = $1 ORDER BY workload`, node)
+}
+
 func scanWorkload(r *sql.Rows) (w Workload, err error) {
 	var seen int64
 	err = r.Scan(&w.Name, &w.Node, &seen, &w.Report, &w.Profile)

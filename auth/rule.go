@@ -1,0 +1,64 @@
+package auth
+
+import (
+	"fmt"
+
+	"bulkhead/api/bulkhead/v1/bulkheadv1connect"
+)
+
+// Role is what somebody may do; each one may do what those before it may.
+type Role string
+
+// The roles, in rising order.
+const (
+	Anyone   Role = "anyone" // also who is not signed in
+	Viewer   Role = "viewer"
+	Operator Role = "operator"
+	Admin    Role = "admin"
+)
+
+func (r Role) rank() int {
+	switch r {
+	case Viewer:
+		return 1
+	case Operator:
+		return 2
+	case Admin:
+		return 3
+	}
+	return 0
+}
+
+// Needs returns the role that a method of the API needs; false when it has no rule and nobody may call it.
+// To add a method: add a line.
+func Needs(procedure string) (Role, bool) {
+	switch procedure {
+	case bulkheadv1connect.AuthServiceSignInProcedure,
+		bulkheadv1connect.AuthServiceSignOutProcedure:
+		return Anyone, true
+	case bulkheadv1connect.AuthServiceWhoAmIProcedure,
+		bulkheadv1connect.WorkloadServiceListWorkloadsProcedure,
+		bulkheadv1connect.WorkloadServiceGetWorkloadProcedure,
+		bulkheadv1connect.WorkloadServiceGetProfileProcedure,
+		bulkheadv1connect.AlertServiceListAlertsProcedure,
+		bulkheadv1connect.AlertServiceWatchAlertsProcedure,
+		bulkheadv1connect.NodeServiceListNodesProcedure:
+		return Viewer, true
+	case bulkheadv1connect.WorkloadServiceSetModeProcedure,
+		bulkheadv1connect.WorkloadServiceApproveProcedure:
+		return Operator, true
+	}
+	return "", false
+}
+
+// Allow reports why somebody may not call a method; nil when they may.
+func Allow(who Identity, procedure string) error {
+	needed, ok := Needs(procedure)
+	if !ok {
+		return fmt.Errorf("no rule says who may call %s", procedure)
+	}
+	if who.Role.rank() < needed.rank() {
+		return fmt.Errorf("%s has the role %s; this needs the role %s: ask an admin", who.Name, who.Role, needed)
+	}
+	return nil
+}
