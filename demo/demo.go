@@ -67,7 +67,7 @@ func Run(ctx context.Context, o Options) error {
 		err = report.write(o.Out, o.Format)
 	}
 	if err == nil && o.Keep {
-		fmt.Fprintln(o.Err, "the shop keeps running: interrupt to end it")
+		fmt.Fprintf(o.Err, "the shop keeps running at %s: interrupt to end it\n", report.shop)
 		<-ctx.Done()
 	}
 	if err := errors.Join(err, s.close()); err != nil {
@@ -155,11 +155,15 @@ func play(ctx context.Context, s *stage, o Options) (*Report, error) {
 
 // openShops starts the shop and the twin that stays unprotected.
 func openShops(ctx context.Context, s *stage) (shop, twin *target, err error) {
-	if shop, err = s.startShop(ctx, "shop"); err != nil {
+	var started sync.WaitGroup
+	var twinErr error
+	started.Go(func() { twin, twinErr = s.startShop(ctx, "twin") })
+	shop, err = s.startShop(ctx, "shop")
+	started.Wait()
+	if err := errors.Join(err, twinErr); err != nil {
 		return nil, nil, err
 	}
-	twin, err = s.startShop(ctx, "twin")
-	return shop, twin, err
+	return shop, twin, shop.reachSupplier(ctx)
 }
 
 // piece is the run of one demo.
@@ -222,9 +226,7 @@ func (p *piece) noteLearned(ctx context.Context, count *tally, took time.Duratio
 	p.report.Learned.describe(profile)
 	p.report.Learned.Seconds = took.Seconds()
 	p.report.Learned.Requests, p.report.Learned.Broken = count.requests.Load(), count.broken.Load()
-	if count.broken.Load() > 0 {
-		p.report.Application.Complaints = append(p.report.Application.Complaints, count.complaints...)
-	}
+	p.report.Application.Complaints = append(p.report.Application.Complaints, count.complaints...)
 	p.tell("learned %d executables, %d scripts, %d system calls from %d requests", len(profile.Executables), len(profile.Scripts), len(profile.Syscalls), count.requests.Load())
 	return nil
 }

@@ -3,9 +3,14 @@
 package demo
 
 import (
+	"bytes"
+	"encoding/json"
+	"errors"
 	"log/slog"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"bulkhead"
 )
@@ -52,4 +57,32 @@ func TestAttacksWorkUnprotected(t *testing.T) {
 		t.Errorf("%d of %d requests broken: %v", n, customers.count.requests.Load(), customers.count.complaints)
 	}
 	t.Logf("%d requests", customers.count.requests.Load())
+}
+
+// A product that only raises alerts: the whole piece is played, the modes follow each
+// other, and the verdict is not a compliment.
+func TestRunIsHonest(t *testing.T) {
+	product := new(alarmed)
+	var out bytes.Buffer
+	err := Run(t.Context(), Options{Product: product, Format: "json", Out: &out, Err: t.Output(), LearnFor: 2 * time.Second})
+	if !errors.Is(err, ErrNotProtected) {
+		t.Fatalf("Run says %v", err)
+	}
+	var report Report
+	if err := json.Unmarshal(out.Bytes(), &report); err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range report.Attacks {
+		if a.Result != Detected || !a.Learn.Reached || a.Monitor.Result != Detected {
+			t.Errorf("%s: %+v", a.Name, a)
+		}
+	}
+	if report.Application.Broken+report.Learned.Broken > 0 || report.Application.Requests == 0 {
+		t.Errorf("customers: %v, %v", report.Learned.Broken, report.Application.Complaints)
+	}
+	want := []bulkhead.Mode{bulkhead.Learn, bulkhead.Monitor, bulkhead.Protect}
+	if diff := cmp.Diff(want, product.modes); diff != "" {
+		t.Errorf("modes (-want +got):\n%s", diff)
+	}
+	t.Logf("%.0f s, %d requests", report.Seconds, report.Application.Requests)
 }

@@ -16,11 +16,14 @@ func (p *piece) attack(ctx context.Context, t *target, mode bulkhead.Mode) error
 		if err != nil {
 			return err
 		}
-		trial, start, err := try(ctx, t, a)
-		if err != nil {
-			return fmt.Errorf("%s in mode %s: %w", a.Name, mode, err)
+		trial, start, disturbed := try(ctx, t, a)
+		if ctx.Err() != nil {
+			return ctx.Err()
 		}
-		alerts, err := p.await(ctx, t, before)
+		if disturbed != nil {
+			p.report.Application.disturb(disturbed)
+		}
+		alerts, err := p.await(ctx, t, before, patience(mode))
 		if err != nil {
 			return err
 		}
@@ -58,9 +61,17 @@ func (p *piece) fresh(ctx context.Context, t *target, before map[string]int) ([]
 	}), nil
 }
 
-// await gives alerts the time to travel: up to a second for the first, a moment for more.
-func (p *piece) await(ctx context.Context, t *target, before map[string]int) ([]bulkhead.Alert, error) {
-	for end := time.Now().Add(time.Second); ; {
+// patience is how long an alert may travel. Of the unprotected twin few are expected.
+func patience(mode bulkhead.Mode) time.Duration {
+	if mode == bulkhead.Learn {
+		return 400 * time.Millisecond
+	}
+	return 1200 * time.Millisecond
+}
+
+// await gives alerts the time to travel: limit for the first, a moment for more.
+func (p *piece) await(ctx context.Context, t *target, before map[string]int, limit time.Duration) ([]bulkhead.Alert, error) {
+	for end := time.Now().Add(limit); ; {
 		alerts, err := p.loud(ctx, t, before)
 		if err != nil || ctx.Err() != nil || time.Now().After(end) {
 			return alerts, err

@@ -6,6 +6,7 @@ import (
 	"io"
 	"strconv"
 	"strings"
+	"sync"
 
 	"bulkhead"
 )
@@ -17,6 +18,8 @@ type Report struct {
 	Application Application `json:"application"`
 	Engine      string      `json:"engine"` // "private" or "running"
 	Seconds     float64     `json:"seconds"`
+
+	shop string // where the shop answers
 }
 
 // Learned is what the product knew of the shop before it was attacked.
@@ -54,6 +57,8 @@ type Application struct {
 	Complaints  []string      `json:"complaints"` // the first wrong answers
 	FalseAlarms []string      `json:"falseAlarms"`
 	Modes       []ModeTraffic `json:"modes"`
+
+	mu sync.Mutex // the twin is attacked while the shop is learned
 }
 
 // ModeTraffic is the customers' part of one mode.
@@ -64,16 +69,20 @@ type ModeTraffic struct {
 }
 
 func newReport(s *stage, shop *target) *Report {
-	r := &Report{Engine: "running", Learned: Learned{Workload: shop.workload()}}
+	r := &Report{shop: shop.url, Engine: "running", Learned: Learned{Workload: shop.workload()}}
 	if s.engine.private {
 		r.Engine = "private"
 	}
 	r.Learned.describe(bulkhead.Profile{})
-	r.Application = Application{Complaints: []string{}, FalseAlarms: []string{}, Modes: []ModeTraffic{}}
+	r.Application.init()
 	for _, a := range attacks() {
 		r.Attacks = append(r.Attacks, Attack{Name: a.Name, Technique: a.Technique, Story: a.Story})
 	}
 	return r
+}
+
+func (a *Application) init() {
+	a.Complaints, a.FalseAlarms, a.Modes = []string{}, []string{}, []ModeTraffic{}
 }
 
 func (a *Attack) set(mode bulkhead.Mode, t Trial) {
@@ -89,10 +98,20 @@ func (a *Attack) set(mode bulkhead.Mode, t Trial) {
 
 func (a *Application) add(mode bulkhead.Mode, c *tally) {
 	requests, broken := c.requests.Load(), c.broken.Load()
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	a.Requests += requests
 	a.Broken += broken
 	a.Complaints = append(a.Complaints, c.complaints...)
 	a.Modes = append(a.Modes, ModeTraffic{mode, requests, broken})
+}
+
+// disturb counts a wrong answer to what an attacker asked as an honest customer.
+func (a *Application) disturb(err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.Broken++
+	a.Complaints = append(a.Complaints, err.Error())
 }
 
 func (a *Application) alarm(x bulkhead.Alert) {
@@ -249,7 +268,7 @@ func (a *Attack) outcome() string {
 }
 
 func (r *Report) ending(b *strings.Builder) {
-	app := r.Application
+	app := &r.Application
 	fmt.Fprintf(b, "\n%d of %d attacks blocked in %.0f s", r.blocked(), len(r.Attacks), r.Seconds)
 	fmt.Fprintf(b, "; meanwhile customers made %d requests, and %d were answered wrongly.\n", app.Requests, app.Broken)
 	for _, c := range app.Complaints {

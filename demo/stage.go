@@ -10,9 +10,11 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -40,7 +42,9 @@ type stage struct {
 	supplies string // its address
 	database string // the neighbour's address
 	log      *slog.Logger
-	undo     []func(context.Context) error
+
+	mu   sync.Mutex // shops are started side by side
+	undo []func(context.Context) error
 }
 
 // loot are the things worth stealing. Each run has its own, so that an old one proves nothing.
@@ -86,7 +90,11 @@ func (s *stage) open(ctx context.Context, o Options) error {
 	return s.startNeighbour(ctx)
 }
 
-func (s *stage) later(undo func(context.Context) error) { s.undo = append(s.undo, undo) }
+func (s *stage) later(undo func(context.Context) error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.undo = append(s.undo, undo)
+}
 
 // close takes everything down, the last first, also when ctx of the run is long over.
 func (s *stage) close() error {
@@ -270,6 +278,15 @@ func (t *target) awaitOpen(ctx context.Context) error {
 		case <-time.After(50 * time.Millisecond):
 		}
 	}
+}
+
+// reachSupplier makes sure that the containers reach this host, before anything counts.
+func (t *target) reachSupplier(ctx context.Context) error {
+	_, err := newVisitor(t).get(ctx, "/stock", url.Values{"product": {"1"}, "supplier": {t.stage.supplies}})
+	if err != nil {
+		return fmt.Errorf("the shop does not reach its supplier on this host: let the host's packet filter accept what comes in from bridge bhdemo-%s: %w", t.stage.run, err)
+	}
+	return nil
 }
 
 // inside reads a file of the running container, from the outside. The root cannot be left:

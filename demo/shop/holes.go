@@ -42,7 +42,7 @@ func exportOrder(r *http.Request) (answer, error) {
 	return answer{body: data, kind: "application/gzip"}, nil
 }
 
-// output runs a program for at most six seconds and gives what it printed.
+// output runs a program for at most fifteen seconds and gives what it printed.
 func output(name string, args ...string) (string, error) {
 	cmd := exec.Command(name, args...)
 	cmd.WaitDelay = time.Second
@@ -51,7 +51,7 @@ func output(name string, args ...string) (string, error) {
 	if err := cmd.Start(); err != nil {
 		return "", err
 	}
-	late := time.AfterFunc(6*time.Second, func() { _ = cmd.Process.Kill() })
+	late := time.AfterFunc(15*time.Second, func() { _ = cmd.Process.Kill() })
 	defer late.Stop()
 	err := cmd.Wait()
 	if errors.Is(err, exec.ErrWaitDelay) {
