@@ -87,18 +87,24 @@ func (c *Client) await(ctx context.Context) error {
 	}
 }
 
+// startPatience is how long a keeper gets to open its socket before another is started.
+const startPatience = time.Second
+
 // run connects again and again.
 func (c *Client) run(ctx context.Context) {
 	defer close(c.ended)
-	for wait := time.Millisecond; ctx.Err() == nil; wait = min(2*wait, time.Second) {
+	var started time.Time
+	for wait := time.Millisecond; ctx.Err() == nil; wait = min(2*wait, 20*time.Millisecond) {
 		k, err := c.connect(ctx)
 		if err == nil {
-			wait = time.Millisecond
+			wait, started = time.Millisecond, time.Time{}
 			c.converse(k)
 			c.lost(ctx, k)
 			continue
 		}
-		if c.opts.Start != nil && (errors.Is(err, unix.ECONNREFUSED) || errors.Is(err, unix.ENOENT)) {
+		absent := errors.Is(err, unix.ECONNREFUSED) || errors.Is(err, unix.ENOENT)
+		if c.opts.Start != nil && absent && time.Since(started) > startPatience {
+			started = time.Now()
 			if err := c.opts.Start(ctx); err != nil {
 				c.opts.Log.Error("keeper does not start", "error", err)
 			}

@@ -30,10 +30,26 @@ func (k *keeper) protect(w Ward) error {
 		return fmt.Errorf("protect cgroup %d: %w", w.CgroupID, err)
 	}
 	have := k.put(w)
+	k.retry(have)
 	k.save()
 	k.serve()
 	k.cover(have)
 	return nil
+}
+
+// retry forgets failures, so that these processes are looked at again.
+func (k *keeper) retry(w *ward) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for pid := range w.failures {
+		delete(w.covered, pid)
+	}
+}
+
+func (k *keeper) policyOf(w *ward) Ward {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return w.Ward
 }
 
 func (k *keeper) program(w Ward, on seccomp.OnDeny) ([]unix.SockFilter, error) {
@@ -49,10 +65,11 @@ const coverPatience = 10 * time.Second
 func (k *keeper) cover(w *ward) {
 	w.busy.Lock()
 	defer w.busy.Unlock()
+	policy := k.policyOf(w)
 	for deadline := time.Now().Add(coverPatience); time.Now().Before(deadline); {
 		fresh := 0
 		alive := map[int]uint64{}
-		for _, pid := range processes(w.CgroupDir) {
+		for _, pid := range processes(policy.CgroupDir) {
 			began := started(pid)
 			alive[pid] = began
 			if k.knows(w, pid, began) {
@@ -66,7 +83,7 @@ func (k *keeper) cover(w *ward) {
 			return
 		}
 	}
-	k.log.Warn("a container makes processes faster than they are looked at", "cgroup", w.CgroupID)
+	k.log.Warn("a container makes processes faster than they are looked at", "cgroup", policy.CgroupID)
 }
 
 func (k *keeper) knows(w *ward, pid int, began uint64) bool {
@@ -124,9 +141,7 @@ var errFixed = errors.New("confined without a listener, because the process has 
 var errLost = errors.New("its listener was lost when keeper and agent were ended together: calls outside its profile fail with ENOSYS until it is restarted")
 
 func (k *keeper) inject(w *ward, pid int) error {
-	k.mu.Lock()
-	policy := w.Ward
-	k.mu.Unlock()
+	policy := k.policyOf(w)
 	if n, _, err := seccomp.Filters(pid); err == nil && n > policy.Baseline {
 		if mark, err := seccomp.Examine(pid); err == nil {
 			return k.inherited(mark)
@@ -199,8 +214,8 @@ func (k *keeper) look(ctx context.Context) {
 		}
 		k.mu.Unlock()
 		for _, w := range wards {
-			if _, err := os.Stat(w.CgroupDir); errors.Is(err, fs.ErrNotExist) {
-				k.forget(w.CgroupID)
+			if policy := k.policyOf(w); gone(policy.CgroupDir) {
+				k.forget(policy.CgroupID)
 			} else if i == 0 {
 				k.serve()
 				k.resume(w)
@@ -212,10 +227,16 @@ func (k *keeper) look(ctx context.Context) {
 	}
 }
 
+func gone(dir string) bool {
+	_, err := os.Stat(dir)
+	return errors.Is(err, fs.ErrNotExist)
+}
+
 // strays covers processes that clearly have no filter of ours. It stops nobody else.
 func (k *keeper) strays(w *ward) {
-	for _, pid := range processes(w.CgroupDir) {
-		if n, _, err := seccomp.Filters(pid); err != nil || n > w.Baseline || k.knows(w, pid, started(pid)) {
+	policy := k.policyOf(w)
+	for _, pid := range processes(policy.CgroupDir) {
+		if n, _, err := seccomp.Filters(pid); err != nil || n > policy.Baseline || k.knows(w, pid, started(pid)) {
 			continue
 		}
 		w.busy.Lock()

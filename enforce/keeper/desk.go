@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"runtime"
 	"strings"
 	"sync"
 	"time"
@@ -49,6 +50,10 @@ const (
 	period = 10 * time.Millisecond
 	budget = 400 // a period and listener: 40,000 a second
 )
+
+// urgency is the priority of the answering thread: on a busy machine an application waits for
+// it, and the budget bounds what it takes.
+const urgency = -15
 
 func newDesk(log *slog.Logger, d *denials) (*desk, error) {
 	p, err := newPage()
@@ -165,6 +170,8 @@ func (d *desk) close() {
 // the time delays another by one answer.
 func (d *desk) serve(done chan struct{}) {
 	defer close(done)
+	runtime.LockOSThread() // never unlocked: the thread ends with its priority
+	unix.Setpriority(unix.PRIO_PROCESS, 0, urgency)
 	events := make([]unix.EpollEvent, 64)
 	var parked []*listener
 	for {

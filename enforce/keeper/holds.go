@@ -139,8 +139,9 @@ func letRun(pid int) {
 // process of a protected container has one. In containers without a saved policy nobody can
 // tell them from those that somebody stopped on purpose; there the agent has to.
 func (k *keeper) resume(w *ward) {
-	for _, pid := range processes(w.CgroupDir) {
-		if n, stopped, err := seccomp.Filters(pid); err == nil && stopped && n <= w.Baseline {
+	policy := k.policyOf(w)
+	for _, pid := range processes(policy.CgroupDir) {
+		if n, stopped, err := seccomp.Filters(pid); err == nil && stopped && n <= policy.Baseline {
 			k.coverOne(w, pid, started(pid))
 			letRun(pid)
 		}

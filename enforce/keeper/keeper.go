@@ -222,12 +222,9 @@ func (k *keeper) put(w Ward) *ward {
 
 func (k *keeper) broadcast(m message, fd int) {
 	k.mu.Lock()
-	conns := slices.Clone(k.conns)
+	conns := slices.DeleteFunc(slices.Clone(k.conns), func(c *conn) bool { return !c.agent })
 	k.mu.Unlock()
 	for _, c := range conns {
-		if !c.agent {
-			continue
-		}
 		if err := c.send(m, fd); err != nil {
 			k.log.Warn("agent does not listen", "error", err)
 		}
@@ -271,7 +268,10 @@ func (k *keeper) leave(c *conn) {
 	k.mu.Lock()
 	k.conns = slices.DeleteFunc(k.conns, func(o *conn) bool { return o == c })
 	k.mu.Unlock()
-	if c.agent {
+	k.mu.Lock()
+	agent := c.agent
+	k.mu.Unlock()
+	if agent {
 		k.serve() // one that was about to hand over will not do so any more
 	}
 }
@@ -290,7 +290,9 @@ func (k *keeper) handle(c *conn, m message, fd int) {
 		}
 	case kindPage: // the first of a hand-over: until its end the agent answers
 		k.desk.halt()
+		k.mu.Lock()
 		c.agent = true
+		k.mu.Unlock()
 		k.inherit(fd)
 	case kindServe:
 		k.serve()
