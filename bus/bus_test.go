@@ -149,6 +149,7 @@ func publish(t *testing.T, c *bus.Client, list []bulkhead.Alert) {
 }
 
 func TestAlertsArriveOnce(t *testing.T) {
+	t.Parallel()
 	b := newPlace(t).start(t, "127.0.0.1:0")
 	got := drain(t, connect(t, b.Control(), ""))
 	node := connect(t, b.Agent(), "node.with dots")
@@ -165,6 +166,7 @@ func TestAlertsArriveOnce(t *testing.T) {
 
 // What the store could not take comes again; what arrived before a restart is still there after it.
 func TestStoreFailsAndBrokerRestarts(t *testing.T) {
+	t.Parallel()
 	p := newPlace(t)
 	b := p.start(t, "127.0.0.1:0")
 	control, node := connect(t, b.Control(), ""), connect(t, b.Agent(), "a")
@@ -183,6 +185,7 @@ func TestStoreFailsAndBrokerRestarts(t *testing.T) {
 }
 
 func TestReportsAndCommands(t *testing.T) {
+	t.Parallel()
 	b := newPlace(t).start(t, "127.0.0.1:0")
 	control, node := connect(t, b.Control(), ""), connect(t, b.Agent(), "a")
 	var seen sync.Map
@@ -220,6 +223,7 @@ func TestReportsAndCommands(t *testing.T) {
 
 // An agent's key opens no more than an agent needs, and nobody gets in without a key or TLS.
 func TestAgentIsConfined(t *testing.T) {
+	t.Parallel()
 	b := newPlace(t).start(t, "127.0.0.1:0")
 	for _, path := range []string{b.Agent(), b.Control()} {
 		if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
@@ -270,6 +274,7 @@ func expect(t *testing.T, refused chan error, what string) {
 
 // The agent may be started first: it connects when the control plane has written its credentials.
 func TestCredentialsComeLater(t *testing.T) {
+	t.Parallel()
 	p := newPlace(t)
 	node := connect(t, filepath.Join(p.dir, "agent.json"), "a")
 	if err := node.PublishAlerts(t.Context(), alerts(0, 1)); !errors.Is(err, bus.ErrAway) {
@@ -282,6 +287,7 @@ func TestCredentialsComeLater(t *testing.T) {
 }
 
 func TestBadCredentials(t *testing.T) {
+	t.Parallel()
 	for name, text := range map[string]string{"empty": "", "cut": `{"address":`, "keyless": `{"address":"tls://x"}`} {
 		path := filepath.Join(t.TempDir(), "c.json")
 		os.WriteFile(path, []byte(text), 0o600)
@@ -295,6 +301,7 @@ func TestBadCredentials(t *testing.T) {
 }
 
 func TestBadAlertID(t *testing.T) {
+	t.Parallel()
 	b := newPlace(t).start(t, "127.0.0.1:0")
 	node := connect(t, b.Agent(), "a")
 	eventually(t, "connection", node.Connected)

@@ -28,6 +28,8 @@ const (
 	duplicates = 10 * time.Minute
 	// redeliver is how soon alerts come again that a control plane took and, being killed, never stored.
 	redeliver = 5 * time.Second
+	// idle is how long one request for alerts waits for the first.
+	idle = 5 * time.Second
 )
 
 // Alerts hands arriving alerts to store until ctx ends. A batch is done only when store returns nil;
@@ -79,7 +81,12 @@ func (c *Client) source(ctx context.Context) (jetstream.Consumer, error) {
 
 // take waits for one alert, then takes what else is there: alone it is fast, in a flood it is a batch.
 func (c *Client) take(ctx context.Context, source jetstream.Consumer, store func(context.Context, []bulkhead.Alert) error) error {
-	taken, err := collect(source.Fetch(1, jetstream.FetchMaxWait(time.Second)))
+	waiting, cancel := context.WithTimeout(ctx, idle)
+	defer cancel()
+	taken, err := collect(source.Fetch(1, jetstream.FetchContext(waiting)))
+	if len(taken) == 0 && waiting.Err() != nil {
+		return ctx.Err()
+	}
 	if err != nil || len(taken) == 0 {
 		return err
 	}

@@ -102,7 +102,7 @@ func (s *Server) ready(w http.ResponseWriter, r *http.Request) {
 // tokenOf takes the token of a program from its header, or of a browser from its cookie. A cookie is
 // sent by the browser whoever made the page, so it counts only when the page is ours.
 func tokenOf(h http.Header, host string) string {
-	if token, ok := strings.CutPrefix(h.Get("Authorization"), "Bearer "); ok {
+	if token, ok := strings.CutPrefix(h.Get("Authorization"), "Bearer "); ok && token != "" {
 		return token
 	}
 	cookie, err := (&http.Request{Header: h}).Cookie(cookieName)

@@ -193,6 +193,7 @@ func (p *plane) total(t *testing.T) uint64 {
 }
 
 func TestAlerts(t *testing.T) {
+	t.Parallel()
 	p := start(t, t.TempDir())
 	n := join(t, p.dir, "a")
 	ctx, cancel := context.WithCancel(t.Context())
@@ -226,6 +227,7 @@ func TestAlerts(t *testing.T) {
 }
 
 func TestModeReachesEveryNode(t *testing.T) {
+	t.Parallel()
 	p := start(t, t.TempDir())
 	a, b := join(t, p.dir, "a"), join(t, p.dir, "b")
 	set := func(mode pb.Mode) *pb.SetModeResponse {
@@ -281,6 +283,7 @@ func TestModeReachesEveryNode(t *testing.T) {
 }
 
 func TestApprove(t *testing.T) {
+	t.Parallel()
 	p := start(t, t.TempDir())
 	a := join(t, p.dir, "a")
 	a.publish(t, alerts(0, 2))
@@ -307,6 +310,7 @@ func TestApprove(t *testing.T) {
 }
 
 func TestProfileIsMerged(t *testing.T) {
+	t.Parallel()
 	p := start(t, t.TempDir())
 	get := func() (bulkhead.Profile, error) {
 		r, err := p.workloads().GetProfile(t.Context(), connect.NewRequest(&pb.GetProfileRequest{Workload: "docker/shop"}))
@@ -320,10 +324,11 @@ func TestProfileIsMerged(t *testing.T) {
 		t.Error(err)
 	}
 	learned := func(path string) bulkhead.Profile {
-		r := profile.NewRecorder("docker/shop", bulkhead.Image{Reference: "shop:1", Digest: "sha256:" + strings.Repeat("a", 64)})
-		got := r.Profile()
-		got.Executables = []bulkhead.Executable{{Path: path}}
-		return got
+		return profile.Tidy(bulkhead.Profile{
+			Version: bulkhead.ProfileVersion, Workload: "docker/shop",
+			Image:       bulkhead.Image{Reference: "shop:1", Digest: "sha256:" + strings.Repeat("a", 64)},
+			Executables: []bulkhead.Executable{{Path: path}},
+		})
 	}
 	for n, path := range map[*node]string{a: "/bin/one", b: "/bin/two"} {
 		if err := n.Report(t.Context(), n.report(learned(path))); err != nil {
@@ -343,6 +348,7 @@ func TestProfileIsMerged(t *testing.T) {
 
 // kill -9 at any moment: every alert that was acknowledged is there, once.
 func TestKill(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	n := &node{id: "a"}
 	sent := 0
@@ -370,6 +376,7 @@ func TestKill(t *testing.T) {
 }
 
 func TestTenThousandAlerts(t *testing.T) {
+	t.Parallel()
 	p := start(t, t.TempDir())
 	n := join(t, p.dir, "a")
 	began := time.Now()
@@ -398,6 +405,7 @@ func (b page) RoundTrip(r *http.Request) (*http.Response, error) {
 }
 
 func TestSignIn(t *testing.T) {
+	t.Parallel()
 	p := start(t, t.TempDir())
 	p.Token = "" // a browser has none
 	if p.password == "" {
@@ -449,6 +457,7 @@ func TestSignIn(t *testing.T) {
 
 // Every method refuses who has no token, over the wire.
 func TestNobodyMayCallAnything(t *testing.T) {
+	t.Parallel()
 	p := start(t, t.TempDir())
 	p.Token = "guess"
 	services := pb.File_bulkhead_v1_bulkhead_proto.Services()
@@ -476,6 +485,7 @@ func TestNobodyMayCallAnything(t *testing.T) {
 }
 
 func TestHeadersAndProbes(t *testing.T) {
+	t.Parallel()
 	p := start(t, t.TempDir())
 	for _, path := range []string{"/", "/healthz", "/readyz", "/bulkhead.v1.NodeService/ListNodes"} {
 		r, err := p.Client().Get(p.URL + path)
@@ -514,6 +524,7 @@ type zeros struct{}
 func (zeros) Read(b []byte) (int, error) { clear(b); return len(b), nil }
 
 func TestReadAddressWithoutServer(t *testing.T) {
+	t.Parallel()
 	if _, err := server.ReadAddress(t.TempDir()); !errors.Is(err, os.ErrNotExist) || !strings.Contains(err.Error(), "bulkhead up") {
 		t.Error(err)
 	}
