@@ -17,7 +17,7 @@ TEST_PACKAGES := $(ENGINE_PACKAGES) git=git gcc=gcc /usr/include/stdio.h=libc6-d
 BENCH_PACKAGES := wrk=wrk redis-benchmark=redis-tools perf=linux-perf
 
 # Packages whose tests also run on other kernels, as PACKAGE or PACKAGE:REGEXP.
-KERNEL_TESTS ?= ./bpf
+KERNEL_TESTS ?= ./test/kernels/selftest $(filter ./bpf,$(INTEGRATION))
 
 IGNORED := -name node_modules -o -name .git -o -name .cache -o -path ./bin -o -path ./console/dist -o -path ./docs
 SOURCES := $(shell find . \( $(IGNORED) \) -prune -o -type f ! -name '*_test.go' ! -path './console/*' ! -path './test/*' -print)
@@ -88,7 +88,7 @@ test-integration: packages build images ## As root: kernel, containers, browser
 	done
 
 test-kernels: packages ## The kernel tests in virtual machines with other kernels
-	@$(STEP) "kernels" $(GO) run ./test/kernels $(KERNEL_TESTS)
+	@$(SUDO) $(GO) run ./test/kernels $(KERNEL_TESTS)
 
 packages: bin/lab # Debian packages of the tests
 	@bin/lab missing $(TEST_PACKAGES) || $(STEP) "install Debian packages" $(SUDO) bin/lab install $(TEST_PACKAGES)
@@ -112,8 +112,8 @@ machine: ## Describe this machine, for docs/benchmarks.md
 .PHONY: lint generate check-generated clean help
 lint: bin/tools.ok | .cache/modules.ok ## go vet, gofumpt, staticcheck, the architecture
 	@$(STEP) "lint: gofumpt" bash -c 'bad=$$(bin/gofumpt -l .); [ -z "$$bad" ] || { echo "run bin/gofumpt -w on:" $$bad; exit 1; }'
-	@$(STEP) "lint: go vet" $(GO) vet -tags integration ./...
-	@$(STEP) "lint: staticcheck" bin/staticcheck -tags integration ./...
+	@$(STEP) "lint: go vet" $(GO) vet -tags integration,kernels ./...
+	@$(STEP) "lint: staticcheck" bin/staticcheck -tags integration,kernels ./...
 
 bin/tools.ok: tools/go.mod tools/go.sum
 	@$(STEP) "build the linters" $(GO) -C tools build -o ../bin/ mvdan.cc/gofumpt honnef.co/go/tools/cmd/staticcheck

@@ -136,6 +136,7 @@ type outcome struct {
 	release                 string
 	exits                   map[string]string // test → exit status
 	passed, failed, skipped int
+	empty                   bool // a test program found nothing to run
 	done                    bool
 }
 
@@ -158,6 +159,8 @@ func (o *outcome) take(line string) {
 		o.release = fields[1]
 	case len(fields) == 4 && fields[0] == "EXIT":
 		o.exits[fields[1]] = fields[2]
+	case strings.HasSuffix(line, "warning: no tests to run"):
+		o.empty = true
 	case line == "DONE":
 		o.done = true
 	case strings.HasPrefix(line, "--- PASS"):
@@ -179,8 +182,8 @@ func (o outcome) err() error {
 			return fmt.Errorf("%s on %s: %d tests failed, exit status %q", name, o.release, o.failed, o.exits[name])
 		}
 	}
-	if o.passed == 0 {
-		return errors.New("no test ran")
+	if o.empty || o.passed == 0 {
+		return errors.New("a package had no test to run")
 	}
 	return nil
 }

@@ -56,7 +56,7 @@ func buildTests(ctx context.Context, work string, packages []string) (*suite, er
 
 func (s *suite) addTest(ctx context.Context, work, folder, name string) error {
 	binary := filepath.Join(work, name)
-	if err := goTool(ctx, "test", "-c", "-tags", "integration", "-trimpath", "-ldflags", "-s -w", "-o", binary, folder); err != nil {
+	if err := goTool(ctx, "test", "-c", "-tags", "integration,kernels", "-trimpath", "-ldflags", "-s -w", "-o", binary, folder); err != nil {
 		return err
 	}
 	if _, err := os.Stat(binary); err != nil {

@@ -1,7 +1,7 @@
-//go:build integration
+//go:build kernels
 
 // Package selftest proves that a machine of the kernel tests is what the tests expect: that
-// BTF is there, the file systems are mounted, and that a failing test fails the machine.
+// BTF is there, the file systems are mounted, the security modules are the ones asked for.
 package selftest
 
 import (
