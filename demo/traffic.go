@@ -277,7 +277,7 @@ func checkArchive(data string, o order) error {
 	return nil
 }
 
-// portrait uploads a picture, looks at it and asks for its size.
+// portrait uploads a picture, looks at it and asks for its checksum.
 func (v *visitor) portrait(ctx context.Context, who string, r *rand.Rand) error {
 	name := strings.ToLower(strings.ReplaceAll(who, " ", "-")) + "-" + strconv.FormatUint(r.Uint64(), 36) + ".png"
 	data := make([]byte, 200+r.IntN(60_000))
@@ -294,8 +294,8 @@ func (v *visitor) portrait(ctx context.Context, who string, r *rand.Rand) error 
 		return err
 	}
 	sum := md5.Sum(data)
-	answer, err = v.get(ctx, "/plugin", url.Values{"name": {"imageinfo"}, "arg": {name}})
-	return v.expect(ctx, answer, err, fmt.Sprintf("bytes %d checksum %s\n", len(data), hex.EncodeToString(sum[:])))
+	answer, err = v.get(ctx, "/plugin", url.Values{"name": {"imageinfo"}, "file": {name}, "arg": {name}})
+	return v.expect(ctx, answer, err, name+" checksum "+hex.EncodeToString(sum[:])+"\n")
 }
 
 func (v *visitor) greet(ctx context.Context, card, who string, o order) error {

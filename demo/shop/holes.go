@@ -31,7 +31,7 @@ func exportOrder(r *http.Request) (answer, error) {
 		return answer{}, err
 	}
 	name := r.FormValue("name")
-	out, err := output("/bin/sh", "-c", fmt.Sprintf("cd /srv/data/exports && tar -cf - -C /srv/data/orders %d.json | gzip -c > %s.tar.gz", order.Number, name))
+	out, err := output(nil, "/bin/sh", "-c", fmt.Sprintf("cd /srv/data/exports && tar -cf - -C /srv/data/orders %d.json | gzip -c > %s.tar.gz", order.Number, name))
 	if err != nil {
 		return answer{}, fmt.Errorf("export failed: %w: %s", err, out)
 	}
@@ -43,8 +43,9 @@ func exportOrder(r *http.Request) (answer, error) {
 }
 
 // output runs a program for at most fifteen seconds and gives what it printed.
-func output(name string, args ...string) (string, error) {
+func output(in io.Reader, name string, args ...string) (string, error) {
 	cmd := exec.Command(name, args...)
+	cmd.Stdin = in
 	cmd.WaitDelay = time.Second
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
@@ -83,12 +84,21 @@ func runPlugin(r *http.Request) (answer, error) {
 	if err := r.ParseForm(); err != nil {
 		return answer{}, err
 	}
-	out, err := plugin(r.FormValue("name"), r.Form["arg"]...)
+	var picture io.Reader
+	if name := r.FormValue("file"); name != "" {
+		data, err := os.ReadFile("/srv/uploads/" + filepath.Base(name))
+		if err != nil {
+			return answer{}, err
+		}
+		picture = bytes.NewReader(data)
+	}
+	out, err := plugin(picture, r.FormValue("name"), r.Form["arg"]...)
 	return answer{body: []byte(out), kind: "text/plain"}, err
 }
 
-func plugin(name string, args ...string) (string, error) {
-	out, err := output(filepath.Join("/srv/plugins", name), args...)
+// plugin runs one of the scripts, with a picture or nothing on its standard input.
+func plugin(in io.Reader, name string, args ...string) (string, error) {
+	out, err := output(in, filepath.Join("/srv/plugins", name), args...)
 	if err != nil {
 		return "", fmt.Errorf("plugin %s: %w: %s", name, err, out)
 	}
@@ -104,7 +114,7 @@ func previewCard(r *http.Request) (answer, error) {
 			data, err := os.ReadFile(filepath.Join("/srv/templates", name))
 			return string(data), err
 		},
-		"run": plugin,
+		"run": func(name string, args ...string) (string, error) { return plugin(nil, name, args...) },
 	}).Parse(r.FormValue("text"))
 	if err != nil {
 		return answer{}, err
@@ -168,7 +178,7 @@ func debugProgram(r *http.Request) (answer, error) {
 		return answer{}, err
 	}
 	path := fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), file.Fd())
-	out, err := output(path, r.URL.Query()["arg"]...)
+	out, err := output(nil, path, r.URL.Query()["arg"]...)
 	if err != nil {
 		return answer{}, fmt.Errorf("program: %w: %s", err, out)
 	}
