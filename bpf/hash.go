@@ -43,6 +43,9 @@ func (s Hasher) Applet(path, applet string) uint64 {
 	return mix(s.Path(path), hashName(0, applet))
 }
 
+// Name is the hash of one name by itself, for entries of one kind.
+func (Hasher) Name(kind PolicyKind, name string) uint64 { return hashName(uint64(kind), name) }
+
 // Suffix is the hash of a directory for files of one suffix (without its dot).
 func (s Hasher) Suffix(dir, suffix string) uint64 {
 	return mix(s.Path(dir), hashName(0, suffix))

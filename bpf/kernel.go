@@ -421,3 +421,11 @@ func (k *Kernel) Release() error {
 	}
 	return errors.Join(errs...)
 }
+
+// ReleaseAll takes everything that any version pinned below a directory out of the kernel.
+func ReleaseAll(pin string) error {
+	if err := os.RemoveAll(pin); err != nil {
+		return fmt.Errorf("removing pinned programs: %w", err)
+	}
+	return nil
+}

@@ -202,7 +202,11 @@ const (
 	PolicyRead                         // patterns of sensitive files that may be read
 	PolicyListen                       // protocol<<16 | port
 	PolicySocket                       // type<<8 | protocol
+	PolicyName                         // a name that is sensitive in any directory
 )
+
+// Global is the profile number of what holds for every workload.
+const Global uint32 = 0
 
 // The flags of an [Entry].
 const (

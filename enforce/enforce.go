@@ -385,6 +385,16 @@ func (e *Enforcer) Seen(cgroup uint64) (Seen, error) {
 	}, err
 }
 
+// Container is what was known of a container when it was attached.
+func (e *Enforcer) Container(cgroup uint64) (bulkhead.Container, bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if w := e.wards[cgroup]; w != nil && w.container.ID != "" {
+		return w.container, true
+	}
+	return bulkhead.Container{}, false
+}
+
 // Attached lists the cgroups that have a slot, with their mode.
 func (e *Enforcer) Attached() map[uint64]bulkhead.Mode {
 	e.mu.Lock()

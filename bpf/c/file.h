@@ -3,7 +3,6 @@
 #pragma once
 #include "code.h"
 
-#define GLOBAL 0 /* the profile number of what holds for every workload: sensitive reads, guarded writes */
 #define FMODE_CREATED 0x100000
 
 enum { PROC_OTHER, PROC_PRIVATE, PROC_MEMORY };

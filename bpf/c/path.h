@@ -177,7 +177,15 @@ static long match_step(u32 i, struct matching *m) {
 	m->h = hash_dentry(m->h, (struct dentry *)m->c->dentry[at]);
 	if (m->found)
 		return 0;
-	u32 *entry = policy_find(m->profile, m->kind, m->h);
+	u32 *entry;
+	if (m->profile == GLOBAL) { /* names that are sensitive wherever they are: ".ssh", ".git-credentials" */
+		entry = policy_find(GLOBAL, POLICY_NAME, hash_dentry(m->kind, (struct dentry *)m->c->dentry[at]));
+		if (entry && (*entry & (at ? ENTRY_DEEP : ENTRY_EXACT))) {
+			m->found = *entry;
+			return 0;
+		}
+	}
+	entry = policy_find(m->profile, m->kind, m->h);
 	if (!entry)
 		return 0;
 	u32 want = at == 0 ? ENTRY_EXACT : at == 1 ? ENTRY_CHILD | ENTRY_DEEP : ENTRY_DEEP;

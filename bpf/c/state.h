@@ -4,6 +4,7 @@
 #include "kernel.h"
 
 #define SLOTS 1024
+#define GLOBAL 0 /* the profile number of what holds for every workload: sensitive reads, guarded writes */
 
 /* slot.flags */
 enum {
@@ -105,7 +106,7 @@ struct policy_key {
 	u32 kind;
 	u64 hash;
 };
-enum policy_kind { POLICY_EXEC = 1, POLICY_APPLET, POLICY_SCRIPT, POLICY_WRITE, POLICY_READ, POLICY_LISTEN, POLICY_SOCKET };
+enum policy_kind { POLICY_EXEC = 1, POLICY_APPLET, POLICY_SCRIPT, POLICY_WRITE, POLICY_READ, POLICY_LISTEN, POLICY_SOCKET, POLICY_NAME };
 enum {
 	ENTRY_INTERPRETER = 1 << 0, ENTRY_MULTICALL = 1 << 1, ENTRY_ANONYMOUS = 1 << 2, ENTRY_FOREIGN = 1 << 3,
 	ENTRY_EXACT = 1 << 4, ENTRY_CHILD = 1 << 5, ENTRY_DEEP = 1 << 6, ENTRY_SUFFIX = 1 << 7,

@@ -1,0 +1,227 @@
+// Package agent runs one node: it senses what containers do, learns their profiles, keeps protection in force
+// and tells about it. Start with [Run] and [Options].
+//
+// It promises to work with the control plane away, to keep what was decided on its own disk, and to lose no
+// alert that reached that disk within the bound of its spool. It is not for the kernel's side (bpf), for what a
+// profile is (profile) or for people (server).
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"bulkhead"
+	"bulkhead/bpf"
+	"bulkhead/bus"
+	"bulkhead/container"
+	"bulkhead/enforce"
+	"bulkhead/enforce/keeper"
+	"bulkhead/rule"
+	"bulkhead/sensor"
+)
+
+// Options for [Run].
+type Options struct {
+	Node        string // this node's name; empty: the host's
+	Cluster     string
+	State       string                     // profiles, modes and alerts not yet delivered
+	Run         string                     // sockets, and engines.d with one "KIND SOCKET" file for each further engine
+	Credentials string                     // of the bus; may appear later
+	Rules       string                     // directory of rule files over the default ones; empty: none
+	Pin         string                     // on a BPF file system; empty: /sys/fs/bpf/bulkhead
+	NoLSM       bool                       // leave BPF-LSM alone
+	Kill        bool                       // end processes for system calls outside their profile
+	Keeper      func() keeper.StartOptions // how to start a keeper; nil: system calls are not held to profiles
+	Version     string
+	Log         *slog.Logger
+}
+
+// Agent is one running node.
+type Agent struct {
+	options    Options
+	log        *slog.Logger
+	kernel     *bpf.Kernel
+	containers *container.Directory
+	enforcer   *enforce.Enforcer
+	keeper     *keeper.Client
+	sensor     *sensor.Sensor
+	bus        *bus.Client
+	spool      *spool
+	alerts     *alerter
+	images     *images
+
+	mu        sync.Mutex
+	rules     *rule.Set
+	workloads map[string]*workload
+	problems  map[string]string // by what they are about
+	changed   chan struct{}     // something worth reporting
+}
+
+// Run works until the context ends. What is in force stays in force after it.
+func Run(ctx context.Context, o Options) error {
+	a, err := start(ctx, &o)
+	if err != nil {
+		return err
+	}
+	defer a.kernel.Close()
+	defer a.spool.close()
+	return a.run(ctx)
+}
+
+func start(ctx context.Context, o *Options) (*Agent, error) {
+	o.defaults()
+	a := &Agent{options: *o, log: o.Log, workloads: map[string]*workload{}, problems: map[string]string{}, changed: make(chan struct{}, 1), images: newImages()}
+	if err := os.MkdirAll(filepath.Join(o.State, "workloads"), 0o700); err != nil {
+		return nil, fmt.Errorf("making the agent's state directory: %w", err)
+	}
+	if err := a.loadRules(); err != nil {
+		return nil, err
+	}
+	if err := a.loadWorkloads(); err != nil {
+		return nil, err
+	}
+	var err error
+	if a.spool, err = openSpool(filepath.Join(o.State, "spool"), spoolBytes); err != nil {
+		return nil, err
+	}
+	return a, a.openKernel(ctx)
+}
+
+func (o *Options) defaults() {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Node == "" {
+		o.Node, _ = os.Hostname()
+	}
+	if o.Cluster == "" {
+		o.Cluster = "local"
+	}
+	if o.Pin == "" {
+		o.Pin = "/sys/fs/bpf/bulkhead"
+	}
+}
+
+func (a *Agent) openKernel(ctx context.Context) error {
+	root, err := cgroupRoot()
+	if err != nil {
+		return err
+	}
+	a.kernel, err = bpf.Load(bpf.Options{Pin: a.options.Pin, CgroupRoot: root, NoLSM: a.options.NoLSM, Log: a.log})
+	if err != nil {
+		return fmt.Errorf("loading kernel programs: %w", err)
+	}
+	if err := a.watchCalls(); err != nil {
+		return err
+	}
+	if a.containers, err = container.Open(ctx, a.engines(root)); err != nil {
+		return fmt.Errorf("looking for containers: %w", err)
+	}
+	if err := a.openKeeper(ctx); err != nil {
+		a.problem("keeper", "system calls are not held to profiles: "+err.Error())
+	}
+	a.enforcer, err = enforce.New(enforce.Options{Kernel: a.kernel, Keeper: a.keeper, CgroupRoot: root, Kill: a.options.Kill, Log: a.log})
+	if err != nil {
+		return err
+	}
+	a.alerts = newAlerter(a)
+	a.sensor, err = sensor.New(sensor.Options{Kernel: a.kernel, Lookup: a.lookup, Node: a.options.Node, Log: a.log})
+	return err
+}
+
+func (a *Agent) openKeeper(ctx context.Context) error {
+	if a.options.Keeper == nil {
+		return errors.New("no keeper was asked for")
+	}
+	start := a.options.Keeper()
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	client, err := keeper.Dial(ctx, keeper.ClientOptions{
+		Socket:  filepath.Join(a.options.Run, "keeper.sock"),
+		Start:   func(context.Context) error { return keeper.Start(start) },
+		Denied:  a.denied,
+		Unknown: func(cgroup uint64, pid int) { go a.arrived(context.Background(), cgroup, pid) },
+		Log:     a.log,
+	})
+	a.keeper = client
+	return err
+}
+
+// run starts the parts and waits: each one is a loop that ends with the context.
+func (a *Agent) run(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var wait sync.WaitGroup
+	for name, part := range map[string]func(context.Context) error{
+		"containers": a.followContainers,
+		"sensor":     func(ctx context.Context) error { return a.sensor.Run(ctx, a.handle) },
+		"clock":      a.clock,
+		"alerts":     a.alerts.run,
+		"delivery":   a.deliver,
+		"engines":    a.followEngines,
+	} {
+		wait.Go(func() {
+			if err := part(ctx); err != nil && ctx.Err() == nil {
+				cancel(fmt.Errorf("%s: %w", name, err))
+			}
+		})
+	}
+	a.log.Info("agent is running", "node", a.options.Node, "kernel", a.kernel.Features().Release, "lsm", a.kernel.Features().LSM, "adopted", a.kernel.Features().Adopted)
+	wait.Wait()
+	a.saveAll()
+	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
+		return cause
+	}
+	return nil
+}
+
+// loadRules reads the default rules and the user's over them.
+func (a *Agent) loadRules() error {
+	if a.options.Rules == "" {
+		set, err := rule.Default()
+		a.rules = set
+		return err
+	}
+	set, err := rule.Load(os.DirFS(a.options.Rules))
+	if err == nil {
+		a.rules = set
+		return nil
+	}
+	a.problem("rules", fmt.Sprintf("%s: %v; the default rules are in force", a.options.Rules, err))
+	a.rules, err = rule.Default()
+	return err
+}
+
+// problem keeps one line about something that a person should mend; an empty text takes it back.
+func (a *Agent) problem(about, text string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if text == "" {
+		delete(a.problems, about)
+		return
+	}
+	if a.problems[about] != text {
+		a.log.Warn("problem", "about", about, "text", text)
+	}
+	a.problems[about] = text
+}
+
+func (a *Agent) poke() {
+	select {
+	case a.changed <- struct{}{}:
+	default:
+	}
+}
+
+func (a *Agent) lookup(cgroup uint64) (bulkhead.Container, bool) {
+	if c, ok := a.containers.Lookup(cgroup); ok {
+		return c, true
+	}
+	return a.enforcer.Container(cgroup)
+}

@@ -1,0 +1,258 @@
+package agent
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"bulkhead"
+	"bulkhead/profile"
+	"bulkhead/sensor"
+)
+
+// workload is what the node knows of one workload. Its fields are guarded by Agent.mu.
+type workload struct {
+	bulkhead.Workload
+	Image   bulkhead.Image
+	Mode    bulkhead.Mode
+	Profile bulkhead.Profile // in force, when the mode is not learn
+
+	recorder   *profile.Recorder
+	containers map[uint64]bulkhead.Container
+	usage      map[uint64]uint64 // processor time by container when it was last looked at
+	interprets map[string]bool
+	seen       time.Time
+	sent       string // hash of the profile that was reported last
+	saved      string
+}
+
+// kept is a workload on disk.
+type kept struct {
+	Workload bulkhead.Workload `json:"workload"`
+	Image    bulkhead.Image    `json:"image"`
+	Mode     bulkhead.Mode     `json:"mode"`
+	Profile  json.RawMessage   `json:"profile"`
+}
+
+func (a *Agent) file(name string) string {
+	sum := sha256.Sum256([]byte(name))
+	return filepath.Join(a.options.State, "workloads", hex.EncodeToString(sum[:8])+".json")
+}
+
+// loadWorkloads reads what was decided and learned before. A file that cannot be read is put aside and said:
+// the workload is then learned again, and what the kernel holds it to stays in force.
+func (a *Agent) loadWorkloads() error {
+	files, err := filepath.Glob(filepath.Join(a.options.State, "workloads", "*.json"))
+	if err != nil {
+		return err
+	}
+	for _, f := range files {
+		if err := a.loadWorkload(f); err != nil {
+			a.problem(f, fmt.Sprintf("%v; it is kept as %s.bad, and what is in force stays in force", err, filepath.Base(f)))
+			_ = os.Rename(f, f+".bad")
+		}
+	}
+	return nil
+}
+
+func (a *Agent) loadWorkload(file string) error {
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	var k kept
+	if err := json.Unmarshal(b, &k); err != nil {
+		return fmt.Errorf("reading workload %s: %w", file, err)
+	}
+	p, err := profile.Read(bytes.NewReader(k.Profile), file)
+	if err != nil {
+		return err
+	}
+	if !k.Mode.Valid() {
+		return fmt.Errorf("reading workload %s: there is no mode %q", file, k.Mode)
+	}
+	w := a.newWorkload(k.Workload, k.Image)
+	w.Mode, w.Profile = k.Mode, p
+	w.recorder = profile.Resume(p, a.images.describe)
+	a.workloads[k.Workload.Name] = w
+	return nil
+}
+
+func (a *Agent) newWorkload(w bulkhead.Workload, image bulkhead.Image) *workload {
+	return &workload{
+		Workload: w, Image: image, Mode: bulkhead.Learn, recorder: profile.NewRecorder(w, image, a.images.describe),
+		containers: map[uint64]bulkhead.Container{}, usage: map[uint64]uint64{}, interprets: map[string]bool{},
+	}
+}
+
+// save writes a workload in one step, when it changed. To be called with the lock held.
+func (a *Agent) save(w *workload) error {
+	p := w.current()
+	var doc bytes.Buffer
+	if err := profile.Write(&doc, p); err != nil {
+		return err
+	}
+	b, err := json.Marshal(kept{w.Workload, w.Image, w.Mode, doc.Bytes()})
+	if err != nil {
+		return err
+	}
+	if string(b) == w.saved {
+		return nil
+	}
+	if err := replaceFile(a.file(w.Name), b); err != nil {
+		return fmt.Errorf("saving workload %s: %w", w.Name, err)
+	}
+	w.saved = string(b)
+	return nil
+}
+
+func (a *Agent) saveAll() {
+	a.mu.Lock()
+	var errs []error
+	for _, w := range a.workloads {
+		errs = append(errs, a.save(w))
+	}
+	a.mu.Unlock()
+	text := ""
+	if err := errors.Join(errs...); err != nil {
+		text = fmt.Sprintf("%v; free room in %s", err, a.options.State)
+	}
+	a.problem("state", text)
+}
+
+// replaceFile writes a file whole or not at all.
+func replaceFile(path string, b []byte) error {
+	f, err := os.CreateTemp(filepath.Dir(path), ".new-*")
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(b)
+	err = errors.Join(err, f.Sync(), f.Close())
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		_ = os.Remove(f.Name())
+	}
+	return err
+}
+
+// current is the profile that a person sees: what is in force, or what was learned so far.
+func (w *workload) current() bulkhead.Profile {
+	if w.Mode != bulkhead.Learn {
+		return w.Profile
+	}
+	return completeProfile(w.recorder.Profile(), w.interprets)
+}
+
+// completeProfile marks the interpreters.
+func completeProfile(p bulkhead.Profile, interprets map[string]bool) bulkhead.Profile {
+	for i, x := range p.Executables {
+		p.Executables[i].Interpreter = x.Interpreter || interprets[x.Path] || sensor.Interpreter(x.Path)
+	}
+	return p
+}
+
+// setMode puts a mode in force on every container of a workload here.
+func (a *Agent) setMode(ctx context.Context, name string, mode bulkhead.Mode, anyway bool) error {
+	a.mu.Lock()
+	w := a.workloads[name]
+	if w == nil {
+		a.mu.Unlock()
+		return fmt.Errorf("workload %q has never run on this node: `bulkhead workloads` lists those that have", name)
+	}
+	before, old := w.Mode, w.Profile
+	next := w.current()
+	containers := w.list()
+	a.mu.Unlock()
+	if mode == bulkhead.Protect && !anyway {
+		if err := profile.Gate(next); err != nil {
+			return err
+		}
+	}
+	if mode == bulkhead.Learn && before != bulkhead.Learn {
+		a.mu.Lock()
+		w.recorder = profile.Resume(old, a.images.describe)
+		a.mu.Unlock()
+	}
+	if err := a.need(mode); err != nil {
+		return err
+	}
+	var errs []error
+	for _, c := range containers {
+		errs = append(errs, a.enforcer.Apply(ctx, c, a.modeFor(w, c, mode), next))
+	}
+	a.mu.Lock()
+	w.Mode, w.Profile = mode, next
+	errs = append(errs, a.save(w))
+	a.mu.Unlock()
+	a.poke()
+	return errors.Join(append(errs, a.need(""))...)
+}
+
+// modeFor never blocks a container of another image than the profile was learned on: it is only told of.
+func (a *Agent) modeFor(w *workload, c bulkhead.Container, mode bulkhead.Mode) bulkhead.Mode {
+	if mode == bulkhead.Protect && w.Image.Digest != "" && c.Image.Digest != "" && c.Image.Digest != w.Image.Digest {
+		a.problem("image "+w.Name, fmt.Sprintf("%s runs image %.19s, its profile was learned on %.19s: its container is monitored, not protected; learn the new image, then protect again", w.Name, c.Image.Digest, w.Image.Digest))
+		return bulkhead.Monitor
+	}
+	return mode
+}
+
+// need attaches the programs that the modes call for; mode is one that is about to be put in force.
+func (a *Agent) need(mode bulkhead.Mode) error {
+	learning, holding := mode == bulkhead.Learn, mode == bulkhead.Monitor || mode == bulkhead.Protect
+	for _, m := range a.enforcer.Attached() {
+		learning = learning || m != bulkhead.Protect
+		holding = holding || m != bulkhead.Learn
+	}
+	return a.kernel.Need(learning, holding)
+}
+
+func (w *workload) list() []bulkhead.Container {
+	var list []bulkhead.Container
+	for _, c := range w.containers {
+		list = append(list, c)
+	}
+	slices.SortFunc(list, func(x, y bulkhead.Container) int { return x.Started.Compare(y.Started) })
+	return list
+}
+
+// approve widens a workload's profile by one entry, in the running containers first.
+func (a *Agent) approve(ctx context.Context, ap bulkhead.Approval) error {
+	a.mu.Lock()
+	w := a.workloads[ap.Workload]
+	if w == nil {
+		a.mu.Unlock()
+		return fmt.Errorf("workload %q has never run on this node", ap.Workload)
+	}
+	next, err := profile.Apply(w.current(), ap)
+	containers, learning := w.list(), w.Mode == bulkhead.Learn
+	a.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	var errs []error
+	if !learning {
+		for _, c := range containers {
+			errs = append(errs, a.enforcer.Widen(ctx, c, ap, next))
+		}
+	}
+	a.mu.Lock()
+	w.Profile = next
+	if learning {
+		w.recorder = profile.Resume(next, a.images.describe)
+	}
+	errs = append(errs, a.save(w))
+	a.mu.Unlock()
+	a.poke()
+	return errors.Join(errs...)
+}
