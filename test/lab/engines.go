@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"net"
 	"net/http"
 	"os"
@@ -15,16 +16,24 @@ import (
 	"time"
 )
 
-// Addresses and names that are the lab's alone, so that it runs beside the machine's own
-// Docker.
-const (
-	registryAddress = "127.0.0.1:5055"
-	bridge          = "bulkhead-lab0"
-	bridgeAddress   = "10.233.0.1/24"
-	criBridge       = "bulkhead-lab1"
-	criNetwork      = "10.234.0.0/24"
-	cgroupName      = "bulkhead-lab"
-)
+// number tells labs in different folders apart: each has names and addresses of its own, so
+// that one runs beside the other and beside the machine's own Docker.
+func (l *Lab) number() uint32 {
+	if l.dir == DefaultDir {
+		return 0
+	}
+	return 1 + crc32.ChecksumIEEE([]byte(l.dir))%199
+}
+
+func (l *Lab) bridge() string     { return fmt.Sprintf("bulkhead-lab%d", l.number()) }
+func (l *Lab) subnet() string     { return fmt.Sprintf("10.233.%d.0/24", l.number()) }
+func (l *Lab) gateway() string    { return fmt.Sprintf("10.233.%d.1/24", l.number()) }
+func (l *Lab) podBridge() string  { return fmt.Sprintf("bulkhead-pod%d", l.number()) }
+func (l *Lab) podSubnet() string  { return fmt.Sprintf("10.234.%d.0/24", l.number()) }
+func (l *Lab) cgroupName() string { return fmt.Sprintf("bulkhead-lab%d", l.number()) }
+
+// Registry is the host and port of the registry.
+func (l *Lab) Registry() string { return fmt.Sprintf("127.0.0.1:%d", 5055+l.number()) }
 
 var daemonNames = []string{"dockerd", "containerd", "registry"} // in the order in which they are stopped
 
@@ -62,8 +71,8 @@ func (l *Lab) daemons() []daemon {
 	docker := []string{
 		"dockerd", "--host", "unix://" + l.Docker(), "--containerd", l.Containerd(),
 		"--data-root", l.path("docker"), "--exec-root", l.path("run", "docker"), "--pidfile", l.path("run", "dockerd.pid"),
-		"--config-file", l.path("docker.json"), "--bridge", bridge, "--fixed-cidr", "10.233.0.0/24",
-		"--insecure-registry", registryAddress,
+		"--config-file", l.path("docker.json"), "--bridge", l.bridge(), "--fixed-cidr", l.subnet(),
+		"--insecure-registry", l.Registry(),
 	}
 	return []daemon{
 		{"registry", []string{"docker-registry", "serve", l.path("registry.yml")}, l.registryAnswers},
@@ -80,7 +89,7 @@ func (l *Lab) answers(args ...string) func(context.Context) error {
 }
 
 func (l *Lab) registryAnswers(ctx context.Context) error {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+registryAddress+"/v2/", nil)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+l.Registry()+"/v2/", nil)
 	if err != nil {
 		return err
 	}
@@ -98,7 +107,7 @@ func (l *Lab) configure() error {
 		"registry.yml": `version: 0.1
 log: {level: warn, accesslog: {disabled: true}}
 storage: {filesystem: {rootdirectory: ` + l.path("registry") + `}, delete: {enabled: true}}
-http: {addr: "` + registryAddress + `"}
+http: {addr: "` + l.Registry() + `"}
 `,
 		// Pods get a sandbox made of the busybox image, and namespaces that stay in the lab's folder.
 		"containerd.toml": `version = 2
@@ -115,9 +124,9 @@ state = "` + l.path("run", "containerd") + `"
   conf_dir = "` + l.path("cni") + `"
 `,
 		"cni/10-lab.conflist": `{"cniVersion": "0.4.0", "name": "bulkhead-lab", "plugins": [
-  {"type": "bridge", "bridge": "` + criBridge + `", "isGateway": true, "ipMasq": true, "hairpinMode": true,
+  {"type": "bridge", "bridge": "` + l.podBridge() + `", "isGateway": true, "ipMasq": true, "hairpinMode": true,
    "ipam": {"type": "host-local", "dataDir": "` + l.path("run", "ipam") + `",
-            "ranges": [[{"subnet": "` + criNetwork + `"}]], "routes": [{"dst": "0.0.0.0/0"}]}},
+            "ranges": [[{"subnet": "` + l.podSubnet() + `"}]], "routes": [{"dst": "0.0.0.0/0"}]}},
   {"type": "portmap", "capabilities": {"portMappings": true}}]}
 `,
 	}
@@ -139,9 +148,9 @@ func (l *Lab) raiseNetwork(ctx context.Context) error {
 		return fmt.Errorf("switching forwarding on: %w", err)
 	}
 	for _, step := range [][]string{
-		{"ip", "link", "add", bridge, "type", "bridge"},
-		{"ip", "address", "add", bridgeAddress, "dev", bridge},
-		{"ip", "link", "set", bridge, "up"},
+		{"ip", "link", "add", l.bridge(), "type", "bridge"},
+		{"ip", "address", "add", l.gateway(), "dev", l.bridge()},
+		{"ip", "link", "set", l.bridge(), "up"},
 	} {
 		if _, err := run(ctx, step[0], step[1:]...); err != nil {
 			return fmt.Errorf("making the lab's bridge: %w", err)
@@ -158,6 +167,7 @@ func (l *Lab) stopEngines(ctx context.Context) error {
 		l.stop(name)
 	}
 	l.killCgroup() // shims, and daemons that did not end
+	dropParents()
 	l.unmount()
 	l.dropNetwork(ctx)
 	if err := os.RemoveAll(l.path("run")); err != nil {
@@ -215,7 +225,7 @@ func (l *Lab) cgroup() (string, error) {
 	}
 	for line := range strings.Lines(string(mounts)) {
 		if f := strings.Fields(line); len(f) > 2 && f[2] == "cgroup2" {
-			return filepath.Join(f[1], cgroupName), nil
+			return filepath.Join(f[1], l.cgroupName()), nil
 		}
 	}
 	return "", errors.New("no version 2 cgroup hierarchy is mounted: mount -t cgroup2 cgroup2 /sys/fs/cgroup/unified")
@@ -232,6 +242,17 @@ func (l *Lab) killCgroup() {
 			return
 		}
 		time.Sleep(100 * time.Millisecond) // processes go one after the other
+	}
+}
+
+// dropParents removes the cgroups that runc made for the engines' containers. One that
+// somebody uses is not empty and stays.
+func dropParents() {
+	for _, pattern := range []string{"/sys/fs/cgroup/docker", "/sys/fs/cgroup/*/docker", "/sys/fs/cgroup/*/default", "/sys/fs/cgroup/*/k8s.io"} {
+		dirs, _ := filepath.Glob(pattern)
+		for _, dir := range dirs {
+			os.Remove(dir)
+		}
 	}
 }
 
@@ -253,7 +274,7 @@ func (l *Lab) unmount() {
 // dropNetwork takes the bridges and every rule that names one away. The chains DOCKER…
 // stay: the machine's own dockerd may use them, and without rules they do nothing.
 func (l *Lab) dropNetwork(ctx context.Context) {
-	for _, name := range []string{bridge, criBridge} {
+	for _, name := range []string{l.bridge(), l.podBridge()} {
 		if _, err := net.InterfaceByName(name); err == nil {
 			run(ctx, "ip", "link", "delete", name)
 		}
@@ -273,6 +294,8 @@ func (l *Lab) dropNetwork(ctx context.Context) {
 	}
 }
 
+// ours looks for whole words: the name of another lab may begin with this one's.
 func (l *Lab) ours(rule string) bool {
-	return strings.Contains(rule, bridge) || strings.Contains(rule, criBridge) || strings.Contains(rule, "10.233.0.0/24")
+	words := []string{l.bridge(), l.podBridge(), l.subnet(), l.podSubnet()}
+	return slices.ContainsFunc(strings.Fields(rule), func(word string) bool { return slices.Contains(words, word) })
 }

@@ -95,7 +95,8 @@ func known(names []string) error {
 }
 
 func (l *Lab) build(ctx context.Context, names []string) error {
-	missing := slices.DeleteFunc(slices.Clone(names), func(name string) bool { return l.has(ctx, Reference(name), recipe(name)) })
+	have := l.recipes(ctx)
+	missing := slices.DeleteFunc(slices.Clone(names), func(name string) bool { return have[Reference(name)] == recipe(name) })
 	if len(missing) == 0 {
 		return nil
 	}
@@ -130,10 +131,16 @@ func inParallel(names []string, work func(string) error) error {
 	return failed
 }
 
-// has reports whether docker holds the image, made from that recipe.
-func (l *Lab) has(ctx context.Context, reference, recipe string) bool {
-	out, err := l.docker(ctx, nil, "image", "inspect", "-f", `{{index .Config.Labels "`+recipeLabel+`"}}`, reference)
-	return err == nil && strings.TrimSpace(string(out)) == recipe
+// recipes says what each image in the lab's docker was made from.
+func (l *Lab) recipes(ctx context.Context) map[string]string {
+	have := map[string]string{}
+	for _, reference := range l.list(ctx, "docker", "-H", "unix://"+l.Docker(), "images", "--filter", "label="+recipeLabel, "--format", "{{.Repository}}:{{.Tag}}") {
+		out, err := l.docker(ctx, nil, "image", "inspect", "-f", `{{index .Config.Labels "`+recipeLabel+`"}}`, reference)
+		if err == nil {
+			have[reference] = strings.TrimSpace(string(out))
+		}
+	}
+	return have
 }
 
 // recipe is a digest over everything that an image is made from.
@@ -206,7 +213,7 @@ var baseOptions = []string{
 }
 
 func (l *Lab) buildBase(ctx context.Context, wanted []string) error {
-	if slices.Equal(wanted, []string{"busybox"}) || l.has(ctx, baseImage, recipe("debian")) {
+	if slices.Equal(wanted, []string{"busybox"}) || l.recipes(ctx)[baseImage] == recipe("debian") {
 		return nil
 	}
 	start := time.Now()

@@ -55,9 +55,6 @@ func (l *Lab) Docker() string { return l.path("docker.sock") }
 // Containerd is the path of containerd's socket, which also serves the CRI.
 func (l *Lab) Containerd() string { return l.path("containerd.sock") }
 
-// Registry is the host and port of the registry.
-func (l *Lab) Registry() string { return registryAddress }
-
 // Environment is what a shell needs to use the lab.
 func (l *Lab) Environment() []string {
 	return []string{
