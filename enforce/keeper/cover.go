@@ -118,7 +118,8 @@ func (k *keeper) coverOne(w *ward, pid int, began uint64) bool {
 		if try > 0 {
 			time.Sleep(time.Duration(try) * 10 * time.Millisecond)
 		}
-		if err = k.inject(w, pid); !errors.Is(err, seccomp.ErrBusy) {
+		// Traced: most likely by ourselves, for a request that came at the same moment.
+		if err = k.inject(w, pid); !errors.Is(err, seccomp.ErrBusy) && !errors.Is(err, seccomp.ErrTraced) {
 			break
 		}
 	}

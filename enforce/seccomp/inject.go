@@ -99,14 +99,15 @@ func inject(pid int, in Injection) (Result, error) {
 
 // session is one injection, from the first seized thread to the last released.
 type session struct {
-	pid     int
-	in      Injection
-	entries []uintptr
-	fewest  int // filters that the threads have in common, at most
-	tracees map[int]*tracee
-	began   time.Time
-	memory  uint64
-	result  Result
+	pid      int
+	in       Injection
+	entries  []uintptr
+	fewest   int // filters that the threads have in common, at most
+	tracees  map[int]*tracee
+	began    time.Time
+	memory   uint64
+	attempts int
+	result   Result
 }
 
 func (s *session) run() error {
@@ -116,6 +117,14 @@ func (s *session) run() error {
 	if !s.in.Again {
 		if err := s.covered(); err != nil {
 			return err
+		}
+	}
+	if s.in.Listener { // all stand still: now the count is exact
+		s.fewest = math.MaxInt
+		for _, t := range s.tracees {
+			if t.stopped {
+				s.fewest = min(s.fewest, s.filters(t.tid))
+			}
 		}
 	}
 	t, err := s.operator()
@@ -182,10 +191,16 @@ func (s *session) seize(all bool) (fresh int, err error) {
 			return fresh, nil
 		}
 	}
-	if len(s.tracees) == 0 {
+	if len(s.tracees) > 0 {
+		return fresh, nil
+	}
+	// A thread that is about to end has given up its filters already, and made the least
+	// number look less than any living thread has.
+	if s.attempts++; s.attempts > 50 {
 		return 0, ErrGone
 	}
-	return fresh, nil
+	s.fewest = fewestFilters(s.pid)
+	return s.seize(all)
 }
 
 func (s *session) filters(tid int) int {

@@ -66,6 +66,7 @@ func run(t *testing.T, cmd *exec.Cmd) *helper {
 	if err != nil {
 		t.Fatal(err)
 	}
+	cmd.Stderr = os.Stderr
 	s := lines(cmd, t)
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"runtime"
 	"time"
 	"unsafe"
 
@@ -37,7 +36,7 @@ const (
 	requestGetSignal   = 0x4202
 	eventStop          = 128
 	syscallStop        = unix.SIGTRAP | 0x80
-	callPatience       = 10 * time.Second
+	stopPatience       = 10 * time.Second
 	maxFiltersExamined = 64
 )
 
@@ -67,11 +66,16 @@ func (t *tracee) seize() error {
 	return nil
 }
 
-// wait returns the next stop of the thread.
+// wait returns the next stop of the thread. Without a deadline it waits as long as it takes:
+// a thread in the middle of our calls cannot be given up.
 func (t *tracee) wait(deadline time.Time) (unix.WaitStatus, error) {
+	options := unix.WALL
+	if !deadline.IsZero() {
+		options |= unix.WNOHANG
+	}
 	for spin := 0; ; spin++ {
 		var status unix.WaitStatus
-		tid, err := unix.Wait4(t.tid, &status, unix.WALL|unix.WNOHANG, nil)
+		tid, err := unix.Wait4(t.tid, &status, options, nil)
 		switch {
 		case err == unix.EINTR:
 			continue
@@ -80,7 +84,7 @@ func (t *tracee) wait(deadline time.Time) (unix.WaitStatus, error) {
 			return 0, ErrGone
 		case tid == t.tid:
 			return status, nil
-		case spin%64 == 63 && time.Now().After(deadline) && (t.inKernel() || time.Since(deadline) > callPatience):
+		case spin%64 == 63 && time.Now().After(deadline) && (t.inKernel() || time.Since(deadline) > stopPatience):
 			return 0, ErrBusy
 		}
 		rest(spin)
@@ -101,11 +105,10 @@ func rest(spin int) {
 	case spin < 200:
 		unix.RawSyscall(unix.SYS_SCHED_YIELD, 0, 0, 0)
 	case spin < 2000:
-		time.Sleep(20 * time.Microsecond)
+		unix.Nanosleep(&unix.Timespec{Nsec: 20e3}, nil)
 	default:
-		time.Sleep(time.Millisecond)
+		unix.Nanosleep(&unix.Timespec{Nsec: 1e6}, nil)
 	}
-	runtime.KeepAlive(spin)
 }
 
 // awaitStop waits for the stop that we asked for; signals on the way are delivered.
@@ -243,12 +246,11 @@ var errFault = errors.New("the process changed its code under the injection")
 
 // step runs the thread to the next edge of a system call.
 func (t *tracee) step() error {
-	deadline := time.Now().Add(callPatience)
 	for {
 		if err := ptraceValue(unix.PTRACE_SYSCALL, t.tid, 0); err != nil {
 			return t.lost("continue", err)
 		}
-		status, err := t.wait(deadline)
+		status, err := t.wait(time.Time{})
 		if err != nil {
 			return err
 		}
@@ -289,11 +291,7 @@ func (t *tracee) end() {
 	ptraceValue(unix.PTRACE_INTERRUPT, t.tid, 0)
 	ptraceValue(unix.PTRACE_CONT, t.tid, 0)
 	t.stopped = false
-	for !t.stopped && !t.gone {
-		if t.awaitStop(time.Now().Add(callPatience)) == ErrBusy {
-			return
-		}
-	}
+	t.awaitStop(time.Time{})
 }
 
 // settle repairs a call of the program that returned early because of our stop. Most calls
