@@ -26,6 +26,9 @@ func (a authService) SignIn(ctx context.Context, r *connect.Request[pb.SignInReq
 	if err != nil {
 		return nil, failure(a.s, err)
 	}
+	if err := forgetWelcome(a.s.welcome...); err != nil {
+		a.s.log.Warn("the first password's file was not removed", "err", err)
+	}
 	answer := connect.NewResponse(&pb.SignInResponse{Token: session.Token, Expires: timestamppb.New(session.Expires)})
 	answer.Header().Add("Set-Cookie", sessionCookie(session.Token, session.Expires).String())
 	return answer, nil

@@ -29,12 +29,13 @@ import (
 // Options say how the control plane runs.
 type Options struct {
 	Dir         string                      // its files; made when absent
+	Run         string                      // client.json and first-sign-in.json for programs on this host; empty: Dir
 	Listen      string                      // HTTPS; empty: 127.0.0.1:8443; port 0 takes a free one
 	BusListen   string                      // for agents; empty: 127.0.0.1:4333; port 0 takes a free one
 	Database    string                      // "postgres://…"; empty: SQLite in Dir
 	Console     http.Handler                // serves what is not the API; nil: a page that says there is none
 	Log         *slog.Logger                // nil: silent
-	FirstSignIn func(name, password string) // called once, when the first account is made; nil: the log says it was made
+	FirstSignIn func(name, password string) // called once, when the first account is made; it is in first-sign-in.json too
 	Ready       func(Address)               // called when it serves; may be nil
 }
 
@@ -47,6 +48,7 @@ type Server struct {
 	watch   *watch
 	settle  *settle
 	running context.Context
+	welcome []string // folders that hold the first password until it was used
 }
 
 // Bounds of what is kept. Between two prunings at most what arrives in pruneEvery is added to them.
@@ -62,7 +64,7 @@ const (
 // Run serves until ctx ends.
 func Run(ctx context.Context, o Options) error {
 	o = o.defaults()
-	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
+	if err := errors.Join(os.MkdirAll(o.Dir, 0o700), os.MkdirAll(o.Run, 0o700)); err != nil {
 		return fmt.Errorf("start the control plane: %w", err)
 	}
 	unlock, err := lock(o.Dir)
@@ -99,13 +101,13 @@ func run(ctx context.Context, o Options, db *store.DB) error {
 	defer client.Close()
 	running, stop := context.WithCancel(ctx)
 	defer stop()
-	s := &Server{log: o.Log, db: db, bus: client, watch: newWatch(), running: running,
+	s := &Server{log: o.Log, db: db, bus: client, watch: newWatch(), running: running, welcome: []string{o.Dir, o.Run},
 		auth: auth.New(auth.Options{Store: db, HostToken: token})}
 	s.settle = newSettle(s)
 	if err := s.firstSignIn(ctx, o); err != nil {
 		return fmt.Errorf("start the control plane: make the first account: %w", err)
 	}
-	return s.serve(ctx, stop, o, cert, Address{Token: token, Certificate: string(pem)})
+	return s.serve(ctx, stop, o, cert, Address{Token: token, Certificate: absolute(filepath.Join(o.Dir, certFile)), pem: pem})
 }
 
 func (o Options) defaults() Options {
@@ -118,6 +120,9 @@ func (o Options) defaults() Options {
 	if o.Database == "" {
 		o.Database = filepath.Join(o.Dir, "bulkhead.db")
 	}
+	if o.Run == "" {
+		o.Run = o.Dir
+	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
@@ -129,15 +134,25 @@ func (o Options) defaults() Options {
 
 func (s *Server) firstSignIn(ctx context.Context, o Options) error {
 	password, err := s.auth.FirstAdmin(ctx)
-	if err != nil || password == "" {
+	if err != nil {
 		return err
 	}
-	if o.FirstSignIn == nil {
-		s.log.Warn("the account admin was made and nobody was told its password")
-		return nil
+	if password != "" {
+		if err := (welcome{"admin", password}).write(o.Dir); err != nil {
+			return err
+		}
 	}
-	o.FirstSignIn("admin", password)
-	return nil
+	if password != "" && o.FirstSignIn != nil {
+		o.FirstSignIn("admin", password)
+	}
+	return showWelcome(o.Dir, o.Run)
+}
+
+func absolute(path string) string {
+	if abs, err := filepath.Abs(path); err == nil {
+		return abs
+	}
+	return path
 }
 
 // serve listens, works, and ends in order: the batch of alerts in hand is stored, streams end, requests are answered.
@@ -147,7 +162,7 @@ func (s *Server) serve(ctx context.Context, stop context.CancelFunc, o Options, 
 		return fmt.Errorf("start the control plane: %w (another one may be running; --listen names another address)", err)
 	}
 	address.URL = "https://" + listener.Addr().String()
-	if err := errors.Join(address.write(o.Dir), s.bus.Reports(s.report)); err != nil {
+	if err := errors.Join(address.write(o.Run), s.bus.Reports(s.report)); err != nil {
 		listener.Close()
 		return fmt.Errorf("start the control plane: %w", err)
 	}

@@ -411,6 +411,9 @@ func TestSignIn(t *testing.T) {
 	if p.password == "" {
 		t.Fatal("nobody was told the first password")
 	}
+	if raw, err := os.ReadFile(filepath.Join(p.dir, "first-sign-in.json")); err != nil || !strings.Contains(string(raw), p.password) {
+		t.Error("the first password cannot be shown again", err)
+	}
 	web := browser(t, p, p.URL, "same-origin")
 	account := bulkheadv1connect.NewAuthServiceClient(web, p.URL)
 	who := func(c *http.Client) error {
@@ -438,6 +441,9 @@ func TestSignIn(t *testing.T) {
 	}
 	if err := who(web); err != nil {
 		t.Error(err)
+	}
+	if _, err := os.Stat(filepath.Join(p.dir, "first-sign-in.json")); err == nil {
+		t.Error("the first password is still written somewhere")
 	}
 	evil := browser(t, p, "https://evil.example", "cross-site")
 	evil.Jar = web.Jar // a browser that does not know SameSite
@@ -509,7 +515,7 @@ func TestHeadersAndProbes(t *testing.T) {
 			t.Error("ten megabytes were read to sign in")
 		}
 	}
-	for _, name := range []string{"client.json", "host.token", "tls.key", "bulkhead.db"} {
+	for _, name := range []string{"client.json", "first-sign-in.json", "host.token", "tls.key", "bulkhead.db"} {
 		if info, err := os.Stat(filepath.Join(p.dir, name)); err != nil || info.Mode().Perm() != 0o600 {
 			t.Error(name, info, err)
 		}
@@ -523,8 +529,16 @@ type zeros struct{}
 
 func (zeros) Read(b []byte) (int, error) { clear(b); return len(b), nil }
 
-func TestReadAddressWithoutServer(t *testing.T) {
+func TestReadAddress(t *testing.T) {
 	t.Parallel()
+	p := start(t, t.TempDir())
+	a, err := server.ReadAddress(p.dir)
+	if err != nil || a.URL != p.URL || a.Token != p.Token {
+		t.Error(a.URL, err)
+	}
+	if _, err := bulkheadv1connect.NewNodeServiceClient(a.Client(), a.URL).ListNodes(t.Context(), connect.NewRequest(&pb.ListNodesRequest{})); err != nil {
+		t.Error(err)
+	}
 	if _, err := server.ReadAddress(t.TempDir()); !errors.Is(err, os.ErrNotExist) || !strings.Contains(err.Error(), "bulkhead up") {
 		t.Error(err)
 	}

@@ -27,7 +27,7 @@ const (
 // certificate takes the one in dir, or makes a self-signed one for loopback, this host's name and the
 // address that is listened on. To use another, put tls.crt and tls.key there.
 func certificate(dir, listen string) (tls.Certificate, []byte, error) {
-	certFile, keyFile := filepath.Join(dir, "tls.crt"), filepath.Join(dir, "tls.key")
+	certFile, keyFile := filepath.Join(dir, certFile), filepath.Join(dir, "tls.key")
 	cert, err := tls.LoadX509KeyPair(certFile, keyFile)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && old(cert.Leaf) {
 		if err := makeCertificate(certFile, keyFile, listen); err != nil {
@@ -46,6 +46,8 @@ func certificate(dir, listen string) (tls.Certificate, []byte, error) {
 func old(leaf *x509.Certificate) bool {
 	return leaf != nil && leaf.Subject.CommonName == ownName && time.Until(leaf.NotAfter) < renewal
 }
+
+const certFile = "tls.crt"
 
 const ownName = "Bulkhead on this host"
 
