@@ -262,6 +262,7 @@ func waits() {
 	began := time.Now()
 	fmt.Println("ready")
 	fmt.Scanln()
+	time.Sleep(500 * time.Millisecond) // a wake-up finds only who waits again already
 	for i, w := range all {
 		select {
 		case got := <-results[i]:
