@@ -1,0 +1,29 @@
+// The clients of the API. The session travels as a cookie that scripts cannot read.
+import { Code, ConnectError, createClient } from "@connectrpc/connect";
+import { createConnectTransport } from "@connectrpc/connect-web";
+import { AlertService, AuthService, NodeService, WorkloadService } from "./gen/bulkhead/v1/bulkhead_pb";
+
+const transport = createConnectTransport({ baseUrl: location.origin });
+
+export const people = createClient(AuthService, transport);
+export const workloads = createClient(WorkloadService, transport);
+export const alerts = createClient(AlertService, transport);
+export const nodes = createClient(NodeService, transport);
+
+/** The server says that nobody is signed in. */
+export function isSignedOut(err: unknown): boolean {
+  return ConnectError.from(err).code === Code.Unauthenticated;
+}
+
+/** What a person is told of an error: the server's own words where there are any. */
+export function tell(err: unknown): string {
+  const e = ConnectError.from(err);
+  if (isAway(err)) return "The server does not answer. Check that Bulkhead runs: bulkhead status";
+  return e.rawMessage || "The server gave no reason.";
+}
+
+/** Nothing came back, or a proxy in between answered in the server's place. */
+export function isAway(err: unknown): boolean {
+  const code = ConnectError.from(err).code;
+  return code === Code.Unavailable || code === Code.DeadlineExceeded || (code === Code.Unknown && !(err instanceof ConnectError && err.cause === undefined));
+}
