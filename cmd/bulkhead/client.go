@@ -38,7 +38,7 @@ type client struct {
 type target struct {
 	address string
 	token   string
-	cert    string // PEM file of the certificate it must show; empty: any that the system trusts
+	pinned  [][]byte // certificates of which it must show one; none: any that the system trusts
 }
 
 // connect finds the server: the one that was named, or the one of this host.
@@ -47,7 +47,7 @@ func (a *app) connect() (*client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return dial(t)
+	return dial(t), nil
 }
 
 // target never hands the token of this host's server to a server that was named.
@@ -55,22 +55,23 @@ func (a *app) target() (target, error) {
 	if a.server == "" {
 		return localTarget(a.run)
 	}
-	t := target{address: strings.TrimRight(a.server, "/"), token: or(a.token, a.env("BULKHEAD_TOKEN")), cert: a.cert}
+	t := target{address: strings.TrimRight(a.server, "/"), token: or(a.token, a.env("BULKHEAD_TOKEN"))}
 	if u, err := url.Parse(t.address); err != nil || u.Scheme != "https" || u.Host == "" {
 		return target{}, usagef("--server %q is not of the form https://HOST:PORT", a.server)
 	}
 	if t.token == "" {
 		return target{}, usagef("--server needs an access token: set BULKHEAD_TOKEN, or give --token")
 	}
-	return t, nil
+	if a.cert == "" {
+		return t, nil
+	}
+	var err error
+	t.pinned, err = readCertificates(a.cert)
+	return t, err
 }
 
-func dial(t target) (*client, error) {
-	trust, err := trusting(t.cert)
-	if err != nil {
-		return nil, err
-	}
-	h := &http.Client{Transport: &http.Transport{TLSClientConfig: trust, ForceAttemptHTTP2: true}}
+func dial(t target) *client {
+	h := &http.Client{Transport: &http.Transport{TLSClientConfig: trusting(t.pinned), ForceAttemptHTTP2: true}}
 	o := []connect.ClientOption{
 		connect.WithInterceptors(&bearer{t}),
 		connect.WithReadMaxBytes(largestAnswer),
@@ -81,19 +82,14 @@ func dial(t target) (*client, error) {
 		alerts:    bulkheadv1connect.NewAlertServiceClient(h, t.address, o...),
 		nodes:     bulkheadv1connect.NewNodeServiceClient(h, t.address, o...),
 		people:    bulkheadv1connect.NewAuthServiceClient(h, t.address, o...),
-	}, nil
+	}
 }
 
-// trusting pins the server's certificate: it must show one of those in the file, whatever its names,
-// dates and issuer. The host's own server is found by a file that only root can write, so this is
-// stricter than any chain.
-func trusting(file string) (*tls.Config, error) {
-	if file == "" {
-		return &tls.Config{MinVersion: tls.VersionTLS13}, nil
-	}
-	pinned, err := readCertificates(file)
-	if err != nil {
-		return nil, fmt.Errorf("reading the server's certificate: %w", err)
+// trusting pins the server's certificate: it must show one of those that were given, whatever its names,
+// dates and issuer. The host's own is in a file that only root can write, so this is stricter than any chain.
+func trusting(pinned [][]byte) *tls.Config {
+	if len(pinned) == 0 {
+		return &tls.Config{MinVersion: tls.VersionTLS13}
 	}
 	verify := func(s tls.ConnectionState) error {
 		for _, der := range pinned {
@@ -107,30 +103,31 @@ func trusting(file string) (*tls.Config, error) {
 		MinVersion:         tls.VersionTLS13,
 		InsecureSkipVerify: true, //nolint:gosec // VerifyConnection compares the certificate itself
 		VerifyConnection:   verify,
-	}, nil
+	}
 }
 
 var errWrongCertificate = errors.New("the server shows another certificate than the pinned one")
 
+// readCertificates takes those of a PEM file.
 func readCertificates(file string) ([][]byte, error) {
 	rest, err := os.ReadFile(file)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("reading the server's certificate: %w", err)
 	}
-	var certificates [][]byte
+	var all [][]byte
 	for {
 		var block *pem.Block
 		if block, rest = pem.Decode(rest); block == nil {
 			break
 		}
 		if block.Type == "CERTIFICATE" {
-			certificates = append(certificates, block.Bytes)
+			all = append(all, block.Bytes)
 		}
 	}
-	if len(certificates) == 0 {
-		return nil, fmt.Errorf("%s holds no PEM certificate", file)
+	if len(all) == 0 {
+		return nil, fmt.Errorf("reading the server's certificate: %s holds none in PEM form", file)
 	}
-	return certificates, nil
+	return all, nil
 }
 
 // bearer puts the token on every call and says in words why a call failed.

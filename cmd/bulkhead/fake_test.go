@@ -20,6 +20,7 @@ import (
 	"bulkhead/api"
 	pb "bulkhead/api/bulkhead/v1"
 	"bulkhead/api/bulkhead/v1/bulkheadv1connect"
+	"bulkhead/server"
 )
 
 // fake is a control plane with a node, in memory: two workloads, of which one may be protected, and alerts
@@ -87,7 +88,7 @@ func (f *fake) start() (stop func(), err error) {
 	s.StartTLS()
 	cert := filepath.Join(f.run, "server.crt")
 	block := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw})
-	access, err1 := json.Marshal(map[string]string{"address": s.URL, "token": f.token, "certificate": cert})
+	access, err1 := json.Marshal(server.Address{URL: s.URL, Token: f.token, Certificate: cert})
 	err = errors.Join(err1, os.MkdirAll(f.run, 0o700), os.WriteFile(cert, block, 0o600),
 		os.WriteFile(filepath.Join(f.run, "client.json"), access, 0o600))
 	return func() { s.CloseClientConnections(); s.Close() }, err
@@ -215,7 +216,7 @@ func (f *fake) raise(id string, told bool) {
 
 func (f *fake) ListNodes(context.Context, *connect.Request[pb.ListNodesRequest]) (*connect.Response[pb.ListNodesResponse], error) {
 	node := &pb.Node{
-		Id: "1", Name: "a", Cluster: "local", Kernel: "6.1.0", Version: "1.0", Connected: f.agentRuns(), LastSeen: timestamppb.Now(), Containers: 2,
+		Id: "1", Name: "a", Cluster: "local", Kernel: "6.1.0", Version: "1.0", Connected: true, LastSeen: timestamppb.Now(), Containers: 2,
 		Events: 1000, LostEvents: 5, MemoryBytes: 42 << 20,
 		Backends: []*pb.Enforcement{
 			{Kind: "executables", Backend: "tracepoint", Limits: strings.Repeat("what this cannot do is told in a long sentence, ", 4) + "end"},
@@ -225,13 +226,4 @@ func (f *fake) ListNodes(context.Context, *connect.Request[pb.ListNodesRequest])
 		Problems: []string{"the spool is nearly full: mount a larger disk"},
 	}
 	return connect.NewResponse(&pb.ListNodesResponse{Nodes: []*pb.Node{node}}), nil
-}
-
-// agentRuns is true in-process; as the server of `up`, it asks whether the agent has left its sign.
-func (f *fake) agentRuns() bool {
-	if f.token == fakeToken {
-		return true
-	}
-	_, err := os.Stat(filepath.Join(f.run, "agent-reported"))
-	return err == nil
 }

@@ -28,7 +28,6 @@ type app struct {
 	out, err io.Writer
 	env      func(string) string
 	checks   []check // what `up` needs of the host
-	serve    func(context.Context, *app, serverOptions) error
 
 	run, state          string // directories
 	server, token, cert string // of the client
@@ -36,7 +35,7 @@ type app struct {
 }
 
 func newApp() *app {
-	return &app{in: os.Stdin, out: os.Stdout, err: os.Stderr, env: os.Getenv, checks: hostChecks(), serve: serve}
+	return &app{in: os.Stdin, out: os.Stdout, err: os.Stderr, env: os.Getenv, checks: hostChecks()}
 }
 
 // The exit codes.

@@ -1,11 +1,9 @@
 package main
 
 import (
-	"context"
 	"flag"
 	"fmt"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -28,45 +26,14 @@ func TestMain(m *testing.M) {
 	})
 }
 
-// unchecked is the command on a host without requirements, with a server that needs none either.
+// unchecked is the command on a host of which nothing is required.
 func unchecked() *app {
 	a := newApp()
-	a.checks, a.serve = nil, fakeServe
+	a.checks = nil
 	if os.Getenv("TEST_CHECK_FAILS") != "" {
 		a.checks = []check{{"root", func() error { return fmt.Errorf("missing; become root") }}, {"never", func() error { return fmt.Errorf("not reached") }}}
 	}
 	return a
-}
-
-func fakeServe(ctx context.Context, a *app, _ serverOptions) error {
-	f := newFake(a.run)
-	f.token = "bht_up"
-	stop, err := f.start()
-	if err != nil {
-		return err
-	}
-	defer stop()
-	fmt.Fprintln(a.err, "server is up")
-	<-ctx.Done()
-	return nil
-}
-
-// fakeAgent reports at once and lives until it is stopped.
-func fakeAgent() {
-	sign := filepath.Join(os.Args[3], "agent-reported")
-	if os.Args[1] == "release" {
-		fmt.Fprintln(os.Stderr, "released", strings.Join(os.Args[1:], " "))
-		return
-	}
-	if os.Getenv("TEST_AGENT_FAILS") != "" {
-		fmt.Fprintln(os.Stderr, "the kernel refused the program")
-		os.Exit(1)
-	}
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
-	defer stop()
-	_ = os.WriteFile(sign, nil, 0o600)
-	<-ctx.Done()
-	_ = os.Remove(sign)
 }
 
 func TestScripts(t *testing.T) {
@@ -78,6 +45,8 @@ func TestScripts(t *testing.T) {
 			e.Values[planeKey{}] = &controlPlane{}
 			e.Setenv("TZ", "UTC")
 			e.Setenv("BULKHEAD_RUN", filepath.Join(e.WorkDir, "run"))
+			e.Setenv("BULKHEAD_LISTEN", "127.0.0.1:0")
+			e.Setenv("BULKHEAD_BUS_LISTEN", "127.0.0.1:0")
 			e.Setenv("BULKHEAD_STATE", filepath.Join(e.WorkDir, "state"))
 			e.Defer(func() { stopAllIn(t, filepath.Join(e.WorkDir, "run")) })
 			return nil

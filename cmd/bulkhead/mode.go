@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -89,6 +90,9 @@ func refusedMode(w *pb.Workload, mode bulkhead.Mode, anyway bool, err error) err
 	var policy policyError
 	if mode != bulkhead.Protect || anyway || !errors.As(err, &policy) && w.Ready {
 		return err
+	}
+	if strings.Contains(err.Error(), "--anyway") {
+		return policyError{err}
 	}
 	return policyError{fmt.Errorf("%w; let it learn longer, or give --anyway", err)}
 }

@@ -324,27 +324,22 @@ func (a *app) describeProfile(p bulkhead.Profile) error {
 }
 
 func (a *app) describeSection(section bulkhead.Section, entries []string, c bulkhead.Completeness, s screen) error {
-	separator := "\n"
-	if section == bulkhead.SectionSyscalls || section == bulkhead.SectionCapabilities {
-		separator = " " // short words, many of them
-	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "\n%s: %d, %s complete\n", section, len(entries), percent(c.Score))
+	lines := make([]string, len(entries))
 	for i, e := range entries {
-		entries[i] = oneLine(e)
+		lines[i] = oneLine(e)
 	}
-	if _, err := fmt.Fprintf(a.out, "\n%s: %d, %s complete\n", section, len(entries), percent(c.Score)); err != nil {
-		return err
+	if section == bulkhead.SectionSyscalls || section == bulkhead.SectionCapabilities {
+		lines = wrap(strings.Join(lines, " "), s.columns-2) // short words, many of them
 	}
-	for paragraph := range strings.SplitSeq(strings.Join(entries, separator), "\n") {
-		for _, line := range wrap(paragraph, s.columns-2) {
-			if line == "" {
-				continue
-			}
-			if _, err := fmt.Fprintln(a.out, "  "+line); err != nil {
-				return err
-			}
+	for _, line := range lines {
+		if line != "" {
+			fmt.Fprintln(&b, "  "+line)
 		}
 	}
-	return nil
+	_, err := io.WriteString(a.out, b.String())
+	return err
 }
 
 // completeTarget offers workloads; files are the shell's own business.

@@ -27,7 +27,7 @@ const (
 // upOptions are the flags of `up`, with their paths made absolute.
 type upOptions struct {
 	run, state string
-	listen     string
+	server     serverOptions
 	detach     bool
 }
 
@@ -45,7 +45,7 @@ func newUp(a *app) *cobra.Command {
 	}
 	var o upOptions
 	c.Flags().BoolVarP(&o.detach, "detach", "d", false, "go to the background once everything is at work")
-	c.Flags().StringVar(&o.listen, "listen", a.env("BULKHEAD_LISTEN"), "`ADDRESS` of the console and the API; empty: the server's own default [BULKHEAD_LISTEN]")
+	a.serverFlags(c, &o.server)
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		var err1, err2 error
 		o.run, err1 = filepath.Abs(a.run)
@@ -100,14 +100,15 @@ func (o upOptions) programs() ([]supervise.Program, error) {
 		return nil, err
 	}
 	dirs := []string{"--run", o.run, "--state", o.state}
-	server := append([]string{"bulkhead", "server"}, dirs...)
-	if o.listen != "" {
-		server = append(server, "--listen", o.listen)
-	}
+	server := append([]string{"bulkhead", "server"}, append(dirs, o.listen()...)...)
 	return []supervise.Program{
 		{Name: "server", Path: self, Args: server},
 		{Name: "agent", Path: agent, Args: append([]string{"bulkhead-agent", "run"}, dirs...)},
 	}, nil
+}
+
+func (o upOptions) listen() []string {
+	return []string{"--listen", o.server.listen, "--bus-listen", o.server.busListen}
 }
 
 // findAgent looks beside this program first: the two are of one version there.
@@ -177,7 +178,8 @@ func (o upOptions) detached() (*exec.Cmd, error) {
 	if err != nil {
 		return nil, err
 	}
-	command := exec.Command(self, "up", "--run", o.run, "--state", o.state, "--listen", o.listen) //nolint:gosec // this very program
+	args := append([]string{"up", "--run", o.run, "--state", o.state}, o.listen()...)
+	command := exec.Command(self, args...) //nolint:gosec // this very program
 	command.Args[0] = "bulkhead"
 	command.Dir = "/"
 	command.Stderr = log
@@ -193,7 +195,7 @@ func (a *app) tellRunning(ctx context.Context, o upOptions) error {
 
 // tellReady waits until everything is at work, then prints where the console is and how to sign in.
 func (a *app) tellReady(ctx context.Context, o upOptions, began time.Time) error {
-	ctx, cancel := context.WithTimeout(ctx, readyMost)
+	ctx, cancel := context.WithTimeout(ctx, a.patience())
 	defer cancel()
 	if err := waitFor(ctx, func() error { return a.serverReady(ctx) }); err != nil {
 		return o.notUp("server", err)
@@ -205,6 +207,14 @@ func (a *app) tellReady(ctx context.Context, o upOptions, began time.Time) error
 		return o.notUp("agent", err)
 	}
 	return nil
+}
+
+// patience is for slow machines to raise.
+func (a *app) patience() time.Duration {
+	if d, err := time.ParseDuration(a.env("BULKHEAD_READY")); err == nil {
+		return d
+	}
+	return readyMost
 }
 
 // waitFor tries until it succeeds or the context ends; then it says what was wrong last.
@@ -228,7 +238,7 @@ func (a *app) localClient() (*client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return dial(t)
+	return dial(t), nil
 }
 
 func (a *app) serverReady(ctx context.Context) error {

@@ -1,0 +1,121 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+const page = "../../docs/cli.md"
+
+// TestPage keeps docs/cli.md what the commands say of themselves; -update writes it again.
+func TestPage(t *testing.T) {
+	root := newRoot(&app{env: func(string) string { return "" }})
+	want := document(root)
+	if *update {
+		if err := os.WriteFile(page, want, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := os.ReadFile(page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), string(got)); diff != "" {
+		t.Errorf("docs/cli.md is stale, write it again with: go test ./cmd/bulkhead -run TestPage -update\n%s", diff)
+	}
+}
+
+// TestCommandsExplainThemselves asks each command for what a person needs: what it is for, and an example that is meant.
+func TestCommandsExplainThemselves(t *testing.T) {
+	root := newRoot(&app{env: func(string) string { return "" }})
+	walk(root, func(c *cobra.Command) {
+		if c.Short == "" || c.Long == "" || c.Example == "" {
+			t.Errorf("%s: short %q, long %q, example %q", c.CommandPath(), c.Short, c.Long, c.Example)
+		}
+		for line := range strings.SplitSeq(c.Example, "\n") {
+			words := strings.Fields(line)
+			if len(words) == 0 || words[0] != "bulkhead" {
+				continue
+			}
+			if _, _, err := root.Find(words[1:]); err != nil {
+				t.Errorf("%s: example %q: %v", c.CommandPath(), line, err)
+			}
+		}
+	})
+}
+
+// walk visits what a person sees of the command line; completion explains itself per shell.
+func walk(c *cobra.Command, visit func(*cobra.Command)) {
+	visit(c)
+	for _, sub := range c.Commands() {
+		if sub.IsAvailableCommand() && sub.Name() != "completion" && sub.Name() != "help" {
+			walk(sub, visit)
+		}
+	}
+}
+
+const introduction = `# The command line
+
+Written from the commands themselves; a test keeps it fresh. Results go to standard output, all else to standard error.
+
+| exit code | meaning |
+|---|---|
+| 0 | done |
+| 1 | failed: the message says what was being done, what is wrong and the next step |
+| 2 | usage |
+| 3 | policy says no: a profile that is not complete, a check that failed |
+
+Tables fit the terminal, or 100 columns where there is none (COLUMNS says otherwise). A pipe gets no colour, nor does a terminal
+when NO_COLOR is set. Names and arguments that come from containers are escaped: nothing in them reaches the terminal. In JSON,
+characters that are not printable are written as ` + "`\\uXXXX`" + `; fields may be added, none is renamed, and every list is present also
+when it is empty.
+
+A client finds the server of its own host by what the server leaves in the run directory, for root alone. Any other is
+named by ` + "`--server`, `--cert` and `BULKHEAD_TOKEN`" + `; the token of this host is never sent to one that was named.
+` + "`bulkhead completion bash|zsh|fish|powershell`" + ` writes a completion script for the shell; it knows the names of workloads.
+
+## Flags of every command
+
+`
+
+func document(root *cobra.Command) []byte {
+	var b bytes.Buffer
+	b.WriteString(introduction)
+	writeFlags(&b, root.PersistentFlags())
+	walk(root, func(c *cobra.Command) {
+		if c == root {
+			return
+		}
+		fmt.Fprintf(&b, "\n## %s\n\n%s.\n\n%s\n\n```\n%s\n```\n", c.CommandPath(), c.Short, c.Long, strings.ReplaceAll(c.Example, "  bulkhead", "bulkhead"))
+		if c.HasAvailableLocalFlags() {
+			b.WriteString("\n")
+			writeFlags(&b, c.LocalNonPersistentFlags())
+		}
+	})
+	return b.Bytes()
+}
+
+func writeFlags(b *bytes.Buffer, flags *pflag.FlagSet) {
+	flags.VisitAll(func(f *pflag.Flag) {
+		if f.Name == "help" {
+			return
+		}
+		kind, text := pflag.UnquoteUsage(f)
+		name := strings.TrimSpace("--" + f.Name + " " + kind)
+		if f.Shorthand != "" {
+			name = "-" + f.Shorthand + ", " + name
+		}
+		fmt.Fprintf(b, "- `%s`: %s", name, text)
+		if f.DefValue != "" && f.DefValue != "false" && f.DefValue != "0s" {
+			fmt.Fprintf(b, " (default `%s`)", f.DefValue)
+		}
+		b.WriteString("\n")
+	})
+}
