@@ -161,7 +161,8 @@ func alertRow(alert bulkhead.Alert, id string, now time.Time) []cell {
 		text(clock(alert.Time, now)),
 		{string(alert.Severity), severityStyle(alert.Severity)},
 		{alert.Action, actionStyle(alert.Action)},
-		text(alert.Workload), text(alert.Rule), text(what(alert)), {id, faint},
+		text(alert.Workload), text(alert.Rule), text(what(alert)),
+		{id, faint},
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"bulkhead/console"
 	"bulkhead/server"
 )
 
@@ -52,7 +53,7 @@ func (a *app) serve(ctx context.Context, o serverOptions) error {
 	log := slog.New(slog.NewTextHandler(a.err, nil))
 	return server.Run(ctx, server.Options{
 		Dir: serverDir(a.state), Run: a.run, Listen: o.listen, BusListen: o.busListen, Database: o.database,
-		Console: consolePages(), Log: log,
+		Console: console.Handler(), Log: log,
 		Ready: func(address server.Address) { log.Info("control plane is up", "address", address.URL) },
 	})
 }

@@ -219,17 +219,22 @@ func (a *app) patience() time.Duration {
 
 // waitFor tries until it succeeds or the context ends; then it says what was wrong last.
 func waitFor(ctx context.Context, try func() error) error {
+	var last error
 	for {
 		err := try()
 		if err == nil {
 			return nil
 		}
-		if sleep(ctx, readyTry); ctx.Err() != nil {
-			if cause := context.Cause(ctx); !errors.Is(cause, context.DeadlineExceeded) {
-				return cause
-			}
-			return err
+		if last == nil || ctx.Err() == nil { // what fails by the end of time says nothing new
+			last = err
 		}
+		if sleep(ctx, readyTry); ctx.Err() == nil {
+			continue
+		}
+		if cause := context.Cause(ctx); !errors.Is(cause, context.DeadlineExceeded) {
+			return cause
+		}
+		return last
 	}
 }
 
