@@ -81,6 +81,30 @@ A client finds the server of its own host by what the server leaves in the run d
 named by ` + "`--server`, `--cert` and `BULKHEAD_TOKEN`" + `; the token of this host is never sent to one that was named.
 ` + "`bulkhead completion bash|zsh|fish|powershell`" + ` writes a completion script for the shell; it knows the names of workloads.
 
+## JSON
+
+` + "```" + `
+alerts          [{"id","time","cluster","node","workload","container","image","digest","rule","title","technique","tactic","severity",
+                  "action":"blocked|detected","message","process":{"pid","uid","exe","args":[],"ancestry":[{"pid","comm","exe"}]},
+                  "cause":{"kind","reason","object"},"count","heal":{"workload","section","value"},"healed"}]
+                with --follow: one such object a line
+workloads       [{"name","kind","namespace","image","digest","mode","nodes":[],"containers","completeness","ready":bool,"blockedBy",
+                  "sections":{"executables":{"score","heldOut","items","curve":[],"ready"}},"blocked","detected","lastSeen",
+                  "enforcement":[{"kind","backend","limits"}]}]
+                with a name: one such object
+nodes           [{"id","name","cluster","kernel","version","lastSeen","connected":bool,"containers","backends":[{"kind","backend","limits"}],
+                  "engines":[{"name","socket","version","error"}],"events","lostEvents","droppedAlerts","spooledAlerts","memoryBytes","problems":[]}]
+mode            {"workload","mode","nodes":[{"node","ok":bool,"error","microseconds"}]}
+approve         {"workload","section","value","nodes":[{"node","ok":bool,"error","microseconds"}]}
+status          {"address","version","caller","supervised":bool,"nodes":{"connected","away"},"workloads":{"learn","monitor","protect"},
+                 "containers","blocked","detected","problems":[]}
+version         {"version","commit","go"}
+profile show    a profile, see profile.md
+profile diff    [{"section","kind":"added|removed|changed","value","detail"}]
+profile check   {"workload","ready":bool,"reason","completeness":{}}
+demo            {"learned":{},"attacks":[{"name","technique","result":"blocked|detected|missed"}],"application":{"requests","broken"}}
+` + "```" + `
+
 ## Flags of every command
 
 `
