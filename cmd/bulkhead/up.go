@@ -39,7 +39,7 @@ func newUp(a *app) *cobra.Command {
 		Short: "Start the control plane and the agent on this host",
 		Long: "Starts `bulkhead server` and `bulkhead-agent run`, starts again whichever dies, and prints the console's address and the first sign-in\n" +
 			"once both are at work. It stays in the foreground unless --detach is given. A second `up` says that it runs already.\n" +
-			"Logs are below the state directory: log/server.log, log/agent.log, log/up.log.",
+			"It waits 60 s for that, or as long as BULKHEAD_READY says. Logs are below the state directory: log/server.log, log/agent.log, log/up.log.",
 		Example: "  bulkhead up --detach\n  bulkhead up --listen 0.0.0.0:8443",
 		Args:    cobra.NoArgs,
 	}
