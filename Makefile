@@ -119,10 +119,10 @@ bin/tools.ok: tools/go.mod tools/go.sum
 	@$(STEP) "build the linters" $(GO) -C tools build -o ../bin/ mvdan.cc/gofumpt honnef.co/go/tools/cmd/staticcheck
 	@touch $@
 
-generate: packages | .cache/modules.ok ## Make generated code again: BPF objects, protobuf
+generate: packages .cache/npm.ok | .cache/modules.ok ## Make generated code again: BPF objects, protobuf, the console's client
 	@$(STEP) "generate" .ci/check-generated --write
 
-check-generated: packages | .cache/modules.ok ## Prove that generated code is what its sources make
+check-generated: packages .cache/npm.ok | .cache/modules.ok ## Prove that generated code is what its sources make
 	@$(STEP) "generated code is fresh" .ci/check-generated
 
 clean: ## Remove what was built; the lab's images stay (bin/lab down; rm -r /var/tmp/bulkhead-lab)
