@@ -91,6 +91,7 @@ type node struct {
 	mode      pb.Mode
 	approvals []bulkhead.Approval
 	refuse    string
+	profile   []byte // answered when it is asked for
 }
 
 func join(t *testing.T, dir, id string) *node {
@@ -119,6 +120,8 @@ func (n *node) obey(_ context.Context, c *pb.NodeCommand) *pb.NodeCommandAnswer 
 		n.mode = c.SetMode.Mode
 	case *pb.NodeCommand_Approve:
 		n.approvals = append(n.approvals, api.FromApproval(c.Approve))
+	case *pb.NodeCommand_GetProfile:
+		return &pb.NodeCommandAnswer{Answer: &pb.NodeAnswer{Ok: n.profile != nil}, ProfileJson: n.profile}
 	}
 	return &pb.NodeCommandAnswer{Answer: &pb.NodeAnswer{Ok: true}}
 }
@@ -130,18 +133,23 @@ func (n *node) now() (pb.Mode, int) {
 }
 
 func (n *node) report(p bulkhead.Profile) *pb.NodeReport {
-	var text bytes.Buffer
-	if p.Workload != "" {
-		_ = profile.Write(&text, p) // a buffer takes everything
-	}
 	mode, _ := n.now()
 	return &pb.NodeReport{
 		Node: &pb.Node{Id: n.id, Name: n.id, Kernel: "6.12"},
 		Workloads: []*pb.WorkloadReport{{
 			Workload:    &pb.Workload{Name: "docker/shop", Mode: mode, Containers: 1, Completeness: .5, Ready: true},
-			ProfileJson: text.Bytes(),
+			ProfileJson: n.encode(p),
 		}},
 	}
+}
+
+func (n *node) encode(p bulkhead.Profile) []byte {
+	if p.Workload == "" {
+		return nil
+	}
+	var text bytes.Buffer
+	_ = profile.Write(&text, p) // a buffer takes everything
+	return text.Bytes()
 }
 
 func (n *node) tell(t *testing.T) {
@@ -329,6 +337,12 @@ func TestProfileIsMerged(t *testing.T) {
 			Image:       bulkhead.Image{Reference: "shop:1", Digest: "sha256:" + strings.Repeat("a", 64)},
 			Executables: []bulkhead.Executable{{Path: path}},
 		})
+	}
+	a.mu.Lock()
+	a.profile = a.encode(learned("/bin/asked"))
+	a.mu.Unlock()
+	if got, err := get(); err != nil || len(got.Executables) != 1 || got.Executables[0].Path != "/bin/asked" {
+		t.Error("a profile that was sent to an earlier control plane is not asked for: ", got.Executables, err)
 	}
 	for n, path := range map[*node]string{a: "/bin/one", b: "/bin/two"} {
 		if err := n.Report(t.Context(), n.report(learned(path))); err != nil {

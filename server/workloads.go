@@ -243,11 +243,31 @@ func (w workloadService) GetProfile(ctx context.Context, r *connect.Request[pb.G
 	if err != nil {
 		return nil, failure(w.s, err)
 	}
+	w.s.fetchProfiles(ctx, reports)
 	text, err := merged(reports)
 	if err != nil {
 		return nil, failure(w.s, err)
 	}
 	return connect.NewResponse(&pb.GetProfileResponse{Json: text}), nil
+}
+
+// fetchProfiles asks nodes whose profile is not stored: they send it only when it changed, and this
+// control plane may be newer than that.
+func (s *Server) fetchProfiles(ctx context.Context, reports []store.Workload) {
+	for i, report := range reports {
+		if report.Profile != "" {
+			continue
+		}
+		ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+		got, err := s.bus.Command(ctx, report.Node, &pb.NodeCommand{Command: &pb.NodeCommand_GetProfile{GetProfile: &pb.GetProfileRequest{Workload: report.Name}}})
+		cancel()
+		if err != nil || len(got.ProfileJson) == 0 || len(got.ProfileJson) > maxProfile {
+			continue // the answer is made of the other nodes' profiles, or says that there is none
+		}
+		if reports[i].Profile, err = canonical(got.ProfileJson, report.Name); err != nil {
+			s.log.Warn("a node's profile was refused", "node", report.Node, "workload", report.Name, "err", err)
+		}
+	}
 }
 
 // merged is what the workload does on all its nodes.
