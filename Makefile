@@ -113,6 +113,7 @@ machine: ## Describe this machine, for docs/benchmarks.md
 lint: bin/tools.ok | .cache/modules.ok ## go vet, gofumpt, staticcheck, the architecture
 	@$(STEP) "lint: gofumpt" bash -c 'bad=$$(bin/gofumpt -l .); [ -z "$$bad" ] || { echo "run bin/gofumpt -w on:" $$bad; exit 1; }'
 	@$(STEP) "lint: go vet" $(GO) vet -tags integration,kernels ./...
+	@$(STEP) "lint: libraries of the agent" bash -c '! $(GO) list -deps ./cmd/bulkhead-agent | grep -E "^(database/sql|modernc.org/sqlite|k8s.io/|github.com/nats-io/nats-server/)"'
 	@$(STEP) "lint: staticcheck" bin/staticcheck -tags integration,kernels ./...
 
 bin/tools.ok: tools/go.mod tools/go.sum

@@ -42,7 +42,7 @@ var rooms = map[string][]string{
 	"agent":     {".", "api", "bpf", "bus", "container", "enforce", "profile", "rule", "sensor"},
 
 	// control plane
-	"auth":       {".", "api"},
+	"auth":       {".", "api", "store"},
 	"store":      {".", "api"},
 	"bus/broker": {".", "api", "bus"},
 	"console":    {},
@@ -51,7 +51,7 @@ var rooms = map[string][]string{
 	// programs
 	"demo":               {".", "api"},
 	"cmd/bulkhead":       {".", "api", "auth", "console", "demo", "profile", "rule", "server"},
-	"cmd/bulkhead-agent": {".", "agent", "profile"},
+	"cmd/bulkhead-agent": {".", "agent", "bpf", "enforce", "profile"},
 
 	// tests of the whole
 	"test": {".", "api", "container", "server"},
