@@ -56,6 +56,8 @@ type Agent struct {
 	alerts     *alerter
 	images     *images
 
+	adopting sync.Mutex // one container after the other
+
 	mu        sync.Mutex
 	rules     *rule.Set
 	workloads map[string]*workload
@@ -128,6 +130,9 @@ func (a *Agent) openKernel(ctx context.Context) error {
 	}
 	a.enforcer, err = enforce.New(enforce.Options{Kernel: a.kernel, Keeper: a.keeper, CgroupRoot: root, Kill: a.options.Kill, Log: a.log})
 	if err != nil {
+		return err
+	}
+	if err := a.kernel.HoldNew(a.keeper != nil); err != nil {
 		return err
 	}
 	a.alerts = newAlerter(a)

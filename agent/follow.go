@@ -125,11 +125,41 @@ func (a *Agent) change(ctx context.Context, c container.Change) {
 	switch {
 	case c.Kind == container.Ended:
 		a.end(ctx, c.Container)
-	case c.Container.CgroupID != 0 && c.Container.PID != 0:
-		if err := a.adopt(ctx, c.Container); err != nil {
-			a.problem("container "+c.Container.ID, err.Error())
-		}
+	case c.Kind == container.Started && c.Container.CgroupID != 0 && c.Container.PID != 0:
+		go a.adoptEntered(ctx, c.Container)
 	}
+}
+
+// adoptEntered waits until the container's first process is the workload's: what the runtime does before that is
+// not the workload's behaviour, and must not be held to its profile. Where the kernel stops first processes for
+// us, the container is adopted by then.
+func (a *Agent) adoptEntered(ctx context.Context, c bulkhead.Container) {
+	for range 250 {
+		if !entering(c.PID) {
+			break
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	if now, ok := a.containers.Lookup(c.CgroupID); !ok || now.PID != c.PID {
+		return
+	}
+	if err := a.adopt(ctx, c); err != nil {
+		a.problem("container "+c.ID, err.Error())
+	}
+}
+
+// entering reports whether a process is the container runtime's, on its way into the container.
+func entering(pid int) bool {
+	name := commOf(pid)
+	if !strings.HasPrefix(name, "runc") && !strings.HasPrefix(name, "crun") && !strings.HasPrefix(name, "conmon") {
+		return false
+	}
+	var exe, root, own, above syscall.Stat_t
+	dir := fmt.Sprintf("/proc/%d", pid)
+	if syscall.Stat(dir+"/ns/mnt", &own) == nil && syscall.Stat(fmt.Sprintf("/proc/%d/ns/mnt", parentOf(pid)), &above) == nil && own.Ino == above.Ino {
+		return true
+	}
+	return syscall.Stat(dir+"/exe", &exe) == nil && syscall.Stat(dir+"/root/", &root) == nil && (exe.Dev != root.Dev || exe.Nlink == 0)
 }
 
 func (a *Agent) end(ctx context.Context, c bulkhead.Container) {
@@ -162,6 +192,8 @@ func (a *Agent) containersOf(w *workload) map[uint64]bulkhead.Container {
 
 // adopt puts a running container under its workload's mode.
 func (a *Agent) adopt(ctx context.Context, c bulkhead.Container) error {
+	a.adopting.Lock()
+	defer a.adopting.Unlock()
 	a.mu.Lock()
 	w := a.workloads[c.Workload.Name]
 	if w == nil {
@@ -193,6 +225,11 @@ func (a *Agent) adopt(ctx context.Context, c bulkhead.Container) error {
 	if err := a.enforcer.Attach(c); err != nil {
 		return err
 	}
+	events, calls := running(c)
+	for _, e := range events {
+		w.recorder.Observe(e)
+	}
+	w.recorder.ObserveSyscalls(calls)
 	return a.enforcer.LearnInterpreters(c, interpretersIn(c))
 }
 

@@ -31,6 +31,9 @@ func (a *Agent) handle(e *bulkhead.Event) {
 	if learning {
 		a.learn(w, e)
 	}
+	if e.Verdict == bulkhead.Allowed && e.Reason == bulkhead.ReasonForeignScript {
+		e.Reason = "" // learned, and gone against nothing
+	}
 	a.alerts.event(e)
 }
 

@@ -33,7 +33,7 @@ func Sensitive(k *bpf.Kernel, reads []string) error {
 	for _, p := range append(slices.Clone(reads), "/proc/kcore", "/etc/shadow", "/etc/gshadow") {
 		if rest, ok := strings.CutPrefix(p, "/**/"); ok {
 			c.names(h, bpf.PolicyRead, rest)
-		} else if profile.CheckPattern(p) == nil {
+		} else if profile.CheckPattern(p) == nil && !strings.HasPrefix(p, "/proc/*") && !strings.HasSuffix(p, ".sock") { // the kernel side knows those by itself
 			fixed = append(fixed, p)
 		}
 	}

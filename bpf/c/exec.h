@@ -140,7 +140,9 @@ int BPF_PROG(on_exec, struct task_struct *t, int old_pid, struct linux_binprm *b
 	if (!set)
 		return 0;
 	if (number == NO_SLOT) {
-		if (set->hold_new && bpf_map_lookup_elem(&newborn, &cgroup) && BPF_CORE_READ(t, nsproxy, mnt_ns, ns.inum) != set->host_mntns)
+		/* The container's first program, not the runtime's: its parent is in another mount namespace. */
+		if (set->hold_new && bpf_map_lookup_elem(&newborn, &cgroup) &&
+		    BPF_CORE_READ(t, nsproxy, mnt_ns) != BPF_CORE_READ(t, real_parent, nsproxy, mnt_ns))
 			hold_task(cgroup, 1);
 		return 0;
 	}

@@ -72,7 +72,7 @@ func (k *keeper) cover(w *ward) {
 		for _, pid := range processes(policy.CgroupDir) {
 			began := started(pid)
 			alive[pid] = began
-			if k.knows(w, pid, began) {
+			if k.knows(w, pid, began) || entering(pid) {
 				continue
 			}
 			fresh++
@@ -84,6 +84,18 @@ func (k *keeper) cover(w *ward) {
 		}
 	}
 	k.log.Warn("a container makes processes faster than they are looked at", "cgroup", policy.CgroupID)
+}
+
+// entering reports whether a process is the container runtime's, on its way in: it needs calls that the workload
+// does not, runs a program that is not in the container, and is stopped for its filter when it starts the workload's.
+func entering(pid int) bool {
+	dir := "/proc/" + strconv.Itoa(pid)
+	comm, _ := os.ReadFile(dir + "/comm")
+	if !strings.HasPrefix(string(comm), "runc") && !strings.HasPrefix(string(comm), "crun") {
+		return false
+	}
+	var exe, root unix.Stat_t
+	return unix.Stat(dir+"/exe", &exe) == nil && unix.Stat(dir+"/root/", &root) == nil && exe.Dev != root.Dev
 }
 
 func (k *keeper) knows(w *ward, pid int, began uint64) bool {
