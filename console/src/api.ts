@@ -3,7 +3,7 @@ import { Code, ConnectError, createClient } from "@connectrpc/connect";
 import { createConnectTransport } from "@connectrpc/connect-web";
 import { AlertService, AuthService, NodeService, WorkloadService } from "./gen/bulkhead/v1/bulkhead_pb";
 
-const transport = createConnectTransport({ baseUrl: location.origin });
+const transport = createConnectTransport({ baseUrl: "/" });
 
 export const people = createClient(AuthService, transport);
 export const workloads = createClient(WorkloadService, transport);

@@ -15,7 +15,8 @@ export interface Column {
 
 /** What a technique is called; its id where the name is not known. */
 export function techniqueName(id: string): string {
-  return techniques[id] ?? techniques[id.split(".")[0]!] ?? id;
+  const known = [id, id.split(".")[0]!].find((k) => Object.hasOwn(techniques, k));
+  return (known && techniques[known]) || id;
 }
 
 /** matrix counts the alerts of each technique under its tactic. Every tactic has a column, so that none appears or goes. */

@@ -93,5 +93,5 @@ const reasons: Record<string, string> = {
 };
 
 export function reasonMeans(reason: string): string {
-  return reasons[reason] ?? reason;
+  return Object.hasOwn(reasons, reason) ? reasons[reason]! : reason;
 }

@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/cdproto/log"
 	"github.com/chromedp/cdproto/network"
@@ -55,10 +56,25 @@ func open(t *testing.T, p *plane) *window {
 		cancel()
 	})
 	w := &window{t: t, ctx: ctx}
-	chromedp.ListenTarget(ctx, w.listen)
-	w.do("start Chromium", log.Enable(), runtime.Enable(), network.Enable(), page.Enable())
+	if err := chromedp.Listen(ctx, w.listen); err != nil {
+		t.Fatal("start Chromium: ", err)
+	}
+	w.do("watch its console", tell(log.Enable, nothing), tell(runtime.Enable, nothing),
+		tell(network.Enable, network.EnableParams{}), tell(page.Enable, page.EnableParams{}))
 	w.theme("light")
 	return w
+}
+
+type action = chromedp.Action[chromedp.Void]
+
+var nothing cdp.Empty
+
+// tell is a command of the browser's protocol.
+func tell[P, R any](command cdp.Command[P, R], params P) action {
+	return chromedp.Func(func(ctx context.Context, t *chromedp.Target) error {
+		_, err := cdp.Call(ctx, t, command, params)
+		return err
+	})
 }
 
 func flags(t *testing.T, p *plane) []chromedp.ExecAllocatorOption {
@@ -98,18 +114,25 @@ func key(t *testing.T, p *plane) string {
 func (w *window) listen(event any) {
 	switch e := event.(type) {
 	case *runtime.EventExceptionThrown:
-		w.note("exception: " + e.ExceptionDetails.Error())
+		w.note("exception: " + describe(e.ExceptionDetails))
 	case *runtime.EventConsoleAPICalled:
-		if e.Type == runtime.APITypeError || e.Type == runtime.APITypeWarning {
+		if e.Type == runtime.ConsoleAPICalledTypeError || e.Type == runtime.ConsoleAPICalledTypeWarning {
 			w.note(fmt.Sprintf("console.%s: %s", e.Type, values(e.Args)))
 		}
 	case *log.EventEntryAdded:
-		if e.Entry.Level == log.LevelError || e.Entry.Level == log.LevelWarning {
+		if e.Entry.Level == log.EntryLevelError || e.Entry.Level == log.EntryLevelWarning {
 			w.note(fmt.Sprintf("%s: %s %s", e.Entry.Source, e.Entry.Text, e.Entry.URL))
 		}
 	case *page.EventJavascriptDialogOpening:
 		w.note("a script opened a dialog: " + e.Message)
 	}
+}
+
+func describe(e *runtime.ExceptionDetails) string {
+	if e.Exception == nil {
+		return e.Text
+	}
+	return e.Text + " " + e.Exception.Description
 }
 
 func values(args []*runtime.RemoteObject) string {
@@ -126,9 +149,13 @@ func (w *window) note(problem string) {
 	w.problems = append(w.problems, problem)
 }
 
+// networkChanged is what Chromium says, and connects anew, when a container of somebody else's comes or goes on this host.
+const networkChanged = "net::ERR_NETWORK_CHANGED"
+
 // clean fails when the browser's console holds anything but what is expected, and empties it.
 func (w *window) clean(expected ...string) {
 	w.t.Helper()
+	expected = append(expected, networkChanged)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, p := range w.problems {
@@ -139,20 +166,20 @@ func (w *window) clean(expected ...string) {
 	w.problems = nil
 }
 
-func (w *window) do(what string, actions ...chromedp.Action) {
+func (w *window) do(what string, actions ...action) {
 	w.t.Helper()
-	// The first call starts the browser, which ends with the context it is given.
-	ctx, cancel := w.ctx, context.CancelFunc(func() {})
-	if chromedp.FromContext(w.ctx).Target != nil {
-		ctx, cancel = context.WithTimeout(w.ctx, patient)
-	}
+	ctx, cancel := context.WithTimeout(w.ctx, patient)
 	defer cancel()
-	if err := chromedp.Run(ctx, actions...); err != nil {
-		var seen string
-		_ = chromedp.Run(w.ctx, chromedp.Evaluate(`document.body.innerText`, &seen))
-		w.shot("failed-" + strings.ReplaceAll(w.t.Name(), "/", "-"))
-		w.t.Fatalf("%s: %v\nthe page says:\n%s", what, err, seen)
+	if err := chromedp.Do(ctx, actions...); err != nil {
+		w.fail(what, err)
 	}
+}
+
+func (w *window) fail(what string, err error) {
+	w.t.Helper()
+	w.shot("failed-" + strings.ReplaceAll(w.t.Name(), "/", "-"))
+	seen, _ := chromedp.Run(w.ctx, chromedp.Evaluate[string](`document.body.innerText`))
+	w.t.Fatalf("%s: %v\nthe page says:\n%s\nits console: %q", what, err, seen, w.problems)
 }
 
 func (w *window) visit(url string) { w.t.Helper(); w.do("visit "+url, chromedp.Navigate(url)) }
@@ -166,20 +193,31 @@ func inDialog(path string) string { return `//dialog[@open]` + path }
 
 func (w *window) click(path string) {
 	w.t.Helper()
-	w.do("click "+path, chromedp.Click(path, chromedp.BySearch, chromedp.NodeVisible, chromedp.NodeEnabled))
+	w.do("click "+path, chromedp.Click(path, chromedp.NodeVisible, chromedp.NodeEnabled))
 }
 
-func (w *window) fill(path, text string) {
+// fill types over what is in a field.
+func (w *window) fill(name, text string) {
 	w.t.Helper()
-	w.do("fill "+path, chromedp.SetValue(path, "", chromedp.BySearch), chromedp.SendKeys(path, text, chromedp.BySearch))
+	w.value(fmt.Sprintf(`(document.getElementsByName(%q)[0].focus(), document.getElementsByName(%[1]q)[0].select())`, name))
+	w.press(text)
 }
 
 func (w *window) press(keys string) { w.t.Helper(); w.do("press a key", chromedp.KeyEvent(keys)) }
 
-// holds waits until an expression is true, looking at every frame.
+// holds waits until an expression is true. It asks from outside: the content policy keeps a page
+// from making code out of text, which is how a browser is usually asked to wait.
 func (w *window) holds(what, expression string) {
 	w.t.Helper()
-	w.do(what, chromedp.Poll(expression, nil, chromedp.WithPollingTimeout(patient)))
+	for end := time.Now().Add(patient); ; time.Sleep(10 * time.Millisecond) {
+		ok, err := chromedp.Run(w.ctx, chromedp.Evaluate[bool](`Boolean(`+expression+`)`))
+		if err == nil && ok {
+			return
+		}
+		if time.Now().After(end) {
+			w.fail("wait until "+what, fmt.Errorf("not within %v: %w", patient, err))
+		}
+	}
 }
 
 func (w *window) says(text string) {
@@ -192,29 +230,32 @@ func (w *window) quiet(text string) {
 	w.holds("the page no longer says "+text, fmt.Sprintf(`!document.body.innerText.includes(%q)`, text))
 }
 
-func (w *window) value(expression string) (out string) {
+func (w *window) value(expression string) string {
 	w.t.Helper()
-	w.do(expression, chromedp.Evaluate(`String(`+expression+`)`, &out))
+	out, err := chromedp.Run(w.ctx, chromedp.Evaluate[string](`String(`+expression+`)`))
+	if err != nil {
+		w.fail(expression, err)
+	}
 	return out
 }
 
 func (w *window) theme(name string) {
 	w.t.Helper()
-	w.do("theme "+name, emulation.SetEmulatedMedia().WithFeatures([]*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: name}}))
+	media := emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: name}}}
+	w.do("theme "+name, tell(emulation.SetEmulatedMedia, media))
 }
 
-// shot keeps a picture of the whole page for a person to look at.
+// shot keeps a picture of the window for a person to look at.
 func (w *window) shot(name string) {
-	var png []byte
-	if err := chromedp.Run(w.ctx, chromedp.CaptureScreenshot(&png)); err != nil {
-		w.t.Log("no picture: ", err)
-		return
+	png, err := chromedp.Run(w.ctx, chromedp.CaptureScreenshot())
+	if err == nil {
+		err = os.MkdirAll(shots, 0o755)
 	}
-	if err := os.MkdirAll(shots, 0o755); err != nil {
-		w.t.Fatal(err)
+	if err == nil {
+		err = os.WriteFile(filepath.Join(shots, name+".png"), png, 0o644)
 	}
-	if err := os.WriteFile(filepath.Join(shots, name+".png"), png, 0o644); err != nil {
-		w.t.Fatal(err)
+	if err != nil {
+		w.t.Error("no picture: ", err)
 	}
 }
 

@@ -9,7 +9,6 @@
 package browser
 
 import (
-	"context"
 	"fmt"
 	"net/url"
 	"slices"
@@ -115,8 +114,8 @@ func attack() []bulkhead.Alert {
 
 func (w *window) signIn(p *plane, password string) {
 	w.t.Helper()
-	w.fill(`//input[@name="username"]`, "admin")
-	w.fill(`//input[@name="password"]`, password)
+	w.fill("username", "admin")
+	w.fill("password", password)
 	w.click(button("Sign in"))
 }
 
@@ -206,7 +205,7 @@ func (w *window) tryAlerts(n *node) {
 	for i, a := range attack() {
 		started := time.Now()
 		n.publish(w.t, a)
-		w.do("see "+a.ID, chromedp.Poll(fmt.Sprintf(`document.querySelector('[data-alert=%q]') !== null`, a.ID), nil, chromedp.WithPollingTimeout(patient)))
+		w.holds(a.ID+" is seen", fmt.Sprintf(`document.querySelector('[data-alert=%q]')`, a.ID))
 		if took = append(took, time.Since(started)); i == 0 {
 			w.says(a.Title)
 		}
@@ -253,7 +252,8 @@ func (w *window) tryAnyway(n *node) {
 
 // Rows stay under a pointer; what arrives meanwhile is let in by a button.
 func (w *window) tryRows(n *node) {
-	w.do("point at a row", chromedp.ScrollIntoView(`[data-alert]`), chromedp.ActionFunc(w.point))
+	w.do("see the alerts", chromedp.ScrollIntoView(`[data-alert]`))
+	w.point()
 	first := `document.querySelector('[data-alert]').dataset.alert`
 	before := w.value(first)
 	n.publish(w.t, alert(20, "Package manager in production", "/usr/bin/apt-get", "T1105", "command-and-control", bulkhead.Medium, "blocked"))
@@ -266,18 +266,24 @@ func (w *window) tryRows(n *node) {
 	w.says("Package manager in production")
 }
 
-func (w *window) point(ctx context.Context) error {
-	var at []float64
+func (w *window) point() {
+	w.t.Helper()
 	find := `(() => { const r = document.querySelector('[data-alert]').getBoundingClientRect(); return [r.x + 200, r.y + r.height / 2]; })()`
-	if err := chromedp.Evaluate(find, &at).Do(ctx); err != nil {
-		return err
+	at, err := chromedp.Run(w.ctx, chromedp.Evaluate[[]float64](find))
+	if err != nil {
+		w.fail("find the first row", err)
 	}
-	return input.DispatchMouseEvent(input.MouseMoved, at[0], at[1]).Do(ctx)
+	w.move(at[0], at[1])
+}
+
+func (w *window) move(x, y float64) {
+	w.t.Helper()
+	w.do("move the pointer", chromedp.MouseEvent(input.DispatchMouseEventTypeMouseMoved, x, y))
 }
 
 func (w *window) tryApprove(n *node) {
 	id := attack()[0].ID
-	w.do("focus the alert", chromedp.Focus(row(id)+`//button`, chromedp.BySearch))
+	w.do("focus the alert", chromedp.Focus(row(id)+`//button`))
 	w.press(kb.Enter)
 	w.says("How it came about")
 	w.says("/usr/sbin/php-fpm8.2")
@@ -324,7 +330,8 @@ func (w *window) tryAway(p *plane, n *node) *plane {
 	n.tell(w.t)
 	n.publish(w.t, alert(30, "While nobody looked", "/tmp/late", "T1105", "command-and-control", bulkhead.High, "blocked"))
 	w.quiet("The server does not answer")
-	w.do("leave the table", input.DispatchMouseEvent(input.MouseMoved, 5, 5), chromedp.Evaluate(`document.activeElement.blur(); window.scrollTo(0, 0)`, nil))
+	w.move(5, 5)
+	w.value(`(document.activeElement.blur(), scrollTo(0, 0))`)
 	w.says("While nobody looked")
 	w.says("live")
 	w.clean("net::ERR_", "Failed to load")
@@ -332,7 +339,7 @@ func (w *window) tryAway(p *plane, n *node) *plane {
 }
 
 func (w *window) tryExpired(p *plane) {
-	w.do("lose the session", network.ClearBrowserCookies())
+	w.do("lose the session", tell(network.ClearBrowserCookies, nothing))
 	w.says("Your session has ended. Sign in again.")
 	w.clean("401")
 	w.signIn(p, p.password)

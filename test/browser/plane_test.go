@@ -87,7 +87,13 @@ func join(t *testing.T, dir string, report *pb.NodeReport) *node {
 
 func (n *node) tell(t *testing.T) {
 	t.Helper()
-	eventually(t, "the node's report arrives", func() bool { return n.send(t.Context()) == nil })
+	var err error
+	defer func() {
+		if t.Failed() {
+			t.Log("the last report: ", err)
+		}
+	}()
+	eventually(t, "the node's report arrives", func() bool { err = n.send(t.Context()); return err == nil })
 }
 
 func (n *node) send(ctx context.Context) error {
