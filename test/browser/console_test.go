@@ -187,7 +187,7 @@ func (w *window) tryWorkloads() {
 	w.says("1 of 3 protected")
 	w.says("executables tracepoint")
 	w.says("✓ ready to protect")
-	w.holds("the curve is drawn", `document.querySelectorAll('[data-workload] .curve path').length === 3`)
+	w.holds("the curve is drawn", `document.querySelectorAll('[data-workload] button .curve path').length === 3`)
 	w.click(`//header//button[@aria-controls="nodes"]`)
 	w.says("this kernel has no BPF-LSM")
 	w.themes("nodes")
@@ -200,6 +200,7 @@ func (w *window) tryWorkloads() {
 
 // The time is from handing the alert to the bus until a person can see it.
 func (w *window) tryAlerts(n *node) {
+	w.move(5, 5) // not over the table, where rows would wait
 	w.holds("the stream stands", `document.body.innerText.includes("live")`)
 	var took []time.Duration
 	for i, a := range attack() {
