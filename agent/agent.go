@@ -63,22 +63,39 @@ type Agent struct {
 	workloads map[string]*workload
 	problems  map[string]string // by what they are about
 	changed   chan struct{}     // something worth reporting
+	ready     chan struct{}     // closed once all parts are there: the keeper speaks before
 }
 
 // Run works until the context ends. What is in force stays in force after it.
 func Run(ctx context.Context, o Options) error {
+	ctx, cancel := context.WithCancel(ctx) // with it end also those who follow the engines
+	defer cancel()
 	a, err := start(ctx, &o)
+	if a != nil {
+		defer a.close()
+	}
 	if err != nil {
 		return err
 	}
-	defer a.kernel.Close()
-	defer a.spool.close()
 	return a.run(ctx)
+}
+
+// close lets go of what is open; what is in force stays so.
+func (a *Agent) close() {
+	if a.keeper != nil {
+		_ = a.keeper.Close()
+	}
+	if a.kernel != nil {
+		a.kernel.Close()
+	}
+	if a.spool != nil {
+		a.spool.close()
+	}
 }
 
 func start(ctx context.Context, o *Options) (*Agent, error) {
 	o.defaults()
-	a := &Agent{options: *o, log: o.Log, workloads: map[string]*workload{}, problems: map[string]string{}, changed: make(chan struct{}, 1), images: newImages()}
+	a := &Agent{options: *o, log: o.Log, workloads: map[string]*workload{}, problems: map[string]string{}, changed: make(chan struct{}, 1), ready: make(chan struct{}), images: newImages()}
 	if err := os.MkdirAll(filepath.Join(o.State, "workloads"), 0o700); err != nil {
 		return nil, fmt.Errorf("making the agent's state directory: %w", err)
 	}
@@ -128,7 +145,7 @@ func (a *Agent) openKernel(ctx context.Context) error {
 	if err := a.openKeeper(ctx); err != nil {
 		a.problem("keeper", "system calls are not held to profiles: "+err.Error())
 	}
-	a.enforcer, err = enforce.New(enforce.Options{Kernel: a.kernel, Keeper: a.keeper, CgroupRoot: root, Kill: a.options.Kill, Log: a.log})
+	a.enforcer, err = enforce.New(enforce.Options{Kernel: a.kernel, Keeper: a.keeper, CgroupRoot: root, Kill: a.options.Kill, Cut: a.cut, Log: a.log})
 	if err != nil {
 		return err
 	}
@@ -136,8 +153,11 @@ func (a *Agent) openKernel(ctx context.Context) error {
 		return err
 	}
 	a.alerts = newAlerter(a)
-	a.sensor, err = sensor.New(sensor.Options{Kernel: a.kernel, Lookup: a.lookup, Node: a.options.Node, Log: a.log})
-	return err
+	if a.sensor, err = sensor.New(sensor.Options{Kernel: a.kernel, Lookup: a.lookup, Node: a.options.Node, Log: a.log}); err != nil {
+		return err
+	}
+	close(a.ready)
+	return nil
 }
 
 func (a *Agent) openKeeper(ctx context.Context) error {
@@ -145,17 +165,35 @@ func (a *Agent) openKeeper(ctx context.Context) error {
 		return errors.New("no keeper was asked for")
 	}
 	start := a.options.Keeper()
+	running := ctx
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	client, err := keeper.Dial(ctx, keeper.ClientOptions{
 		Socket:  filepath.Join(a.options.Run, "keeper.sock"),
 		Start:   func(context.Context) error { return keeper.Start(start) },
-		Denied:  a.denied,
-		Unknown: func(cgroup uint64, pid int) { go a.arrived(context.Background(), cgroup, pid) },
+		Denied:  func(list []keeper.Denial) { a.whenReady(running, func() { a.denied(list) }) },
+		Unknown: func(cgroup uint64, pid int) { a.whenReady(running, func() { go a.arrived(context.Background(), cgroup, pid) }) },
 		Log:     a.log,
 	})
 	a.keeper = client
 	return err
+}
+
+// whenReady does something now, or once all parts are there.
+func (a *Agent) whenReady(ctx context.Context, do func()) {
+	select {
+	case <-a.ready:
+		do()
+		return
+	default:
+	}
+	go func() {
+		select {
+		case <-a.ready:
+			do()
+		case <-ctx.Done():
+		}
+	}()
 }
 
 // run starts the parts and waits: each one is a loop that ends with the context.
@@ -193,14 +231,47 @@ func (a *Agent) loadRules() error {
 		a.rules = set
 		return err
 	}
+	last := filepath.Join(a.options.State, "rules")
 	set, err := rule.Load(os.DirFS(a.options.Rules))
 	if err == nil {
 		a.rules = set
+		if err := keepRules(a.options.Rules, last); err != nil {
+			a.problem("rules", fmt.Sprintf("keeping a copy of the rules: %v; free room in %s", err, a.options.State))
+		}
 		return nil
 	}
-	a.problem("rules", fmt.Sprintf("%s: %v; the default rules are in force", a.options.Rules, err))
-	a.rules, err = rule.Default()
-	return err
+	inForce := "those that were good last"
+	if a.rules, _ = rule.Load(os.DirFS(last)); a.rules == nil {
+		inForce = "the default ones"
+		if a.rules, _ = rule.Default(); a.rules == nil {
+			return err
+		}
+	}
+	a.problem("rules", fmt.Sprintf("reading the rules in %s: %v; in force are %s: mend the file and start the agent again", a.options.Rules, err, inForce))
+	return nil
+}
+
+// keepRules copies the rule files that were read, for a day when they cannot be.
+func keepRules(from, to string) error {
+	fresh, err := os.MkdirTemp(filepath.Dir(to), ".rules-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(fresh)
+	files, _ := filepath.Glob(filepath.Join(from, "*.y*ml"))
+	for _, f := range files {
+		b, err := os.ReadFile(f)
+		if err == nil {
+			err = os.WriteFile(filepath.Join(fresh, filepath.Base(f)), b, 0o600)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if err := os.RemoveAll(to); err != nil {
+		return err
+	}
+	return os.Rename(fresh, to)
 }
 
 // problem keeps one line about something that a person should mend; an empty text takes it back.

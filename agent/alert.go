@@ -53,9 +53,12 @@ func (t *alerter) add(al bulkhead.Alert) {
 	key := strings.Join([]string{al.Rule, al.Container, al.Action, al.Process.Exe, al.Cause.Object}, "\x00")
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if f := t.open[key]; f != nil && time.Since(f.since) < fold {
-		f.alert.Count += al.Count
-		return
+	if f := t.open[key]; f != nil {
+		if time.Since(f.since) < fold {
+			f.alert.Count += al.Count
+			return
+		}
+		t.told(f)
 	}
 	if len(t.open) >= maxFolds {
 		t.flush(true)
@@ -75,13 +78,18 @@ func (t *alerter) write(al bulkhead.Alert) {
 // flush writes counts that grew, and forgets what is old.
 func (t *alerter) flush(all bool) {
 	for key, f := range t.open {
-		if f.alert.Count > f.written {
-			t.write(f.alert)
-			f.written = f.alert.Count
-		}
+		t.told(f)
 		if all || time.Since(f.since) >= fold {
 			delete(t.open, key)
 		}
+	}
+}
+
+// told writes a count that grew.
+func (t *alerter) told(f *folding) {
+	if f.alert.Count > f.written {
+		t.write(f.alert)
+		f.written = f.alert.Count
 	}
 }
 

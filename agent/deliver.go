@@ -14,6 +14,7 @@ import (
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"bulkhead"
 	"bulkhead/api"
 	pb "bulkhead/api/bulkhead/v1"
 	"bulkhead/bus"
@@ -125,12 +126,16 @@ func (a *Agent) command(ctx context.Context, c *pb.NodeCommand) *pb.NodeCommandA
 func (a *Agent) profileOf(name string) ([]byte, error) {
 	a.mu.Lock()
 	w := a.workloads[name]
+	var p bulkhead.Profile
+	if w != nil {
+		p = w.current()
+	}
 	a.mu.Unlock()
 	if w == nil {
 		return nil, fmt.Errorf("workload %q has never run on this node", name)
 	}
 	var doc bytes.Buffer
-	err := profile.Write(&doc, w.current())
+	err := profile.Write(&doc, p)
 	return doc.Bytes(), err
 }
 
@@ -174,9 +179,9 @@ func (a *Agent) makeReport() (*pb.NodeReport, map[*workload]string) {
 }
 
 func (a *Agent) workloadReport(w *workload) (*pb.WorkloadReport, string) {
-	p := w.current()
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	p := w.current()
 	m := api.ToWorkload(w.Workload, w.Image, w.Mode)
 	m.Containers = int32(len(w.containers))
 	m.Sections = api.ToSections(p.Completeness)

@@ -227,9 +227,9 @@ func (a *Agent) adopt(ctx context.Context, c bulkhead.Container) error {
 	}
 	events, calls := running(c)
 	for _, e := range events {
-		w.recorder.Observe(e)
+		a.recorder(w).Observe(e)
 	}
-	w.recorder.ObserveSyscalls(calls)
+	a.recorder(w).ObserveSyscalls(calls)
 	return a.enforcer.LearnInterpreters(c, interpretersIn(c))
 }
 
@@ -286,7 +286,7 @@ func (a *Agent) firstProgram(c bulkhead.Container) {
 	line, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", c.PID))
 	args := strings.Split(strings.TrimSuffix(string(line), "\x00"), "\x00")
 	e := &bulkhead.Event{
-		Time: time.Now(), Node: a.options.Node, Kind: bulkhead.EventExec, Container: c, Verdict: bulkhead.Allowed,
+		Boot: "arrived", Seq: uint64(time.Now().UnixNano()), Time: time.Now(), Node: a.options.Node, Kind: bulkhead.EventExec, Container: c, Verdict: bulkhead.Allowed,
 		Process: bulkhead.Process{PID: c.PID, Exe: exe, Args: args, Comm: filepath.Base(exe), Ancestry: []bulkhead.Ancestor{}},
 		Exec:    &bulkhead.Exec{Path: exe, Applet: filepath.Base(args[0]), Origin: bulkhead.OriginImage},
 	}

@@ -15,6 +15,7 @@ import (
 	"bulkhead/bpf"
 	"bulkhead/enforce"
 	"bulkhead/enforce/keeper"
+	"bulkhead/profile"
 	"bulkhead/profile/syscalls"
 	"bulkhead/sensor"
 )
@@ -66,7 +67,14 @@ func (a *Agent) learn(w *workload, e *bulkhead.Event) {
 	if e.Kind == bulkhead.EventListen && e.Network.Protocol == "raw" {
 		return
 	}
-	w.recorder.Observe(e)
+	a.recorder(w).Observe(e)
+}
+
+// recorder is the one that learns now: an approval begins another.
+func (a *Agent) recorder(w *workload) *profile.Recorder {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return w.recorder
 }
 
 // denied turns the keeper's reports into events.
@@ -92,6 +100,19 @@ func (a *Agent) denied(list []keeper.Denial) {
 		}
 		a.alerts.event(e)
 	}
+}
+
+// cut tells of a connection that was there before the policy that does not allow it.
+func (a *Agent) cut(c bulkhead.Container, cut enforce.Cut) {
+	e := &bulkhead.Event{
+		Boot: "cut", Seq: uint64(time.Now().UnixNano()), Time: time.Now(), Node: a.options.Node, Kind: bulkhead.EventConnect,
+		Container: c, Process: processNow(cut.PID), Backend: "sock_diag", Verdict: bulkhead.Blocked, Reason: bulkhead.ReasonConnect,
+		Network: &bulkhead.Network{Protocol: cut.Protocol, Address: cut.Address.String(), Port: cut.Port},
+	}
+	if cut.Listens {
+		e.Kind, e.Reason = bulkhead.EventListen, bulkhead.ReasonListen
+	}
+	a.alerts.event(e)
 }
 
 // processNow describes a living process.
@@ -158,24 +179,25 @@ func (a *Agent) collect(d time.Duration) {
 			if err != nil {
 				continue
 			}
-			l.w.recorder.ObserveSyscalls(seen.Syscalls)
-			l.w.recorder.ObserveSockets(seen.Sockets)
+			l.recorder.ObserveSyscalls(seen.Syscalls)
+			l.recorder.ObserveSockets(seen.Sockets)
 			for _, name := range seen.Capabilities {
-				l.w.recorder.Observe(&bulkhead.Event{Time: time.Now(), Kind: bulkhead.EventCapability, Container: c, Capability: name})
+				l.recorder.Observe(&bulkhead.Event{Time: time.Now(), Kind: bulkhead.EventCapability, Container: c, Capability: name})
 			}
 			busy = a.usedProcessor(l.w, c) || busy
 		}
 		switch {
 		case busy:
-			l.w.recorder.Tick(d)
+			l.recorder.Tick(d)
 		case len(l.containers) > 0:
-			l.w.recorder.Idle(d)
+			l.recorder.Idle(d)
 		}
 	}
 }
 
 type learner struct {
 	w          *workload
+	recorder   *profile.Recorder
 	containers []bulkhead.Container
 }
 
@@ -185,7 +207,7 @@ func (a *Agent) learners() []learner {
 	var list []learner
 	for _, w := range a.workloads {
 		if w.Mode == bulkhead.Learn {
-			list = append(list, learner{w, w.list()})
+			list = append(list, learner{w, w.recorder, w.list()})
 		}
 	}
 	return list

@@ -80,12 +80,8 @@ func (s *spool) rotate() error {
 	if len(list) > 0 {
 		next = list[len(list)-1] + 1
 	}
-	for len(list) > 0 && int64(len(list))*segmentBytes >= s.limit {
-		s.dropped += countLines(s.path(list[0]))
-		if err := os.Remove(s.path(list[0])); err != nil {
-			return err
-		}
-		list = list[1:]
+	if err := s.makeRoom(list); err != nil {
+		return err
 	}
 	out, err := os.OpenFile(s.path(next), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
@@ -98,8 +94,43 @@ func (s *spool) rotate() error {
 	return nil
 }
 
-func countLines(path string) uint64 {
+// makeRoom drops the oldest files until a new one fits in. What of them was not delivered is counted.
+func (s *spool) makeRoom(list []int) error {
+	var total int64
+	for _, segment := range list {
+		total += sizeOf(s.path(segment))
+	}
+	p := s.position()
+	for ; len(list) > 0 && total+segmentBytes > s.limit; list = list[1:] {
+		path := s.path(list[0])
+		waiting := p.waiting(list[0], path)
+		total -= sizeOf(path)
+		if err := os.Remove(path); err != nil {
+			return fmt.Errorf("making room in the alert spool: %w", err)
+		}
+		s.dropped += waiting
+		s.pending -= min(s.pending, waiting)
+	}
+	return nil
+}
+
+func sizeOf(path string) int64 {
+	info, err := os.Stat(path)
+	if err != nil {
+		return 0
+	}
+	return info.Size()
+}
+
+// waiting counts the alerts of a file that were not delivered.
+func (p position) waiting(segment int, path string) uint64 {
+	if segment < p.Segment {
+		return 0
+	}
 	b, _ := os.ReadFile(path)
+	if segment == p.Segment {
+		b = b[min(p.Offset, int64(len(b))):]
+	}
 	return uint64(bytes.Count(b, []byte("\n")))
 }
 
@@ -139,7 +170,9 @@ func (s *spool) poke() {
 func (s *spool) position() position {
 	var p position
 	b, _ := os.ReadFile(filepath.Join(s.dir, "delivered.json"))
-	_ = json.Unmarshal(b, &p)
+	if json.Unmarshal(b, &p) != nil || p.Offset < 0 {
+		return position{} // delivered once more: the control plane knows the alerts by their ids
+	}
 	return p
 }
 
@@ -214,9 +247,7 @@ func (s *spool) countPending() uint64 {
 	p := s.position()
 	var n uint64
 	for _, segment := range s.segments() {
-		if segment >= p.Segment {
-			n += countLines(s.path(segment))
-		}
+		n += p.waiting(segment, s.path(segment))
 	}
 	return n
 }

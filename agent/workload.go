@@ -47,18 +47,25 @@ func (a *Agent) file(name string) string {
 	return filepath.Join(a.options.State, "workloads", hex.EncodeToString(sum[:8])+".json")
 }
 
-// loadWorkloads reads what was decided and learned before. A file that cannot be read is put aside and said:
-// the workload is then learned again, and what the kernel holds it to stays in force.
+// loadWorkloads reads what was decided and learned before. A file that cannot be read is put aside and said, and
+// the last good one taken in its place. Without one the workload is learned again, and what the kernel holds its
+// running containers to stays in force.
 func (a *Agent) loadWorkloads() error {
 	files, err := filepath.Glob(filepath.Join(a.options.State, "workloads", "*.json"))
 	if err != nil {
 		return err
 	}
 	for _, f := range files {
-		if err := a.loadWorkload(f); err != nil {
-			a.problem(f, fmt.Sprintf("%v; it is kept as %s.bad, and what is in force stays in force", err, filepath.Base(f)))
-			_ = os.Rename(f, f+".bad")
+		err := a.loadWorkload(f)
+		if err == nil {
+			continue
 		}
+		then := "its last good copy is in force"
+		_ = os.Rename(f, f+".bad")
+		if a.loadWorkload(f+".last") != nil {
+			then = "its workload is learned again; what its running containers are held to stays in force"
+		}
+		a.problem(f, fmt.Sprintf("%v; the file is kept as %s.bad, and %s", err, filepath.Base(f), then))
 	}
 	return nil
 }
@@ -70,20 +77,56 @@ func (a *Agent) loadWorkload(file string) error {
 	}
 	var k kept
 	if err := json.Unmarshal(b, &k); err != nil {
-		return fmt.Errorf("reading workload %s: %w", file, err)
+		return badJSON(file, b, err)
 	}
 	p, err := profile.Read(bytes.NewReader(k.Profile), file)
 	if err != nil {
-		return err
+		return inDocument(b, k.Profile, err)
 	}
 	if !k.Mode.Valid() {
-		return fmt.Errorf("reading workload %s: there is no mode %q", file, k.Mode)
+		line, column := place(b, int64(max(0, bytes.Index(b, []byte(`"mode"`)))))
+		return fmt.Errorf("%s:%d:%d: there is no mode %q: learn, monitor and protect are", file, line, column, k.Mode)
 	}
 	w := a.newWorkload(k.Workload, k.Image)
 	w.Mode, w.Profile = k.Mode, p
 	w.recorder = profile.Resume(p, a.images.describe)
 	a.workloads[k.Workload.Name] = w
 	return nil
+}
+
+// badJSON names the place of what is no JSON, or not ours.
+func badJSON(file string, b []byte, err error) error {
+	offset := int64(len(b))
+	var syntax *json.SyntaxError
+	var kind *json.UnmarshalTypeError
+	switch {
+	case errors.As(err, &syntax):
+		offset = max(0, syntax.Offset-1) // it counts the bytes that were read
+	case errors.As(err, &kind):
+		offset = kind.Offset
+	}
+	line, column := place(b, offset)
+	return fmt.Errorf("%s:%d:%d: %w", file, line, column, err)
+}
+
+// inDocument moves a place in the profile to the place in the file that the profile is a part of.
+func inDocument(b, part []byte, err error) error {
+	var at *profile.Error
+	start := bytes.Index(b, part)
+	if !errors.As(err, &at) || start < 0 {
+		return err
+	}
+	line, column := place(b, int64(start))
+	if at.Line == 1 {
+		at.Column += column - 1
+	}
+	at.Line += line - 1
+	return err
+}
+
+func place(b []byte, offset int64) (line, column int) {
+	before := b[:min(offset, int64(len(b)))]
+	return 1 + bytes.Count(before, []byte("\n")), len(before) - bytes.LastIndexByte(before, '\n')
 }
 
 func (a *Agent) newWorkload(w bulkhead.Workload, image bulkhead.Image) *workload {
@@ -100,7 +143,7 @@ func (a *Agent) save(w *workload) error {
 	if err := profile.Write(&doc, p); err != nil {
 		return err
 	}
-	b, err := json.Marshal(kept{w.Workload, w.Image, w.Mode, doc.Bytes()})
+	b, err := json.MarshalIndent(kept{w.Workload, w.Image, w.Mode, doc.Bytes()}, "", " ")
 	if err != nil {
 		return err
 	}
@@ -111,6 +154,12 @@ func (a *Agent) save(w *workload) error {
 		return fmt.Errorf("saving workload %s: %w", w.Name, err)
 	}
 	w.saved = string(b)
+	if w.Mode == bulkhead.Learn {
+		return nil
+	}
+	if err := replaceFile(a.file(w.Name)+".last", b); err != nil {
+		return fmt.Errorf("saving a second copy of workload %s: %w", w.Name, err)
+	}
 	return nil
 }
 
@@ -163,6 +212,8 @@ func completeProfile(p bulkhead.Profile, interprets map[string]bool) bulkhead.Pr
 
 // setMode puts a mode in force on every container of a workload here.
 func (a *Agent) setMode(ctx context.Context, name string, mode bulkhead.Mode, anyway bool) error {
+	a.adopting.Lock() // a container that comes now gets the old mode or the new one, and is in the list either way
+	defer a.adopting.Unlock()
 	a.mu.Lock()
 	w := a.workloads[name]
 	if w == nil {
@@ -200,8 +251,11 @@ func (a *Agent) setMode(ctx context.Context, name string, mode bulkhead.Mode, an
 
 // modeFor never blocks a container of another image than the profile was learned on: it is only told of.
 func (a *Agent) modeFor(w *workload, c bulkhead.Container, mode bulkhead.Mode) bulkhead.Mode {
-	if mode == bulkhead.Protect && w.Image.Digest != "" && c.Image.Digest != "" && c.Image.Digest != w.Image.Digest {
-		a.problem("image "+w.Name, fmt.Sprintf("%s runs image %.19s, its profile was learned on %.19s: its container is monitored, not protected; learn the new image, then protect again", w.Name, c.Image.Digest, w.Image.Digest))
+	a.mu.Lock()
+	learned := w.Image.Digest
+	a.mu.Unlock()
+	if mode == bulkhead.Protect && learned != "" && c.Image.Digest != "" && c.Image.Digest != learned {
+		a.problem("image "+w.Name, fmt.Sprintf("%s runs image %.19s, its profile was learned on %.19s: its container is monitored, not protected; learn the new image, then protect again", w.Name, c.Image.Digest, learned))
 		return bulkhead.Monitor
 	}
 	return mode
@@ -228,6 +282,8 @@ func (w *workload) list() []bulkhead.Container {
 
 // approve widens a workload's profile by one entry, in the running containers first.
 func (a *Agent) approve(ctx context.Context, ap bulkhead.Approval) error {
+	a.adopting.Lock()
+	defer a.adopting.Unlock()
 	a.mu.Lock()
 	w := a.workloads[ap.Workload]
 	if w == nil {

@@ -32,6 +32,7 @@ type Options struct {
 	CgroupRoot string
 	Kill       bool                               // end a process for a system call outside its profile, instead of EPERM
 	Addresses  func(workload string) []netip.Addr // where a workload's containers are now
+	Cut        func(bulkhead.Container, Cut)          // told of what a new policy ended
 	Log        *slog.Logger
 }
 
@@ -58,6 +59,9 @@ type ward struct {
 func New(o Options) (*Enforcer, error) {
 	if o.Addresses == nil {
 		o.Addresses = func(string) []netip.Addr { return nil }
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
 	}
 	e := &Enforcer{options: o, wards: map[uint64]*ward{}}
 	bound, err := o.Kernel.Bound()
@@ -257,6 +261,9 @@ func (e *Enforcer) Apply(ctx context.Context, c bulkhead.Container, mode bulkhea
 	}
 	if err == nil {
 		err = e.drop(old.Profile)
+	}
+	if mode == bulkhead.Protect {
+		err = errors.Join(err, e.cut(w, k))
 	}
 	return err
 }
