@@ -147,7 +147,7 @@ func TestConsole(t *testing.T) {
 		{"rows stay", func(t *testing.T) { w.tryRows(n) }},
 		{"keyboard and approval", func(t *testing.T) { w.tryApprove(n) }},
 		{"techniques", func(t *testing.T) { w.tryTechniques() }},
-		{"server away", func(t *testing.T) { p = w.tryAway(p, n) }},
+		{"server away", func(t *testing.T) { p = w.tryAway(t, p, n) }},
 		{"session over", func(t *testing.T) { w.tryExpired(p) }},
 		{"sign out", func(t *testing.T) { w.trySignOut() }},
 	} {
@@ -316,7 +316,7 @@ func (w *window) tryTechniques() {
 }
 
 // The server ends and comes back at the same address; what happened meanwhile is there.
-func (w *window) tryAway(p *plane, n *node) *plane {
+func (w *window) tryAway(t *testing.T, p *plane, n *node) *plane {
 	at, err := url.Parse(p.URL)
 	if err != nil {
 		w.t.Fatal(err)
@@ -326,7 +326,7 @@ func (w *window) tryAway(p *plane, n *node) *plane {
 	w.themes("away")
 	password := p.password
 	w.clean("net::ERR_", "Failed to load")
-	back := serve(w.t, p.dir, at.Host)
+	back := serve(t, p.dir, at.Host) // for the parts that follow, too
 	back.password = password
 	n.tell(w.t)
 	n.publish(w.t, alert(30, "While nobody looked", "/tmp/late", "T1105", "command-and-control", bulkhead.High, "blocked"))
