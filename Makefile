@@ -127,7 +127,7 @@ check-generated: packages .cache/npm.ok | .cache/modules.ok ## Prove that genera
 	@$(STEP) "generated code is fresh" .ci/check-generated
 
 clean: ## Remove what was built; the lab's images stay (bin/lab down; rm -r /var/tmp/bulkhead-lab)
-	@rm -rf bin .cache console/dist console/node_modules
+	@rm -rf bin .cache console/node_modules; find console/dist -mindepth 1 ! -name .keep -delete
 
 help: ## This list
 	@awk -F ':.*## ' '/^## /{print "\n" substr($$0, 4)} /^[a-z-]+:.*## /{printf "  make %-17s %s\n", $$1, $$2}' Makefile
