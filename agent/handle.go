@@ -7,6 +7,7 @@ import (
 	"path"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -60,9 +61,13 @@ func (a *Agent) learn(w *workload, e *bulkhead.Event) {
 		}
 	}
 	if e.Kind == bulkhead.EventFile && e.Reason == bulkhead.ReasonForeignScript {
-		// A foreign file that an interpreter reads is a script of its, as far as anybody can tell.
-		e = &bulkhead.Event{Time: e.Time, Kind: bulkhead.EventExec, Container: e.Container, Process: e.Process,
-			Exec: &bulkhead.Exec{Path: e.Process.Exe, Script: e.File.Path, Origin: bulkhead.OriginImage}}
+		if !shell(e.Process) {
+			return
+		}
+		// A foreign file with the name of a script is one; others are data that the interpreter reads.
+		if scriptName(e.File.Path) {
+			e = asScript(e)
+		}
 	}
 	if e.Kind == bulkhead.EventListen && e.Network.Protocol == "raw" {
 		return
@@ -75,6 +80,28 @@ func (a *Agent) recorder(w *workload) *profile.Recorder {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return w.recorder
+}
+
+// shell tells an interpreter from a tool that is in the same file: busybox called as sh, and as tar.
+func shell(p bulkhead.Process) bool {
+	switch name := path.Base(p.Exe); {
+	case name != "busybox" && name != "toybox":
+		return true
+	case len(p.Args) == 0:
+		return true
+	default:
+		return sensor.Interpreter(strings.TrimPrefix(path.Base(p.Args[0]), "-"))
+	}
+}
+
+// scriptSuffixes are the names under which interpreters look for code.
+var scriptSuffixes = []string{".sh", ".bash", ".py", ".pyc", ".pl", ".pm", ".rb", ".php", ".phtml", ".phar", ".inc", ".js", ".mjs", ".cjs", ".lua", ".awk", ".tcl", ".jsp", ".cgi", ".so"}
+
+func scriptName(file string) bool { return slices.Contains(scriptSuffixes, path.Ext(file)) }
+
+func asScript(e *bulkhead.Event) *bulkhead.Event {
+	return &bulkhead.Event{Time: e.Time, Kind: bulkhead.EventExec, Container: e.Container, Process: e.Process,
+			Exec: &bulkhead.Exec{Path: e.Process.Exe, Script: e.File.Path, Origin: bulkhead.OriginImage}}
 }
 
 // denied turns the keeper's reports into events.

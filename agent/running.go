@@ -112,6 +112,9 @@ func writable(info string) bool {
 	return false
 }
 
+// dockerResolver is where Docker itself listens inside the network namespaces of its user networks.
+var dockerResolver = netip.AddrFrom4([4]byte{127, 0, 0, 11})
+
 // listening reads the ports of the process's network namespace.
 func listening(pid int) []bulkhead.Network {
 	var list []bulkhead.Network
@@ -126,7 +129,7 @@ func listening(pid int) []bulkhead.Network {
 			if len(fields) < 4 || fields[3] != t.state {
 				continue
 			}
-			if address, port, ok := procAddress(fields[1]); ok {
+			if address, port, ok := procAddress(fields[1]); ok && address != dockerResolver {
 				list = append(list, bulkhead.Network{Protocol: t.protocol, Address: address.String(), Port: port})
 			}
 		}

@@ -107,6 +107,7 @@ const (
 	programsMapSeen           = "seen"
 	programsMapSettings       = "settings"
 	programsMapSlots          = "slots"
+	programsMapTools          = "tools"
 	programsMapWatched        = "watched"
 	programsProgLsmExec       = "lsm_exec"
 	programsProgLsmMmap       = "lsm_mmap"
@@ -214,6 +215,7 @@ type programsMapSpecs struct {
 	Seen      *ebpf.MapSpec `ebpf:"seen"`
 	Settings  *ebpf.MapSpec `ebpf:"settings"`
 	Slots     *ebpf.MapSpec `ebpf:"slots"`
+	Tools     *ebpf.MapSpec `ebpf:"tools"`
 	Watched   *ebpf.MapSpec `ebpf:"watched"`
 }
 
@@ -259,6 +261,7 @@ type programsMaps struct {
 	Seen      *ebpf.Map `ebpf:"seen"`
 	Settings  *ebpf.Map `ebpf:"settings"`
 	Slots     *ebpf.Map `ebpf:"slots"`
+	Tools     *ebpf.Map `ebpf:"tools"`
 	Watched   *ebpf.Map `ebpf:"watched"`
 }
 
@@ -280,6 +283,7 @@ func (m *programsMaps) Close() error {
 		m.Seen,
 		m.Settings,
 		m.Slots,
+		m.Tools,
 		m.Watched,
 	)
 }

@@ -162,6 +162,11 @@ func (e *Event) Path() string { return string(e.path[:min(int(e.pathLen), len(e.
 // Text is argv with a zero byte between (exec), or the second path argument of a system call.
 func (e *Event) Text() string { return string(e.text[:min(int(e.textLen), len(e.text))]) }
 
+// Describe sets what [Event.Path] and [Event.Text] return, cut to the room there is.
+func (e *Event) Describe(path, text string) {
+	e.pathLen, e.textLen = uint16(copy(e.path[:], path)), uint16(copy(e.text[:], text))
+}
+
 // Hold is a process that was stopped before its first instruction in the container.
 type Hold struct {
 	Cgroup  uint64

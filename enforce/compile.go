@@ -11,6 +11,7 @@ import (
 	"bulkhead/bpf"
 	"bulkhead/profile"
 	"bulkhead/profile/syscalls"
+	"bulkhead/sensor"
 )
 
 // compiled is a profile as the kernel takes it.
@@ -63,9 +64,17 @@ func (c *compiled) executables(h bpf.Hasher, p bulkhead.Profile) {
 		set(slices.Contains(p.Anonymous, x.Path) || slices.Contains(p.Anonymous, profile.AnyExecutable), bpf.EntryAnonymous)
 		c.add(bpf.PolicyExec, h.Path(x.Path), flags)
 		for _, applet := range x.Applets {
-			c.add(bpf.PolicyApplet, h.Applet(x.Path, applet), 0)
+			c.add(bpf.PolicyApplet, h.Applet(x.Path, applet), interpreterFlag(applet))
 		}
 	}
+}
+
+// interpreterFlag tells a multi-call program's shells from its tools.
+func interpreterFlag(applet string) uint32 {
+	if sensor.Interpreter(applet) {
+		return bpf.EntryInterpreter
+	}
+	return 0
 }
 
 // patterns lowers patterns to directories by their hashes. What the kernel does not look at (a fixed stem, a

@@ -95,7 +95,7 @@ __noinline u32 stdin_learned(u32 profile) {
 	struct path p = shown(in);
 	__builtin_memset(&c, 0, sizeof c);
 	climb(&c, (u64)p.dentry, (u64)p.mnt, false);
-	return match_chain(&c, profile, POLICY_SCRIPT);
+	return match_chain(&c, profile, POLICY_SCRIPT) || match_chain(&c, profile, POLICY_READ);
 }
 
 __noinline int hold_task(u64 cgroup, u32 unknown) {
@@ -132,6 +132,16 @@ static __always_inline void exec_args(struct event *e, struct task_struct *t) {
 		e->args_len = n;
 }
 
+/* A process keeps what it was called as until it executes something else; its forks are interpreters again. */
+static __always_inline void remember_tool(bool tool) {
+	u64 key = process_key(bpf_get_current_task_btf());
+	u8 yes = 1;
+	if (tool)
+		bpf_map_update_elem(&tools, &key, &yes, BPF_ANY);
+	else
+		bpf_map_delete_elem(&tools, &key);
+}
+
 SEC("tp_btf/sched_process_exec")
 int BPF_PROG(on_exec, struct task_struct *t, int old_pid, struct linux_binprm *bprm) {
 	u64 cgroup = bpf_get_current_cgroup_id();
@@ -156,8 +166,14 @@ int BPF_PROG(on_exec, struct task_struct *t, int old_pid, struct linux_binprm *b
 	u32 entry = 0, flags = stdin_flags(slot->root_dev);
 	if (!outside && (slot->flags & SLOT_EXEC)) {
 		reason = judge_program(slot->profile, hash, origin, &entry);
-		if (!reason && (entry & ENTRY_MULTICALL) && !policy_find(slot->profile, POLICY_APPLET, mix(hash, applet_hash())))
-			reason = REASON_NOT_IN_PROFILE;
+		if (!reason && (entry & ENTRY_MULTICALL)) {
+			u32 *applet = policy_find(slot->profile, POLICY_APPLET, mix(hash, applet_hash()));
+			if (!applet)
+				reason = REASON_NOT_IN_PROFILE;
+			else if (!(*applet & ENTRY_INTERPRETER))
+				entry &= ~ENTRY_INTERPRETER;
+			remember_tool(!(entry & ENTRY_INTERPRETER));
+		}
 		if (!reason && (entry & ENTRY_INTERPRETER) && (flags & FLAG_STDIN_FILE) && !stdin_learned(slot->profile))
 			reason = REASON_FOREIGN_SCRIPT;
 		if (!reason && entry_origin(slot->root_dev) != ORIGIN_IMAGE && !(entry & ENTRY_FOREIGN))

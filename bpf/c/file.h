@@ -63,7 +63,7 @@ __noinline int open_judge(struct opened *o, u64 file, struct chain *c) {
 	if (o->origin == ORIGIN_IMAGE || o->origin == ORIGIN_KERNEL || !(program_entry(slot->profile) & ENTRY_INTERPRETER))
 		return 0;
 	o->script = 1;
-	if (!match_chain(c, slot->profile, POLICY_SCRIPT))
+	if (!match_chain(c, slot->profile, POLICY_SCRIPT) && !match_chain(c, slot->profile, POLICY_READ))
 		o->reason = REASON_FOREIGN_SCRIPT;
 	return 1;
 }

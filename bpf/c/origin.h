@@ -45,11 +45,22 @@ __noinline u64 image_hash(u64 file) {
 	return hash_chain(&c);
 }
 
+static __always_inline u64 process_key(struct task_struct *t) {
+	return mix(BPF_CORE_READ(t, tgid), BPF_CORE_READ(t, group_leader, start_boottime));
+}
+
 /* What the profile says of the program that the current task runs. */
 __noinline u32 program_entry(u32 profile) {
 	struct file *exe = BPF_CORE_READ(bpf_get_current_task_btf(), mm, exe_file);
 	if (!exe)
 		return 0;
 	u32 *entry = policy_find(profile, POLICY_EXEC, image_hash((u64)exe));
-	return entry ? *entry : 0;
+	if (!entry)
+		return 0;
+	if ((*entry & ENTRY_INTERPRETER) && (*entry & ENTRY_MULTICALL)) {
+		u64 key = process_key(bpf_get_current_task_btf());
+		if (bpf_map_lookup_elem(&tools, &key))
+			return *entry & ~ENTRY_INTERPRETER;
+	}
+	return *entry;
 }

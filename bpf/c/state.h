@@ -138,6 +138,7 @@ MAP(policy, BPF_MAP_TYPE_HASH, 131072, struct policy_key, u32, BPF_F_NO_PREALLOC
 MAP(peers, BPF_MAP_TYPE_LPM_TRIE, 16384, struct peer_key, u32, BPF_F_NO_PREALLOC);
 MAP(recents, BPF_MAP_TYPE_LRU_HASH, 16384, u64, struct recent, 0);
 MAP(boring, BPF_MAP_TYPE_LRU_HASH, 16384, struct file_key, u8, 0);
+MAP(tools, BPF_MAP_TYPE_LRU_HASH, 16384, u64, u8, 0);           /* processes of an interpreter's file that are none: busybox called as tar */
 MAP(armed, BPF_MAP_TYPE_LRU_HASH, 4096, u64, u64, 0);          /* mm with a code mapping in flight while its descriptors are shared */
 MAP(watched, BPF_MAP_TYPE_ARRAY, 512, u32, u32, 0);            /* per system call: what to look at */
 MAP(counters, BPF_MAP_TYPE_ARRAY, 8, u32, u64, 0);
