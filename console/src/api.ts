@@ -3,7 +3,19 @@ import { Code, ConnectError, createClient } from "@connectrpc/connect";
 import { createConnectTransport } from "@connectrpc/connect-web";
 import { AlertService, AuthService, NodeService, WorkloadService } from "./gen/bulkhead/v1/bulkhead_pb";
 
-const transport = createConnectTransport({ baseUrl: "/" });
+// A browser cuts what is under way whenever a network interface of its host comes or goes, as each
+// container's does. Every call here may be made twice, so one such cut is not told to anybody.
+const twice: typeof fetch = async (input, init) => {
+  try {
+    return await fetch(input, init);
+  } catch (err) {
+    if (init?.signal?.aborted || !(err instanceof TypeError)) throw err;
+    await new Promise((done) => setTimeout(done, 250));
+    return fetch(input, init);
+  }
+};
+
+const transport = createConnectTransport({ baseUrl: "/", fetch: twice });
 
 export const people = createClient(AuthService, transport);
 export const workloads = createClient(WorkloadService, transport);

@@ -19,6 +19,7 @@ import (
 	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
+	"github.com/google/go-cmp/cmp"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"bulkhead"
@@ -225,13 +226,13 @@ func (w *window) tryMode(n *node) {
 	w.says("What is outside the profile is blocked in the kernel")
 	w.themes("mode")
 	w.click(inDialog(button("Cancel")))
-	if got, _, _ := n.state("docker/shop"); got != pb.Mode_MODE_MONITOR {
+	if got, _ := n.state("docker/shop"); got != pb.Mode_MODE_MONITOR {
 		w.t.Error("cancelled, and the mode is", got)
 	}
 	w.click(mode("docker/shop", "protect"))
 	w.click(inDialog(button("Protect")))
 	w.holds("it is shown as protected", pressed("docker/shop", "protect"))
-	if got, anyway, _ := n.state("docker/shop"); got != pb.Mode_MODE_PROTECT || anyway {
+	if got, anyway := n.state("docker/shop"); got != pb.Mode_MODE_PROTECT || anyway {
 		w.t.Error("the node has", got, "anyway", anyway)
 	}
 	w.says("2 of 3 protected")
@@ -246,7 +247,7 @@ func (w *window) tryAnyway(n *node) {
 	w.click(inDialog(`//input[@type="checkbox"]`))
 	w.click(inDialog(button("Protect anyway")))
 	w.holds("it is shown as protected", pressed("docker/young", "protect"))
-	if got, anyway, _ := n.state("docker/young"); got != pb.Mode_MODE_PROTECT || !anyway {
+	if got, anyway := n.state("docker/young"); got != pb.Mode_MODE_PROTECT || !anyway {
 		w.t.Error("the node has", got, "anyway", anyway)
 	}
 }
@@ -300,8 +301,9 @@ func (w *window) tryApprove(n *node) {
 	w.says("✓ Approved.")
 	w.says("in force after")
 	w.themes("approved")
-	if _, _, got := n.state("docker/shop"); got != 1 {
-		w.t.Error("the node got", got, "approvals")
+	want := []bulkhead.Approval{{Workload: "docker/shop", Section: bulkhead.SectionExecutables, Value: "/bin/dash", By: "admin"}}
+	if diff := cmp.Diff(want, n.approved()); diff != "" {
+		w.t.Errorf("approvals at the node (-want +got):\n%s", diff)
 	}
 	w.press(kb.Escape)
 	w.holds("the row says it", fmt.Sprintf(`document.querySelector('[data-alert=%q]').innerText.includes("✓ approved")`, id))

@@ -5,6 +5,7 @@ package browser
 import (
 	"context"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -124,8 +125,15 @@ func (n *node) setMode(r *pb.SetModeRequest) {
 	}
 }
 
-// state is a workload's mode, whether it was set anyway, and how many approvals came.
-func (n *node) state(workload string) (mode pb.Mode, anyway bool, approvals int) {
+// approved is what came, once each: the control plane asks again when it is not sure, and a node does the same thing again.
+func (n *node) approved() []bulkhead.Approval {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return slices.Compact(slices.Clone(n.approvals))
+}
+
+// state is a workload's mode, and whether it was set anyway.
+func (n *node) state(workload string) (mode pb.Mode, anyway bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for _, w := range n.report.Workloads {
@@ -133,7 +141,7 @@ func (n *node) state(workload string) (mode pb.Mode, anyway bool, approvals int)
 			mode = w.Workload.Mode
 		}
 	}
-	return mode, n.anyway[workload], len(n.approvals)
+	return mode, n.anyway[workload]
 }
 
 func (n *node) publish(t *testing.T, list ...bulkhead.Alert) {
