@@ -3,11 +3,14 @@ package keeper
 import (
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // StartOptions say how to start a keeper.
@@ -38,6 +41,8 @@ func Start(o StartOptions) error {
 		cmd.Stderr = o.Log
 	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	// What the agent inherited (a lock, a pipe that somebody waits on) is not for a keeper to hold for ever.
+	_ = unix.CloseRange(3, math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC)
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("start the keeper: %w", err)
 	}
