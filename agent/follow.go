@@ -12,7 +12,7 @@ import (
 
 	"bulkhead"
 	"bulkhead/container"
-	"bulkhead/sensor"
+	"bulkhead/profile"
 )
 
 func cgroupRoot() (string, error) {
@@ -243,7 +243,7 @@ func interpretersIn(c bulkhead.Container) []string {
 		}
 		entries, _ := os.ReadDir(root + dir)
 		for _, e := range entries {
-			if e.Type().IsRegular() && sensor.Interpreter(e.Name()) {
+			if e.Type().IsRegular() && profile.Interpreter(e.Name()) {
 				list = append(list, dir+"/"+e.Name())
 			}
 		}

@@ -18,7 +18,6 @@ import (
 	"bulkhead/enforce/keeper"
 	"bulkhead/profile"
 	"bulkhead/profile/syscalls"
-	"bulkhead/sensor"
 )
 
 // handle takes one event: it teaches, and it may be an alert. It runs on the sensor's goroutine.
@@ -51,7 +50,7 @@ func runtimeEntering(e *bulkhead.Event) bool {
 }
 
 func (a *Agent) learn(w *workload, e *bulkhead.Event) {
-	if e.Kind == bulkhead.EventExec && sensor.Interpreter(e.Exec.Path) {
+	if e.Kind == bulkhead.EventExec && profile.Interpreter(e.Exec.Path) {
 		a.mu.Lock()
 		fresh := !w.interprets[e.Exec.Path]
 		w.interprets[e.Exec.Path] = true
@@ -90,7 +89,7 @@ func shell(p bulkhead.Process) bool {
 	case len(p.Args) == 0:
 		return true
 	default:
-		return sensor.Interpreter(strings.TrimPrefix(path.Base(p.Args[0]), "-"))
+		return profile.Interpreter(strings.TrimPrefix(path.Base(p.Args[0]), "-"))
 	}
 }
 
@@ -101,32 +100,31 @@ func scriptName(file string) bool { return slices.Contains(scriptSuffixes, path.
 
 func asScript(e *bulkhead.Event) *bulkhead.Event {
 	return &bulkhead.Event{Time: e.Time, Kind: bulkhead.EventExec, Container: e.Container, Process: e.Process,
-			Exec: &bulkhead.Exec{Path: e.Process.Exe, Script: e.File.Path, Origin: bulkhead.OriginImage}}
+		Exec: &bulkhead.Exec{Path: e.Process.Exe, Script: e.File.Path, Origin: bulkhead.OriginImage}}
 }
 
 // denied turns the keeper's reports into events.
 func (a *Agent) denied(list []keeper.Denial) {
 	for _, d := range list {
-		c, ok := a.lookup(d.CgroupID)
-		if !ok {
-			continue
+		if c, ok := a.lookup(d.CgroupID); ok {
+			a.alerts.event(a.denial(c, d))
 		}
-		e := &bulkhead.Event{
-			Boot: "keeper", Seq: uint64(time.Now().UnixNano()), Time: time.Now(), Node: a.options.Node, Kind: bulkhead.EventSyscall,
-			Container: c, Process: processNow(d.PID), Backend: "seccomp", Repeats: int(d.Count) - 1,
-			Verdict: bulkhead.Blocked, Reason: bulkhead.ReasonSyscall, Syscall: &bulkhead.Syscall{Name: d.Syscall, Args: d.Args, ABI: d.Entry},
-		}
-		if d.Verdict == keeper.WouldDeny {
-			e.Verdict = bulkhead.WouldBlock
-		}
-		if d.Entry != "" {
-			e.Reason = bulkhead.ReasonForeignABI
-		}
-		if d.Family != "" {
-			e.Syscall.Path2 = d.Family
-		}
-		a.alerts.event(e)
 	}
+}
+
+func (a *Agent) denial(c bulkhead.Container, d keeper.Denial) *bulkhead.Event {
+	e := &bulkhead.Event{
+		Boot: "keeper", Seq: uint64(time.Now().UnixNano()), Time: time.Now(), Node: a.options.Node, Kind: bulkhead.EventSyscall,
+		Container: c, Process: processNow(d.PID), Backend: "seccomp", Repeats: int(d.Count) - 1,
+		Verdict: bulkhead.Blocked, Reason: bulkhead.ReasonSyscall, Syscall: &bulkhead.Syscall{Name: d.Syscall, Args: d.Args, Path2: d.Family, ABI: d.Entry},
+	}
+	if d.Verdict == keeper.WouldDeny {
+		e.Verdict = bulkhead.WouldBlock
+	}
+	if d.Entry != "" {
+		e.Reason = bulkhead.ReasonForeignABI
+	}
+	return e
 }
 
 // cut tells of a connection that was there before the policy that does not allow it.

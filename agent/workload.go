@@ -15,7 +15,6 @@ import (
 
 	"bulkhead"
 	"bulkhead/profile"
-	"bulkhead/sensor"
 )
 
 // workload is what the node knows of one workload. Its fields are guarded by Agent.mu.
@@ -205,7 +204,7 @@ func (w *workload) current() bulkhead.Profile {
 // completeProfile marks the interpreters.
 func completeProfile(p bulkhead.Profile, interprets map[string]bool) bulkhead.Profile {
 	for i, x := range p.Executables {
-		p.Executables[i].Interpreter = x.Interpreter || interprets[x.Path] || sensor.Interpreter(x.Path)
+		p.Executables[i].Interpreter = x.Interpreter || interprets[x.Path] || profile.Interpreter(x.Path)
 	}
 	return p
 }

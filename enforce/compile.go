@@ -11,7 +11,6 @@ import (
 	"bulkhead/bpf"
 	"bulkhead/profile"
 	"bulkhead/profile/syscalls"
-	"bulkhead/sensor"
 )
 
 // compiled is a profile as the kernel takes it.
@@ -71,7 +70,7 @@ func (c *compiled) executables(h bpf.Hasher, p bulkhead.Profile) {
 
 // interpreterFlag tells a multi-call program's shells from its tools.
 func interpreterFlag(applet string) uint32 {
-	if sensor.Interpreter(applet) {
+	if profile.Interpreter(applet) {
 		return bpf.EntryInterpreter
 	}
 	return 0

@@ -32,7 +32,7 @@ type Options struct {
 	CgroupRoot string
 	Kill       bool                               // end a process for a system call outside its profile, instead of EPERM
 	Addresses  func(workload string) []netip.Addr // where a workload's containers are now
-	Cut        func(bulkhead.Container, Cut)          // told of what a new policy ended
+	Cut        func(bulkhead.Container, Cut)      // told of what a new policy ended
 	Log        *slog.Logger
 }
 

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"bulkhead/bpf"
+	"bulkhead/profile"
 )
 
 type processKey struct {
@@ -77,19 +78,6 @@ func fromProc(pid uint32) (known, bool) {
 	return known{strings.TrimSuffix(exe, " (deleted)"), argv(string(line))}, true
 }
 
-// interpreters read programs from files that are not executed themselves. Names are compared without a trailing
-// version: "python3.11" is "python".
-var interpreters = map[string]bool{
-	"sh": true, "bash": true, "dash": true, "ash": true, "zsh": true, "ksh": true, "mksh": true, "fish": true, "busybox": true, "toybox": true,
-	"python": true, "perl": true, "ruby": true, "php": true, "php-fpm": true, "php-cgi": true, "node": true, "nodejs": true, "deno": true, "bun": true,
-	"lua": true, "luajit": true, "awk": true, "gawk": true, "mawk": true, "tclsh": true, "wish": true, "guile": true, "Rscript": true,
-	"apache": true, "httpd": true, "pwsh": true,
+func scriptInterpreter(exe string) bool {
+	return profile.Interpreter(exe) && path.Base(exe) != "apache2"
 }
-
-// Interpreter reports whether a program reads its instructions from files.
-func Interpreter(exe string) bool {
-	name := path.Base(exe)
-	return interpreters[name] || interpreters[strings.TrimRight(name, "0123456789.")]
-}
-
-func scriptInterpreter(exe string) bool { return Interpreter(exe) && path.Base(exe) != "apache2" }

@@ -1,7 +1,7 @@
 // Command bulkhead-agent runs a node: as root it loads kernel programs, learns what containers do, protects them
 // and tells the control plane. Start with `bulkhead-agent run`.
 //
-// It links no database, no console and no Kubernetes client. It is not for people: `bulkhead` is.
+// It promises to link no database, no console and no Kubernetes client. It is not for people: `bulkhead` is.
 package main
 
 import (
@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"bulkhead/agent"
 	"bulkhead/bpf"
@@ -30,6 +31,7 @@ var version = "dev"
 const heap = 64 << 20
 
 func main() {
+	keepToOurselves()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	err := command().ExecuteContext(ctx)
 	stop()
@@ -43,6 +45,9 @@ func main() {
 		os.Exit(1)
 	}
 }
+
+// keepToOurselves marks what was inherited open (a caller's lock, say) as not for the keeper, which outlives us all.
+func keepToOurselves() { _ = unix.CloseRange(3, ^uint(0), unix.CLOSE_RANGE_CLOEXEC) }
 
 type usageError struct{ error }
 

@@ -1,6 +1,6 @@
 // Package keeper holds the seccomp listeners of all protected containers in a process of its
 // own, so that the agent may end, be killed or be replaced without any effect on what is
-// enforced. [Serve] is that process, [Start] starts it, and [Dial] is how the agent talks to it.
+// enforced. Start with [Serve] and [Dial]: that process, and how the agent talks to it.
 //
 // A listener that nobody holds any more makes every call that asks it fail with ENOSYS. So
 // keeper and agent both hold all of them. The keeper answers; when it dies, the agent answers
