@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -169,11 +170,13 @@ func (a *Agent) openKeeper(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	client, err := keeper.Dial(ctx, keeper.ClientOptions{
-		Socket:  filepath.Join(a.options.Run, "keeper.sock"),
-		Start:   func(context.Context) error { return keeper.Start(start) },
-		Denied:  func(list []keeper.Denial) { a.whenReady(running, func() { a.denied(list) }) },
-		Unknown: func(cgroup uint64, pid int) { a.whenReady(running, func() { go a.arrived(context.Background(), cgroup, pid) }) },
-		Log:     a.log,
+		Socket: filepath.Join(a.options.Run, "keeper.sock"),
+		Start:  func(context.Context) error { return keeper.Start(start) },
+		Denied: func(list []keeper.Denial) { a.whenReady(running, func() { a.denied(list) }) },
+		Unknown: func(cgroup uint64, pid int) {
+			a.whenReady(running, func() { go a.arrived(context.Background(), cgroup, pid) })
+		},
+		Log: a.log,
 	})
 	a.keeper = client
 	return err
@@ -276,6 +279,7 @@ func keepRules(from, to string) error {
 
 // problem keeps one line about something that a person should mend; an empty text takes it back.
 func (a *Agent) problem(about, text string) {
+	text = strings.ReplaceAll(text, "\n", "; ")
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if text == "" {

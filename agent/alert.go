@@ -214,6 +214,8 @@ func healing(e *bulkhead.Event) *bulkhead.Approval {
 		ap.Section, ap.Value = bulkhead.SectionWrites, e.File.Path
 	case e.File != nil:
 		ap.Section, ap.Value = bulkhead.SectionReads, e.File.Path
+	case e.Reason == bulkhead.ReasonSocket: // raw sockets are allowed to who may use the capability for them
+		ap.Section, ap.Value = bulkhead.SectionCapabilities, "CAP_NET_RAW"
 	case e.Kind == bulkhead.EventListen:
 		ap.Section, ap.Value = bulkhead.SectionListens, fmt.Sprintf("%s/%d", e.Network.Protocol, e.Network.Port)
 	case e.Network != nil:

@@ -51,6 +51,9 @@ func openSpool(dir string, limit int64) (*spool, error) {
 	if err := s.rotate(); err != nil {
 		return nil, err
 	}
+	if list := s.segments(); s.position().Segment > list[len(list)-1] { // nothing that is still to come was delivered
+		_ = os.Remove(filepath.Join(dir, "delivered.json"))
+	}
 	s.pending = s.countPending()
 	s.poke()
 	return s, nil
