@@ -259,12 +259,16 @@ func (p *piece) watchQuiet(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	began := time.Now()
 	sleep(ctx, 1500*time.Millisecond)
 	fresh, err := p.fresh(ctx, p.shop, before)
 	if err != nil {
 		return err
 	}
 	for _, a := range fresh {
+		if a.Time.Before(began) {
+			continue // an attack's of before, whose count has grown
+		}
 		p.quiet[theme(a)] = true
 		p.report.Application.alarm(a)
 	}
