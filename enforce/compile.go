@@ -26,19 +26,41 @@ type compiled struct {
 func compile(h bpf.Hasher, p bulkhead.Profile, addresses func(workload string) []netip.Addr) compiled {
 	var c compiled
 	c.executables(h, p)
+	var scripts []string
 	for _, s := range p.Scripts {
-		c.patterns(h, bpf.PolicyScript, []string{s.Path})
+		scripts = append(scripts, s.Path)
 		c.add(bpf.PolicyScript, h.Path(s.Path), bpf.EntryExact)
 	}
+	c.patterns(h, bpf.PolicyScript, scripts)
 	c.patterns(h, bpf.PolicyWrite, p.Writes)
 	c.patterns(h, bpf.PolicyRead, p.Reads)
 	c.network(p, addresses)
 	c.filter = slices.Clone(p.Syscalls)
-	for _, need := range profile.Baseline {
+	for _, need := range profile.Needs() {
 		c.filter = append(c.filter, need.Name)
 	}
 	c.calls()
+	c.merge()
 	return c
+}
+
+// merge makes one entry of those with the same key: the kernel keeps one.
+func (c *compiled) merge() {
+	type key struct {
+		kind bpf.PolicyKind
+		hash uint64
+	}
+	at := map[key]int{}
+	list := c.entries[:0]
+	for _, e := range c.entries {
+		if i, ok := at[key{e.Kind, e.Hash}]; ok {
+			list[i].Flags |= e.Flags
+			continue
+		}
+		at[key{e.Kind, e.Hash}] = len(list)
+		list = append(list, e)
+	}
+	c.entries = list
 }
 
 func (c *compiled) add(kind bpf.PolicyKind, hash uint64, flags uint32) {

@@ -181,9 +181,9 @@ func TestSeccomp(t *testing.T) {
 	if d := cmp.Diff(map[uint64]bool{1: true, 2: true}, families); d != "" {
 		t.Error(d)
 	}
-	for _, need := range profile.Baseline {
+	for _, need := range profile.Needs() {
 		if need.Why == "" || !slices.Contains(docker.Syscalls[0].Names, need.Name) {
-			t.Errorf("baseline %+v", need)
+			t.Errorf("need %+v", need)
 		}
 	}
 	for _, name := range []string{"execve", "exit_group", "rt_sigreturn", "futex", "ptrace", "openat"} {

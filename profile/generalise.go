@@ -11,6 +11,7 @@ const (
 	logSiblings    = 2 // .log, .tmp, .err, .out: the second one already shows it
 	numberSiblings = 2 // names that differ in a number only
 	fileSiblings   = 8 // files with one suffix, or without: as many as a person would still write down
+	cacheSiblings  = 3 // the same in /var/cache: nobody names those files one by one
 	dirSiblings    = 8 // directories
 )
 
@@ -34,6 +35,7 @@ const (
 	exact        // programs, libraries, devices, kernel settings: a new name there is news
 	config       // /etc: exact until a directory holds many of a kind
 	scratch      // made for temporary names
+	cached       // /var/cache: made again when it is lost
 	process      // /proc: the numbers are process ids
 )
 
@@ -66,8 +68,11 @@ func zoneOf(dir []string) zone {
 	case "tmp", "run":
 		return scratch
 	case "var":
-		if second == "tmp" || second == "run" {
+		switch second {
+		case "tmp", "run":
 			return scratch
+		case "cache":
+			return cached
 		}
 	}
 	return zoneOfName(dir[len(dir)-1])
@@ -128,7 +133,7 @@ func shapeName(name string, z zone, depth int, last bool) string {
 	if !last {
 		body, ext = name, ""
 	}
-	from, to := randomSpan(body, z == scratch)
+	from, to := randomSpan(body, z == scratch || z == cached)
 	if from == to {
 		return name
 	}
@@ -312,13 +317,14 @@ func (n *node) absorb(m *node) {
 // fold generalises the names below n, the directory dir.
 func (n *node) fold(dir []string) {
 	z := zoneOf(dir)
-	if z == normal || z == scratch {
+	free := z == normal || z == scratch || z == cached
+	if free {
 		n.foldNumbers(len(dir))
 	}
 	if z != exact && z != process {
 		n.foldFiles(z)
 	}
-	if (z == normal || z == scratch) && len(dir) > 1 {
+	if free && len(dir) > 1 {
 		n.foldDirs()
 	}
 	n.foldInto()
@@ -370,6 +376,9 @@ func (n *node) foldFiles(z zone) {
 			if z != config {
 				return logSiblings
 			}
+		}
+		if z == cached {
+			return cacheSiblings
 		}
 		return fileSiblings
 	})

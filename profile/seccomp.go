@@ -76,12 +76,12 @@ var Baseline = []Need{
 }
 
 // Seccomp writes the system calls of a profile as a seccomp profile for Docker, containerd
-// and Kubernetes: EPERM for all that neither the profile nor [Baseline] names. Sockets are
+// and Kubernetes: EPERM for all that neither the profile nor [Needs] names. Sockets are
 // allowed by address family. Names that one architecture lacks are left out there by the
 // runtime; 32-bit and x32 entries are refused, as no sub-architecture is named.
 func Seccomp(p bulkhead.Profile) ([]byte, error) {
 	names := map[string]bool{}
-	for _, need := range Baseline {
+	for _, need := range Needs() {
 		names[need.Name] = true
 	}
 	for _, name := range p.Syscalls {
