@@ -151,7 +151,7 @@ func postgresServes(ctx context.Context, b *box) error {
 
 // postgresScript has a table of its own for each visitor: made, filled, searched, sorted on disk, swept and dropped.
 func postgresScript(ctx context.Context, v *visitor, round int) {
-	table := fmt.Sprintf("%s_%d_%d", pick(v, "orders", "parcels"), v.id, round)
+	table := v.name(round)
 	rows := pick(v, 3000, 8000) + 10*round
 	script := fmt.Sprintf(`
 \set ON_ERROR_STOP on
@@ -202,7 +202,7 @@ func mariadbServes(ctx context.Context, b *box) error {
 }
 
 func mariadbScript(ctx context.Context, v *visitor, round int) {
-	base := fmt.Sprintf("%s_%d_%d", pick(v, "shop", "blog"), v.id, round)
+	base := v.name(round)
 	rows := pick(v, 2000, 5000) + 10*round
 	script := fmt.Sprintf(`
 create database %[1]s; use %[1]s;

@@ -51,8 +51,9 @@ type visitor struct {
 
 func newVisitor(t *tally, b *box, a *app, number int, second bool) *visitor {
 	jar, _ := cookiejar.New(nil)
+	once := &http.Client{Timeout: 20 * time.Second, Jar: jar, Transport: &http.Transport{DisableKeepAlives: true}}
 	return &visitor{
-		tally: t, box: b, number: number, id: t.visitors.Add(1), second: second, base: fmt.Sprintf("http://%s:%d", b.ip, a.port),
+		tally: t, once: once, box: b, number: number, id: t.visitors.Add(1), second: second, base: fmt.Sprintf("http://%s:%d", b.ip, a.port),
 		http: &http.Client{Timeout: 20 * time.Second, Jar: jar, Transport: &http.Transport{MaxIdleConnsPerHost: 2}},
 	}
 }
@@ -63,6 +64,19 @@ func pick[T any](v *visitor, first, second T) T {
 		return second
 	}
 	return first
+}
+
+// Users call their things by words; the two scripts have none in common.
+var (
+	firstWords  = strings.Fields("amber basil cedar daisy elder fern ginger hazel iris juniper kale lily mint nettle olive poppy")
+	secondWords = strings.Fields("anvil bolt chisel drill engine file gear hammer iron jack key lathe motor nail pliers rivet")
+)
+
+// name is one that no other round of any visitor has.
+func (v *visitor) name(round int) string {
+	words := pick(v, firstWords, secondWords)
+	n := int(v.id)*1000 + round
+	return words[n%16] + "_" + words[n/16%16] + "_" + words[n/256%16] + "_" + words[n/4096%16]
 }
 
 // traffic lets visitors repeat the script for a time; each round is finished.

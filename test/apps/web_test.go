@@ -21,7 +21,7 @@ func nginxScript(ctx context.Context, v *visitor, round int) {
 	v.send(ctx, http.MethodGet, "/", "", map[string]string{"If-Modified-Since": "Fri, 01 Jan 2100 00:00:00 GMT"}, http.StatusNotModified, "")
 	v.send(ctx, http.MethodGet, fmt.Sprintf("/missing%d", round), "", nil, http.StatusNotFound, "")
 	v.get(ctx, fmt.Sprintf("/api/page%d.txt?n=%d", page, round), fmt.Sprintf("page %d\n", page))
-	upload := fmt.Sprintf("/upload/%s%d/%s%d.txt", pick(v, "in", "box"), v.number, pick(v, "report", "letter"), round%30)
+	upload := fmt.Sprintf("/upload/%s/%s.txt", v.name(round%9), v.name(round))
 	v.send(ctx, http.MethodPut, upload, strings.Repeat("x", pick(v, 20000, 61234)), nil, http.StatusCreated, "")
 	v.get(ctx, upload, "xxx")
 	v.send(ctx, "MOVE", upload, "", map[string]string{"Destination": v.base + upload + ".old", "Overwrite": "T"}, http.StatusNoContent, "")
@@ -43,11 +43,11 @@ func phpScript(ctx context.Context, v *visitor, round int) {
 	v.get(ctx, "/app.php?do=session", fmt.Sprintf("visit %d", round+1))
 	part := pick(v, 1, 7) + round%6
 	v.get(ctx, fmt.Sprintf("/app.php?do=part&n=%d", part), fmt.Sprintf("part %d", part))
-	v.get(ctx, fmt.Sprintf("/app.php?do=note&name=%s%d-%d&text=hi", pick(v, "diary", "list"), v.number, round%12), "lines")
+	v.get(ctx, fmt.Sprintf("/app.php?do=note&name=%s&text=hi", v.name(round%12)), "lines")
 	v.get(ctx, fmt.Sprintf("/app.php?do=sort&n=%d", pick(v, 2000, 5000)), "sorted")
 	v.get(ctx, "/app.php?do=list", "")
 	v.send(ctx, http.MethodGet, "/app.php?do=nothing", "", nil, http.StatusNotFound, "")
-	name := fmt.Sprintf("%s%d-%d.%s", pick(v, "photo", "scan"), v.number, round, pick(v, "jpg", "png"))
+	name := v.name(round) + ".jpg"
 	body, kind := form(name, pick(v, 30000, 90001))
 	v.send(ctx, http.MethodPost, "/app.php?do=upload", body, map[string]string{"Content-Type": kind}, http.StatusOK, "and removed")
 }
@@ -68,10 +68,8 @@ func nodeScript(ctx context.Context, v *visitor, round int) {
 		v.get(ctx, "/note", "a note")
 	}
 	size := pick(v, 1000, 70000) + round
-	name := fmt.Sprintf("%s-%d-%d", pick(v, "order", "bill"), v.number, round)
-	v.send(ctx, http.MethodPost, "/file?name="+name, strings.Repeat("n", size), nil, http.StatusOK, fmt.Sprintf("%d bytes", size))
-	kept := fmt.Sprintf("%s%d", pick(v, "kept", "saved"), round%10)
-	v.send(ctx, http.MethodPost, "/file?keep&name="+kept+fmt.Sprint(v.number), "nn", nil, http.StatusOK, "2 bytes")
+	v.send(ctx, http.MethodPost, "/file?name="+v.name(round), strings.Repeat("n", size), nil, http.StatusOK, fmt.Sprintf("%d bytes", size))
+	v.send(ctx, http.MethodPost, "/file?keep&name=kept_"+v.name(round%10), "nn", nil, http.StatusOK, "2 bytes")
 	v.get(ctx, "/list", ".txt")
 	v.get(ctx, fmt.Sprintf("/hash?text=%s%d", pick(v, "a", "bb"), round), "")
 	v.get(ctx, fmt.Sprintf("/pack?size=%d", pick(v, 5000, 300000)), "bytes")
@@ -80,8 +78,8 @@ func nodeScript(ctx context.Context, v *visitor, round int) {
 
 func tomcatScript(ctx context.Context, v *visitor, round int) {
 	v.get(ctx, "/", "hello from tomcat 42")
-	page := pick(v, 1, 6) + round%5
-	v.get(ctx, fmt.Sprintf("/page%d.jsp", page), fmt.Sprintf("page %d %d", page, page*page))
+	page := round%5 + 1
+	v.get(ctx, fmt.Sprintf("/%s%d.jsp", pick(v, "page", "letter"), page), fmt.Sprintf("page %d %d", page, page*page))
 	v.get(ctx, "/session.jsp", fmt.Sprintf("visit %d", 2*round+1))
 	lines := pick(v, 100, 2000) + round
 	v.get(ctx, fmt.Sprintf("/file.jsp?lines=%d&text=%s", lines, pick(v, "t", "uuu")), fmt.Sprintf("%d lines", lines))
