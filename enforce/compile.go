@@ -98,6 +98,9 @@ func interpreterFlag(applet string) uint32 {
 	return 0
 }
 
+// maxSuffix is how long a suffix the kernel looks at. It allows any name where a longer one is asked for.
+const maxSuffix = 15
+
 // patterns lowers patterns to directories by their hashes. What the kernel does not look at (a fixed stem, a
 // fixed name below a star) makes it allow more than the pattern, never less.
 func (c *compiled) patterns(h bpf.Hasher, kind bpf.PolicyKind, patterns []string) {
@@ -109,7 +112,7 @@ func (c *compiled) patterns(h bpf.Hasher, kind bpf.PolicyKind, patterns []string
 		} else if p.Deep {
 			reach = bpf.EntryDeep | bpf.EntryChild
 		}
-		if p.Suffix == "" {
+		if p.Suffix == "" || len(p.Suffix) > maxSuffix {
 			flags[h.Path(p.Dir)] |= reach
 			continue
 		}

@@ -98,10 +98,13 @@ func (s *Sensor) event(raw *bpf.Event) *bulkhead.Event {
 
 func (s *Sensor) count(seq uint64) {
 	s.events.Add(1)
-	if s.next != 0 && seq > s.next {
+	switch {
+	case s.next != 0 && seq > s.next:
 		s.lost.Add(seq - s.next)
+	case seq < s.next && s.lost.Load() > 0: // late, behind one of another processor: it was counted
+		s.lost.Add(^uint64(0))
 	}
-	s.next = seq + 1
+	s.next = max(s.next, seq+1)
 }
 
 var (
