@@ -104,8 +104,6 @@ func keeperCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use: "keeper", Short: "Hold the system call listeners of protected containers; the agent starts it", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			debug.SetMemoryLimit(12 << 20)
-			debug.SetGCPercent(50)
 			desk, err := bpf.OpenDesk(pin)
 			if err != nil {
 				return err
