@@ -42,6 +42,8 @@ var loads = []struct {
 	{"redis GET+SET, requests/s", "redis", "/s", true, redis, regexp.MustCompile(`(?s)GET: ([\d.]+)`)},
 }
 
+var containers = []string{"load", "nginx", "redis"}
+
 var modes = []string{"off", "learn", "monitor", "protect"}
 
 func inside(container, what string) func(*host) *exec.Cmd {
@@ -130,6 +132,13 @@ func (h *host) prepare(ctx context.Context) error {
 		if _, err := output(h.docker(append([]string{"run", "-d", "--name", h.prefix + name}, args...)...)); err != nil {
 			return err
 		}
+	}
+	return h.locate()
+}
+
+// locate asks where the containers are: a restart may move them.
+func (h *host) locate() error {
+	for _, name := range containers {
 		ip, err := output(h.docker("inspect", "-f", "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}", h.prefix+name))
 		if err != nil {
 			return err
@@ -196,7 +205,7 @@ func (h *host) enter(ctx context.Context, mode string) error {
 		}
 		time.Sleep(2 * time.Second)
 	}
-	for _, c := range []string{"load", "nginx", "redis"} {
+	for _, c := range containers {
 		if _, err := output(h.cli("mode", "docker/"+h.prefix+c, mode, "--anyway")); err != nil {
 			return err
 		}
@@ -263,13 +272,11 @@ func (h *host) stopProduct() error {
 	}
 	_, err := output(exec.Command(filepath.Join(h.bin, "bulkhead-agent"), append([]string{"release", "--pin", h.pin()}, h.dirs()...)...))
 	// Filters stay in their processes: the next learning begins with new ones.
-	for _, c := range []string{"load", "nginx", "redis"} {
+	for _, c := range containers {
 		_, rerr := output(h.docker("restart", "-t", "1", h.prefix+c))
 		err = errors.Join(err, rerr)
 	}
-	err = errors.Join(err, os.RemoveAll(filepath.Join(h.dir, "state")))
-	time.Sleep(2 * time.Second)
-	return err
+	return errors.Join(err, os.RemoveAll(filepath.Join(h.dir, "state")), h.locate())
 }
 
 func (h *host) end() error {
