@@ -47,6 +47,7 @@ type Options struct {
 type Agent struct {
 	options    Options
 	log        *slog.Logger
+	lock       *os.File // of the pins
 	kernel     *bpf.Kernel
 	containers *container.Directory
 	enforcer   *enforce.Enforcer
@@ -92,23 +93,32 @@ func (a *Agent) close() {
 	if a.spool != nil {
 		a.spool.close()
 	}
+	if a.lock != nil {
+		a.lock.Close()
+	}
 }
 
 func start(ctx context.Context, o *Options) (*Agent, error) {
 	o.defaults()
+	if err := privileged(); err != nil {
+		return nil, err
+	}
 	a := &Agent{options: *o, log: o.Log, workloads: map[string]*workload{}, problems: map[string]string{}, changed: make(chan struct{}, 1), ready: make(chan struct{}), images: newImages()}
+	var err error
+	if a.lock, err = alone(o.Pin); err != nil {
+		return a, err
+	}
 	if err := os.MkdirAll(filepath.Join(o.State, "workloads"), 0o700); err != nil {
-		return nil, fmt.Errorf("making the agent's state directory: %w", err)
+		return a, fmt.Errorf("making the agent's state directory: %w", err)
 	}
 	if err := a.loadRules(); err != nil {
-		return nil, err
+		return a, err
 	}
 	if err := a.loadWorkloads(); err != nil {
-		return nil, err
+		return a, err
 	}
-	var err error
 	if a.spool, err = openSpool(filepath.Join(o.State, "spool"), spoolBytes); err != nil {
-		return nil, err
+		return a, err
 	}
 	return a, a.openKernel(ctx)
 }

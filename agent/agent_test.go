@@ -100,3 +100,32 @@ func TestEngineNotes(t *testing.T) {
 		t.Errorf("got %v", got)
 	}
 }
+
+func TestMissingCapabilities(t *testing.T) {
+	for status, want := range map[string]string{
+		"CapPrm:\t0000000000000000\nCapEff:\t000001ffffffffff\n": "",
+		"CapEff:\t0000000000000000\n":                            "CAP_NET_ADMIN CAP_SYS_PTRACE CAP_SYS_ADMIN",
+		"CapEff:\t0000000000201000\n":                            "CAP_SYS_PTRACE",
+	} {
+		if got := strings.Join(missingCapabilities(status), " "); got != want {
+			t.Errorf("%q: %s", status, got)
+		}
+	}
+}
+
+func TestAlone(t *testing.T) {
+	pin := filepath.Join(t.TempDir(), "pins")
+	first, err := alone(pin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if second, err := alone(pin); err == nil || !strings.Contains(err.Error(), "another agent runs") {
+		t.Errorf("a second one: %v %v", second, err)
+	}
+	first.Close()
+	again, err := alone(pin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again.Close()
+}

@@ -1,0 +1,66 @@
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+)
+
+// alone makes sure that no other agent has these pins: two would take each other's events, and stop and continue
+// each other's containers. The lock ends with the process, however that ends.
+func alone(pin string) (*os.File, error) {
+	if err := os.MkdirAll(pin, 0o700); err != nil {
+		return nil, fmt.Errorf("making %s: %w; is a BPF file system mounted there (mount -t bpf bpf /sys/fs/bpf)?", pin, err)
+	}
+	dir, err := os.Open(pin)
+	if err != nil {
+		return nil, fmt.Errorf("opening %s: %w", pin, err)
+	}
+	err = syscall.Flock(int(dir.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+	if errors.Is(err, syscall.EWOULDBLOCK) {
+		dir.Close()
+		return nil, fmt.Errorf("another agent runs with the kernel programs in %s: stop that one first, or give this one a --pin, --state and --run of its own", pin)
+	}
+	if err != nil {
+		dir.Close()
+		return nil, fmt.Errorf("locking %s: %w", pin, err)
+	}
+	return dir, nil
+}
+
+// needed are the capabilities without which an agent can do nothing, by their numbers.
+var needed = []struct {
+	bit  int
+	name string
+}{{12, "CAP_NET_ADMIN"}, {19, "CAP_SYS_PTRACE"}, {21, "CAP_SYS_ADMIN"}}
+
+// privileged says in one line what is missing.
+func privileged() error {
+	b, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return fmt.Errorf("reading this process's capabilities: %w", err)
+	}
+	if missing := missingCapabilities(string(b)); len(missing) > 0 {
+		return fmt.Errorf("this process has no %s: run the agent as root (`sudo bulkhead-agent run`), or in a privileged container", strings.Join(missing, ", "))
+	}
+	return nil
+}
+
+func missingCapabilities(status string) (missing []string) {
+	for line := range strings.Lines(status) {
+		rest, ok := strings.CutPrefix(line, "CapEff:")
+		if !ok {
+			continue
+		}
+		set, _ := strconv.ParseUint(strings.TrimSpace(rest), 16, 64)
+		for _, c := range needed {
+			if set>>c.bit&1 == 0 {
+				missing = append(missing, c.name)
+			}
+		}
+	}
+	return missing
+}
