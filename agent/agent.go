@@ -117,8 +117,10 @@ func start(ctx context.Context, o *Options) (*Agent, error) {
 	if err := a.loadWorkloads(); err != nil {
 		return a, err
 	}
-	if a.spool, err = openSpool(filepath.Join(o.State, "spool"), spoolBytes); err != nil {
+	if a.spool, err = openSpool(filepath.Join(o.State, "spool"), spoolBytes); a.spool == nil {
 		return a, err
+	} else if err != nil {
+		a.problem("spool", err.Error())
 	}
 	return a, a.openKernel(ctx)
 }

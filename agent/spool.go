@@ -48,15 +48,13 @@ func openSpool(dir string, limit int64) (*spool, error) {
 		return nil, fmt.Errorf("making the alert spool: %w", err)
 	}
 	s := &spool{dir: dir, limit: limit, fresh: make(chan struct{}, 1)}
-	if err := s.rotate(); err != nil {
-		return nil, err
-	}
-	if list := s.segments(); s.position().Segment > list[len(list)-1] { // nothing that is still to come was delivered
+	err := s.rotate() // on a full disk the next alert tries again
+	if list := s.segments(); len(list) > 0 && s.position().Segment > list[len(list)-1] { // nothing that is still to come was delivered
 		_ = os.Remove(filepath.Join(dir, "delivered.json"))
 	}
 	s.pending = s.countPending()
 	s.poke()
-	return s, nil
+	return s, err
 }
 
 func (s *spool) segments() []int {
@@ -88,7 +86,7 @@ func (s *spool) rotate() error {
 	}
 	out, err := os.OpenFile(s.path(next), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
-		return fmt.Errorf("beginning a spool file: %w; alerts are kept in memory only for a minute: free room in %s", err, s.dir)
+		return fmt.Errorf("beginning a spool file: %w; free room in %s", err, s.dir)
 	}
 	if s.out != nil {
 		_ = s.out.Close()
@@ -145,7 +143,7 @@ func (s *spool) put(a bulkhead.Alert) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.written > segmentBytes {
+	if s.out == nil || s.written > segmentBytes {
 		if err := s.rotate(); err != nil {
 			s.dropped++
 			return err
@@ -182,7 +180,10 @@ func (s *spool) position() position {
 // next reads what was not delivered yet, at most a batch. The position is to be given to done.
 func (s *spool) next() ([]bulkhead.Alert, position, error) {
 	s.mu.Lock()
-	current := s.out.Name()
+	current := ""
+	if s.out != nil {
+		current = s.out.Name()
+	}
 	s.mu.Unlock()
 	p := s.position()
 	for _, segment := range s.segments() {
@@ -265,5 +266,7 @@ func (s *spool) stats() (pending, dropped uint64) {
 func (s *spool) close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	_ = s.out.Close()
+	if s.out != nil {
+		_ = s.out.Close()
+	}
 }
