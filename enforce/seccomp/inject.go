@@ -413,7 +413,7 @@ func (s *session) place(t *tracee) (uint64, error) {
 func (s *session) release() {
 	for _, t := range s.tracees {
 		if !t.stopped { // its call has been interrupted, and may have to be mended
-			t.awaitStop(time.Now().Add(time.Second))
+			t.awaitStop(time.Now().Add(patience))
 		}
 		if t.stopped {
 			t.settle()

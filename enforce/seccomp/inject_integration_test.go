@@ -12,6 +12,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -234,10 +235,23 @@ func waitings() []waiting {
 			syscall.Syscall(syscall.SYS_SEMOP, semaphore, uintptr(unsafe.Pointer(&op)), 1)
 			time.AfterFunc(200*time.Millisecond, func() { syscall.Syscall6(syscall.SYS_SEMCTL, semaphore, 0, 0, 0, 0, 0) })
 		}, "0"},
+		{"sigtimedwait", func() string {
+			set := uint64(1) << (unix.SIGUSR2 - 1)
+			block := set
+			syscall.Syscall6(syscall.SYS_RT_SIGPROCMASK, 0, uintptr(unsafe.Pointer(&block)), 0, 8, 0, 0)
+			tid.Store(int64(unix.Gettid()))
+			n, _, e := syscall.Syscall6(syscall.SYS_RT_SIGTIMEDWAIT, uintptr(unsafe.Pointer(&set)), 0, 0, 8, 0, 0)
+			return errnoText(n, e)
+		}, func() { unix.Tgkill(os.Getpid(), int(tid.Load()), unix.SIGUSR2) }, "12"},
 	}
 }
 
+var tid atomic.Int64
+
 func waits() {
+	// The first thread gets the signals that are for the process, as that of the killed child: it shall not be
+	// one of those that wait.
+	runtime.LockOSThread()
 	all := waitings()
 	results := make([]chan string, len(all))
 	for i, w := range all {
@@ -281,7 +295,7 @@ func waits() {
 // TestNoCallOfTheProgramFails injects 100 filters into a process whose threads wait in every
 // kind of call.
 func TestNoCallOfTheProgramFails(t *testing.T) {
-	// Go's own signals for preemption would end waits for good reason.
+	// Go's own signals for preemption would end sigtimedwait for good reason.
 	h := start(t, "waits", func(c *exec.Cmd) { c.Env = append(c.Env, "GODEBUG=asyncpreemptoff=1") })
 	h.hear("ready")
 	prog := compile(t, everything(Errno, "kexec_load"))

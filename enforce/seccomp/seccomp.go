@@ -3,8 +3,7 @@
 // thread of a process; a [Listener] then answers for the calls that the filter does not know.
 //
 // It promises that an injection neither ends a process nor leaves it stopped, that no blocked
-// call of the process fails because of it (but sigtimedwait, which in one of some hundred
-// injections was seen to end with EINTR, as POSIX lets it at any time), and that whatever is refused is refused with EPERM
+// call of the process fails because of it, and that whatever is refused is refused with EPERM
 // and never with ENOSYS, which programs take as "this kernel is old". It decides by number,
 // architecture and address family only: all of them are copied by the kernel before the
 // filter runs, so another thread cannot change them afterwards.
