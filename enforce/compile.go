@@ -129,6 +129,7 @@ var protocolNumbers = map[string]uint8{"tcp": 6, "udp": 17}
 func (c *compiled) network(p bulkhead.Profile, addresses func(string) []netip.Addr) {
 	for _, l := range p.Listens {
 		c.add(bpf.PolicyListen, uint64(protocolNumbers[l.Protocol])<<16|uint64(l.Port), 0)
+		c.itself(l)
 	}
 	if slices.Contains(p.Capabilities, "CAP_NET_RAW") {
 		for protocol := range 256 {
@@ -139,6 +140,22 @@ func (c *compiled) network(p bulkhead.Profile, addresses func(string) []netip.Ad
 		for _, r := range ranges(peer, addresses) {
 			c.peers = append(c.peers, bpf.PeerEntry{Protocol: protocolNumbers[peer.Protocol], Port: uint16(peer.Port), Range: r})
 		}
+	}
+}
+
+// ownAddresses are those under which a container finds itself.
+var ownAddresses = []netip.Prefix{
+	netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("0.0.0.0/32"), netip.MustParsePrefix("::1/128"), netip.MustParsePrefix("::/128"),
+}
+
+// itself lets a container talk to a port of its own: a server wakes its idle workers that way, which a learner
+// seldom sees.
+func (c *compiled) itself(l bulkhead.Port) {
+	if l.Port == 0 {
+		return
+	}
+	for _, r := range ownAddresses {
+		c.peers = append(c.peers, bpf.PeerEntry{Protocol: protocolNumbers[l.Protocol], Port: uint16(l.Port), Range: r})
 	}
 }
 

@@ -204,11 +204,15 @@ func TestNetworkInTheKernel(t *testing.T) {
 		}
 		return nil
 	})
-	want := []bpf.PeerEntry{
+	var want []bpf.PeerEntry
+	for _, r := range ownAddresses {
+		want = append(want, bpf.PeerEntry{Protocol: 6, Port: 80, Range: r})
+	}
+	want = append(want, []bpf.PeerEntry{
 		{Protocol: 6, Port: 443, Range: netip.MustParsePrefix("10.1.0.0/16")},
 		{Protocol: 17, Port: 53, Range: netip.MustParsePrefix("2001:db8::53/128")},
 		{Protocol: 6, Port: 5432, Range: netip.PrefixFrom(db, 32)},
-	}
+	}...)
 	if d := cmp.Diff(want, k.peers, cmp.Comparer(func(x, y netip.Prefix) bool { return x == y })); d != "" {
 		t.Error(d)
 	}

@@ -122,6 +122,29 @@ func (s *section[K]) restore(keys []K, c bulkhead.Completeness, observed float64
 	}
 }
 
+// sights of paths are dated as a reader of the finished profile would: what came in the later half is no news when
+// the patterns that the earlier half makes have it already.
+func (p *paths) sights(yield func(sight)) {
+	half := p.seconds / 2
+	var early, late []string
+	for key, at := range p.items {
+		if at.firstSec > half && !at.known {
+			late = append(late, key)
+		} else {
+			early = append(early, key)
+		}
+	}
+	var set *Set
+	if len(late) > 0 {
+		set = NewSet(Generalise(early))
+	}
+	for key, at := range p.items {
+		seen := *at
+		seen.known = seen.known || set != nil && at.firstSec > half && set.covers(key)
+		yield(seen)
+	}
+}
+
 // paths is a section of paths. Random names are folded as they come, so that a program that
 // makes temporary files does not fill it.
 type paths struct {

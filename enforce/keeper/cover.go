@@ -88,14 +88,30 @@ func (k *keeper) cover(w *ward) {
 
 // entering reports whether a process is the container runtime's, on its way in: it needs calls that the workload
 // does not, runs a program that is not in the container, and is stopped for its filter when it starts the workload's.
+// It goes by several names: what it was started as, and what it calls itself later. Before it has joined the
+// container's mounts its program and its root are both the host's.
 func entering(pid int) bool {
 	dir := "/proc/" + strconv.Itoa(pid)
-	comm, _ := os.ReadFile(dir + "/comm")
-	if !strings.HasPrefix(string(comm), "runc") && !strings.HasPrefix(string(comm), "crun") {
+	if !runtimeName(dir) {
 		return false
 	}
-	var exe, root unix.Stat_t
+	var exe, root, ns, own unix.Stat_t
+	if unix.Stat(dir+"/ns/mnt", &ns) == nil && unix.Stat("/proc/self/ns/mnt", &own) == nil && ns.Ino == own.Ino {
+		return true
+	}
 	return unix.Stat(dir+"/exe", &exe) == nil && unix.Stat(dir+"/root/", &root) == nil && exe.Dev != root.Dev
+}
+
+func runtimeName(dir string) bool {
+	comm, _ := os.ReadFile(dir + "/comm")
+	line, _ := os.ReadFile(dir + "/cmdline")
+	started, _, _ := strings.Cut(string(line), "\x00")
+	for _, name := range []string{string(comm), filepath.Base(started)} {
+		if strings.HasPrefix(name, "runc") || strings.HasPrefix(name, "crun") {
+			return true
+		}
+	}
+	return false
 }
 
 func (k *keeper) knows(w *ward, pid int, began uint64) bool {
@@ -249,7 +265,7 @@ func gone(dir string) bool {
 func (k *keeper) strays(w *ward) {
 	policy := k.policyOf(w)
 	for _, pid := range processes(policy.CgroupDir) {
-		if n, _, err := seccomp.Filters(pid); err != nil || n > policy.Baseline || k.knows(w, pid, started(pid)) {
+		if n, _, err := seccomp.Filters(pid); err != nil || n > policy.Baseline || k.knows(w, pid, started(pid)) || entering(pid) {
 			continue
 		}
 		w.busy.Lock()
