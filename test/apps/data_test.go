@@ -124,17 +124,17 @@ func redisScript(ctx context.Context, v *visitor, round int) {
 		_, err := r.ask(c...)
 		v.count(1, c[0], err)
 	}
-	if v.number == 0 && round%20 == 1 {
+	if v.number == 0 && round%20 == 0 {
 		redisPersist(v, r, round)
 	}
-	if v.number == 0 && round%40 == 3 {
+	if v.number == 0 && round%40 == 0 {
 		v.execute(ctx, 1, "", "PONG", "redis-cli", "ping")
 	}
 }
 
 // redisPersist writes to disk in each way that redis has; a save that is running is no fault.
 func redisPersist(v *visitor, r *resp, round int) {
-	for _, c := range [][]string{{"CONFIG", "SET", "appendonly", pick2(round%40 == 1, "yes", "no")}, {"BGSAVE", "SCHEDULE"}, {"BGREWRITEAOF"}, {"FLUSHDB", "ASYNC"}} {
+	for _, c := range [][]string{{"CONFIG", "SET", "appendonly", pick2(round%40 == 0, "yes", "no")}, {"BGSAVE", "SCHEDULE"}, {"BGREWRITEAOF"}, {"FLUSHDB", "ASYNC"}} {
 		_, err := r.ask(c...)
 		if err != nil && strings.Contains(err.Error(), "in progress") {
 			err = nil
@@ -180,7 +180,7 @@ select 'finished %[1]s';
 		script = strings.ReplaceAll(script, "create view seen as select 1; drop view seen;", "")
 	}
 	v.execute(ctx, 34, script, "finished "+table, "psql", "-Atq")
-	if v.number == 0 && round%6 == 1 {
+	if v.number == 0 && round%6 == 0 {
 		v.execute(ctx, 4, "create table f(x int); vacuum full f; checkpoint; reindex table f; drop table f;", "", "psql", "-Atq", "-v", "ON_ERROR_STOP=1")
 		v.pgbench(ctx, round)
 	}
@@ -188,7 +188,7 @@ select 'finished %[1]s';
 
 // pgbench makes many small transactions over several connections.
 func (v *visitor) pgbench(ctx context.Context, round int) {
-	if round == 1 {
+	if round == 0 {
 		v.execute(ctx, 1, "", "", "/usr/lib/postgresql/15/bin/pgbench", "-i", "-q", "-s", "1")
 	}
 	clients, each := pick(v, 3, 6), pick(v, 60, 110)

@@ -26,7 +26,7 @@ func nginxScript(ctx context.Context, v *visitor, round int) {
 	v.get(ctx, upload, "xxx")
 	v.send(ctx, "MOVE", upload, "", map[string]string{"Destination": v.base + upload + ".old", "Overwrite": "T"}, http.StatusNoContent, "")
 	v.send(ctx, http.MethodDelete, upload+".old", "", nil, http.StatusNoContent, "")
-	if round%50 == 5 && v.number == 0 {
+	if round%50 == 0 && v.number == 0 {
 		v.execute(ctx, 1, "", "", "nginx", "-s", "reload")
 	}
 }
