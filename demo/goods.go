@@ -29,10 +29,18 @@ func catalogue() []product {
 		name, category string
 		cents          int
 	}{
-		{"Anchor ball", "deck", 1290}, {"Brass lantern", "deck", 8900}, {"Deck brush", "deck", 1450},
-		{"Enamel kettle", "galley", 3250}, {"Fender", "deck", 2990}, {"Galley knife", "galley", 2475},
-		{"Hatch cover", "deck", 12900}, {"Iron skillet", "galley", 4150}, {"Jib sheet", "deck", 5320},
-		{"Kitchen scales", "galley", 3999}, {"Lemon press", "galley", 990}, {"Mooring line", "deck", 6480},
+		{"Anchor ball", "deck", 1290},
+		{"Brass lantern", "deck", 8900},
+		{"Deck brush", "deck", 1450},
+		{"Enamel kettle", "galley", 3250},
+		{"Fender", "deck", 2990},
+		{"Galley knife", "galley", 2475},
+		{"Hatch cover", "deck", 12900},
+		{"Iron skillet", "galley", 4150},
+		{"Jib sheet", "deck", 5320},
+		{"Kitchen scales", "galley", 3999},
+		{"Lemon press", "galley", 990},
+		{"Mooring line", "deck", 6480},
 	}
 	goods := make([]product, len(names))
 	for i, n := range names {

@@ -75,9 +75,14 @@ func TestGeneralise(t *testing.T) {
 		paths []string
 		want  []string
 	}{
-		{"postgres", []string{"/var/lib/postgresql/15/main/base/1/2601", "/var/lib/postgresql/15/main/base/16384/2619_vm", "/var/lib/postgresql/15/main/base/5/PG_VERSION",
-			"/var/lib/postgresql/15/main/base/16384/1249", "/var/lib/postgresql/15/main/pg_wal/000000010000000000000001"},
-			[]string{"/var/lib/postgresql/15/main/base/*/*", "/var/lib/postgresql/15/main/pg_wal/*"}},
+		{
+			"postgres",
+			[]string{
+				"/var/lib/postgresql/15/main/base/1/2601", "/var/lib/postgresql/15/main/base/16384/2619_vm", "/var/lib/postgresql/15/main/base/5/PG_VERSION",
+				"/var/lib/postgresql/15/main/base/16384/1249", "/var/lib/postgresql/15/main/pg_wal/000000010000000000000001",
+			},
+			[]string{"/var/lib/postgresql/15/main/base/*/*", "/var/lib/postgresql/15/main/pg_wal/*"},
+		},
 		{"one php upload", []string{"/tmp/phpkQ8rTz"}, []string{"/tmp/php*"}},
 		{"php sessions", []string{"/var/lib/php/sessions/sess_4vd3kq0fj1rcd5g3s7nq2m8p1a"}, []string{"/var/lib/php/sessions/sess_*"}},
 		{"python", []string{"/tmp/tmpab3d_x9q", "/tmp/tmp1f_xyz12"}, []string{"/tmp/tmp*"}},
@@ -86,16 +91,22 @@ func TestGeneralise(t *testing.T) {
 		{"uuid", []string{"/data/jobs/9b2e7c1a-05d1-4b5e-9f64-0a4b7f3c2d11.json"}, []string{"/data/jobs/*.json"}},
 		{"hash", []string{"/srv/cache/d41d8cd98f00b204e9800998ecf8427e"}, []string{"/srv/cache/*"}},
 		{"numbered", []string{"/var/log/app/worker-1.log.gz", "/var/log/app/worker-2.log.gz"}, []string{"/var/log/app/worker-*.log.gz"}},
-		{"process", []string{"/proc/17/oom_score_adj", "/proc/self/oom_score_adj", "/proc/sys/kernel/core_pattern"},
-			[]string{"/proc/*/oom_score_adj", "/proc/sys/kernel/core_pattern"}},
+		{
+			"process",
+			[]string{"/proc/17/oom_score_adj", "/proc/self/oom_score_adj", "/proc/sys/kernel/core_pattern"},
+			[]string{"/proc/*/oom_score_adj", "/proc/sys/kernel/core_pattern"},
+		},
 		{"system stays exact", many("/usr/bin/toolN", 12), many("/usr/bin/toolN", 12)},
 		{"etc stays exact below eight", many("/etc/app/N.conf", 7), many("/etc/app/N.conf", 7)},
 		{"etc from eight", many("/etc/app/N.conf", 8), []string{"/etc/app/*.conf"}},
 		{"a first part stays", []string{"/data123456/x", "/data654321/x"}, []string{"/data123456/x", "/data654321/x"}},
 		{"scripts apart", append(many("/var/www/up/N.jpg", 9), "/var/www/up/a.php"), []string{"/var/www/up/*.jpg", "/var/www/up/a.php"}},
 		{"no suffix brings no script", append(many("/var/www/up/N", 9), "/var/www/up/a.php"), []string{"/var/www/up/*", "/var/www/up/a.php"}},
-		{"words stay", []string{"/srv/app/PostgreSQL", "/srv/app/CamelCaseName", "/srv/app/x86_64", "/srv/app/index.html"},
-			[]string{"/srv/app/CamelCaseName", "/srv/app/PostgreSQL", "/srv/app/index.html", "/srv/app/x86_64"}},
+		{
+			"words stay",
+			[]string{"/srv/app/PostgreSQL", "/srv/app/CamelCaseName", "/srv/app/x86_64", "/srv/app/index.html"},
+			[]string{"/srv/app/CamelCaseName", "/srv/app/PostgreSQL", "/srv/app/index.html", "/srv/app/x86_64"},
+		},
 		{"bytes that are no text", []string{profile.Quote("/srv/a/b\xff\n.dat"), profile.Quote("/srv/a/x*y")}, []string{"/srv/a/b*.dat", `/srv/a/x\*y`}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -435,8 +435,10 @@ func (r *Recorder) watch(d time.Duration, atWork bool) {
 }
 
 func (r *Recorder) clocks() []*clock {
-	return []*clock{&r.executables.clock, &r.scripts.clock, &r.syscalls.clock, &r.writes.clock, &r.reads.clock,
-		&r.capabilities.clock, &r.listens.clock, &r.peers.clock, &r.memory.clock}
+	return []*clock{
+		&r.executables.clock, &r.scripts.clock, &r.syscalls.clock, &r.writes.clock, &r.reads.clock,
+		&r.capabilities.clock, &r.listens.clock, &r.peers.clock, &r.memory.clock,
+	}
 }
 
 // Profile returns what has been learned so far.

@@ -217,6 +217,7 @@ type object struct {
 func (o *object) ConvertToNative(t reflect.Type) (any, error) {
 	return nil, fmt.Errorf("an event cannot become a %s", t)
 }
+
 func (o *object) ConvertToType(ref.Type) ref.Val { return types.NewErr("an event cannot be converted") }
 func (o *object) Equal(other ref.Val) ref.Val    { return types.Bool(o == other) }
 func (o *object) Type() ref.Type                 { return o.kind }

@@ -101,8 +101,10 @@ func run(ctx context.Context, o Options, db *store.DB) error {
 	defer client.Close()
 	running, stop := context.WithCancel(ctx)
 	defer stop()
-	s := &Server{log: o.Log, db: db, bus: client, watch: newWatch(), running: running, welcome: []string{o.Dir, o.Run},
-		auth: auth.New(auth.Options{Store: db, HostToken: token})}
+	s := &Server{
+		log: o.Log, db: db, bus: client, watch: newWatch(), running: running, welcome: []string{o.Dir, o.Run},
+		auth: auth.New(auth.Options{Store: db, HostToken: token}),
+	}
 	s.settle = newSettle(s)
 	if err := s.firstSignIn(ctx, o); err != nil {
 		return fmt.Errorf("start the control plane: make the first account: %w", err)

@@ -187,10 +187,13 @@ type logger struct{ log *slog.Logger }
 func (l logger) Noticef(format string, v ...any) {
 	l.log.Debug("bus", "text", fmt.Sprintf(format, v...))
 }
+
 func (l logger) Warnf(format string, v ...any) { l.log.Warn("bus", "text", fmt.Sprintf(format, v...)) }
+
 func (l logger) Errorf(format string, v ...any) {
 	l.log.Error("bus", "text", fmt.Sprintf(format, v...))
 }
+
 func (l logger) Fatalf(format string, v ...any) {
 	l.log.Error("bus", "text", fmt.Sprintf(format, v...))
 }

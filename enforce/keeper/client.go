@@ -51,8 +51,10 @@ func Dial(ctx context.Context, opts ClientOptions) (*Client, error) {
 		return nil, fmt.Errorf("dial the keeper: %w", err)
 	}
 	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	c := &Client{opts: opts, desk: desk, denials: d, cancel: cancel, ended: make(chan struct{}), ready: make(chan struct{}),
-		wards: map[uint64]Ward{}, lineages: map[uint32]bool{}, answers: map[uint64]chan message{}}
+	c := &Client{
+		opts: opts, desk: desk, denials: d, cancel: cancel, ended: make(chan struct{}), ready: make(chan struct{}),
+		wards: map[uint64]Ward{}, lineages: map[uint32]bool{}, answers: map[uint64]chan message{},
+	}
 	go c.run(run)
 	go c.tell(run)
 	if err := c.await(ctx); err != nil {

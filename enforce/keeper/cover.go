@@ -5,13 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
-
-	"math/rand/v2"
 
 	"golang.org/x/sys/unix"
 
@@ -53,8 +52,10 @@ func (k *keeper) policyOf(w *ward) Ward {
 }
 
 func (k *keeper) program(w Ward, on seccomp.OnDeny) ([]unix.SockFilter, error) {
-	return seccomp.Compile(seccomp.Policy{Syscalls: union(w.Policy.Syscalls, w.Syscalls), Sockets: union(w.Policy.Sockets, w.Sockets),
-		OnDeny: on, Mark: k.lineage})
+	return seccomp.Compile(seccomp.Policy{
+		Syscalls: union(w.Policy.Syscalls, w.Syscalls), Sockets: union(w.Policy.Sockets, w.Sockets),
+		OnDeny: on, Mark: k.lineage,
+	})
 }
 
 // coverPatience bounds the race with a container that forks all the time: from the first pass

@@ -63,8 +63,10 @@ func (d *denials) add(cgroup uint64, n *seccomp.Notification, v Verdict, pid fun
 		d.dropped++
 		return false
 	}
-	one := &Denial{CgroupID: cgroup, PID: pid(), TID: int(n.TID), Number: uint32(n.Data.Number), Args: n.Data.Args, Verdict: v, Count: 1,
-		Syscall: seccomp.Name("", uint32(n.Data.Number)), Entry: seccomp.Entry("", n.Data.Arch, uint32(n.Data.Number))}
+	one := &Denial{
+		CgroupID: cgroup, PID: pid(), TID: int(n.TID), Number: uint32(n.Data.Number), Args: n.Data.Args, Verdict: v, Count: 1,
+		Syscall: seccomp.Name("", uint32(n.Data.Number)), Entry: seccomp.Entry("", n.Data.Arch, uint32(n.Data.Number)),
+	}
 	if socket {
 		one.Family = seccomp.FamilyName(uint32(n.Data.Args[0]))
 	}

@@ -152,8 +152,10 @@ func newKeeper(opts Options) (*keeper, error) {
 	if err != nil {
 		return nil, err
 	}
-	k := &keeper{opts: opts, log: opts.Log, denials: d, desk: desk, wards: map[uint64]*ward{}, lineage: rand.Uint32(),
-		lineages: map[uint32]bool{}, waiting: map[int]chan struct{}{}}
+	k := &keeper{
+		opts: opts, log: opts.Log, denials: d, desk: desk, wards: map[uint64]*ward{}, lineage: rand.Uint32(),
+		lineages: map[uint32]bool{}, waiting: map[int]chan struct{}{},
+	}
 	k.lineages[k.lineage] = true
 	desk.dropped = func(id uint64) { k.broadcast(message{Kind: kindDrop, Listener: id}, -1) }
 	if err := k.load(); err != nil { // what agents say counts more than what is on disk

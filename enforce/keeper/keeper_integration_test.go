@@ -245,8 +245,10 @@ func (b *bench) dial(unknown func(uint64, int)) *Client {
 	b.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
-	c, err := Dial(ctx, ClientOptions{Socket: b.socket, Start: starter(b.socket), Unknown: unknown, Log: slog.New(slog.NewTextHandler(os.Stderr, nil)),
-		Denied: func(list []Denial) { b.mu.Lock(); b.seen = append(b.seen, list...); b.mu.Unlock() }})
+	c, err := Dial(ctx, ClientOptions{
+		Socket: b.socket, Start: starter(b.socket), Unknown: unknown, Log: slog.New(slog.NewTextHandler(os.Stderr, nil)),
+		Denied: func(list []Denial) { b.mu.Lock(); b.seen = append(b.seen, list...); b.mu.Unlock() },
+	})
 	if err != nil {
 		b.t.Fatal(err)
 	}

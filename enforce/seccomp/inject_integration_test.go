@@ -178,49 +178,59 @@ func waitings() []waiting {
 	sleep := unix.Timespec{Sec: 3}
 	long := unix.Timespec{Sec: 60}
 	return []waiting{
-		{"read", func() string {
-			var b [1]byte
-			n, _, e := syscall.Syscall(syscall.SYS_READ, uintptr(pipe[0]), uintptr(unsafe.Pointer(&b)), 1)
-			return errnoText(n, e)
+		{
+			"read", func() string {
+				var b [1]byte
+				n, _, e := syscall.Syscall(syscall.SYS_READ, uintptr(pipe[0]), uintptr(unsafe.Pointer(&b)), 1)
+				return errnoText(n, e)
+			},
+			func() { unix.Write(pipe[1], []byte("x")) }, "1",
 		},
-			func() { unix.Write(pipe[1], []byte("x")) }, "1"},
 		{"epoll_wait", func() string {
 			var ev [1]unix.EpollEvent
 			n, _, e := syscall.Syscall6(syscall.SYS_EPOLL_PWAIT, uintptr(epoll), uintptr(unsafe.Pointer(&ev)), 1, ^uintptr(0), 0, 0)
 			return errnoText(n, e)
 		}, func() { unix.Write(events[1], []byte("x")) }, "1"},
-		{"futex", func() string {
-			n, _, e := syscall.Syscall6(syscall.SYS_FUTEX, uintptr(unsafe.Pointer(&word)), 0, 0, 0, 0, 0)
-			return errnoText(n, e)
+		{
+			"futex", func() string {
+				n, _, e := syscall.Syscall6(syscall.SYS_FUTEX, uintptr(unsafe.Pointer(&word)), 0, 0, 0, 0, 0)
+				return errnoText(n, e)
+			},
+			func() { syscall.Syscall6(syscall.SYS_FUTEX, uintptr(unsafe.Pointer(&word)), 1, 9, 0, 0, 0) }, "0",
 		},
-			func() { syscall.Syscall6(syscall.SYS_FUTEX, uintptr(unsafe.Pointer(&word)), 1, 9, 0, 0, 0) }, "0"},
 		{"futex with a limit", func() string {
 			n, _, e := syscall.Syscall6(syscall.SYS_FUTEX, uintptr(unsafe.Pointer(&limited)), 0, 0, uintptr(unsafe.Pointer(&long)), 0, 0)
 			return errnoText(n, e)
 		}, func() { syscall.Syscall6(syscall.SYS_FUTEX, uintptr(unsafe.Pointer(&limited)), 1, 9, 0, 0, 0) }, "0"},
-		{"accept", func() string {
-			_, _, e := syscall.Syscall(syscall.SYS_ACCEPT, uintptr(l), 0, 0)
-			return errnoText(0, e)
-		},
+		{
+			"accept", func() string {
+				_, _, e := syscall.Syscall(syscall.SYS_ACCEPT, uintptr(l), 0, 0)
+				return errnoText(0, e)
+			},
 			func() {
 				c, _ := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM, 0)
 				unix.Connect(c, &unix.SockaddrUnix{Name: name})
-			}, "0"},
+			}, "0",
+		},
 		{"recv with a limit", func() string {
 			var b [1]byte
 			n, _, e := syscall.Syscall6(syscall.SYS_RECVFROM, uintptr(dgram[0]), uintptr(unsafe.Pointer(&b)), 1, 0, 0, 0)
 			return errnoText(n, e)
 		}, func() { unix.Write(dgram[1], []byte("x")) }, "1"},
-		{"wait4", func() string {
-			_, _, e := syscall.Syscall6(syscall.SYS_WAIT4, uintptr(child.Process.Pid), 0, 0, 0, 0, 0)
-			return errnoText(0, e)
+		{
+			"wait4", func() string {
+				_, _, e := syscall.Syscall6(syscall.SYS_WAIT4, uintptr(child.Process.Pid), 0, 0, 0, 0, 0)
+				return errnoText(0, e)
+			},
+			func() { child.Process.Kill() }, "0",
 		},
-			func() { child.Process.Kill() }, "0"},
-		{"nanosleep", func() string {
-			n, _, e := syscall.Syscall(syscall.SYS_NANOSLEEP, uintptr(unsafe.Pointer(&sleep)), 0, 0)
-			return errnoText(n, e)
+		{
+			"nanosleep", func() string {
+				n, _, e := syscall.Syscall(syscall.SYS_NANOSLEEP, uintptr(unsafe.Pointer(&sleep)), 0, 0)
+				return errnoText(n, e)
+			},
+			func() {}, "0",
 		},
-			func() {}, "0"},
 		{"poll", func() string {
 			p := [1]unix.PollFd{{Fd: int32(pipe[1] + 1000)}}
 			n, _, e := syscall.Syscall(syscall.SYS_POLL, uintptr(unsafe.Pointer(&p)), 0, 3000)

@@ -34,8 +34,10 @@ var (
 )
 
 func newArch(name string, audit, compat, exitGroup uint32, x32 bool, table []entry) *arch {
-	a := &arch{name: name, audit: audit, compat: compat, compatExitGroup: exitGroup, x32: x32,
-		numbers: map[string]uint32{}, names: map[uint32]string{}}
+	a := &arch{
+		name: name, audit: audit, compat: compat, compatExitGroup: exitGroup, x32: x32,
+		numbers: map[string]uint32{}, names: map[uint32]string{},
+	}
 	for _, e := range table {
 		a.numbers[e.name], a.names[e.number] = e.number, e.name
 	}
@@ -108,15 +110,51 @@ func TakesFamily(archName string, number uint32) bool {
 }
 
 var families = []entry{
-	{"unspec", unix.AF_UNSPEC}, {"unix", unix.AF_UNIX}, {"inet", unix.AF_INET}, {"ax25", unix.AF_AX25}, {"ipx", unix.AF_IPX},
-	{"appletalk", unix.AF_APPLETALK}, {"netrom", unix.AF_NETROM}, {"bridge", unix.AF_BRIDGE}, {"atmpvc", unix.AF_ATMPVC},
-	{"x25", unix.AF_X25}, {"inet6", unix.AF_INET6}, {"rose", unix.AF_ROSE}, {"netbeui", unix.AF_NETBEUI}, {"security", unix.AF_SECURITY},
-	{"key", unix.AF_KEY}, {"netlink", unix.AF_NETLINK}, {"packet", unix.AF_PACKET}, {"ash", unix.AF_ASH}, {"econet", unix.AF_ECONET},
-	{"atmsvc", unix.AF_ATMSVC}, {"rds", unix.AF_RDS}, {"sna", unix.AF_SNA}, {"irda", unix.AF_IRDA}, {"pppox", unix.AF_PPPOX},
-	{"wanpipe", unix.AF_WANPIPE}, {"llc", unix.AF_LLC}, {"ib", unix.AF_IB}, {"mpls", unix.AF_MPLS}, {"can", unix.AF_CAN},
-	{"tipc", unix.AF_TIPC}, {"bluetooth", unix.AF_BLUETOOTH}, {"iucv", unix.AF_IUCV}, {"rxrpc", unix.AF_RXRPC}, {"isdn", unix.AF_ISDN},
-	{"phonet", unix.AF_PHONET}, {"ieee802154", unix.AF_IEEE802154}, {"caif", unix.AF_CAIF}, {"alg", unix.AF_ALG}, {"nfc", unix.AF_NFC},
-	{"vsock", unix.AF_VSOCK}, {"kcm", unix.AF_KCM}, {"qipcrtr", unix.AF_QIPCRTR}, {"smc", unix.AF_SMC}, {"xdp", unix.AF_XDP}, {"mctp", unix.AF_MCTP},
+	{"unspec", unix.AF_UNSPEC},
+	{"unix", unix.AF_UNIX},
+	{"inet", unix.AF_INET},
+	{"ax25", unix.AF_AX25},
+	{"ipx", unix.AF_IPX},
+	{"appletalk", unix.AF_APPLETALK},
+	{"netrom", unix.AF_NETROM},
+	{"bridge", unix.AF_BRIDGE},
+	{"atmpvc", unix.AF_ATMPVC},
+	{"x25", unix.AF_X25},
+	{"inet6", unix.AF_INET6},
+	{"rose", unix.AF_ROSE},
+	{"netbeui", unix.AF_NETBEUI},
+	{"security", unix.AF_SECURITY},
+	{"key", unix.AF_KEY},
+	{"netlink", unix.AF_NETLINK},
+	{"packet", unix.AF_PACKET},
+	{"ash", unix.AF_ASH},
+	{"econet", unix.AF_ECONET},
+	{"atmsvc", unix.AF_ATMSVC},
+	{"rds", unix.AF_RDS},
+	{"sna", unix.AF_SNA},
+	{"irda", unix.AF_IRDA},
+	{"pppox", unix.AF_PPPOX},
+	{"wanpipe", unix.AF_WANPIPE},
+	{"llc", unix.AF_LLC},
+	{"ib", unix.AF_IB},
+	{"mpls", unix.AF_MPLS},
+	{"can", unix.AF_CAN},
+	{"tipc", unix.AF_TIPC},
+	{"bluetooth", unix.AF_BLUETOOTH},
+	{"iucv", unix.AF_IUCV},
+	{"rxrpc", unix.AF_RXRPC},
+	{"isdn", unix.AF_ISDN},
+	{"phonet", unix.AF_PHONET},
+	{"ieee802154", unix.AF_IEEE802154},
+	{"caif", unix.AF_CAIF},
+	{"alg", unix.AF_ALG},
+	{"nfc", unix.AF_NFC},
+	{"vsock", unix.AF_VSOCK},
+	{"kcm", unix.AF_KCM},
+	{"qipcrtr", unix.AF_QIPCRTR},
+	{"smc", unix.AF_SMC},
+	{"xdp", unix.AF_XDP},
+	{"mctp", unix.AF_MCTP},
 }
 
 // Family returns the number of an address family by its name ("inet6").

@@ -113,8 +113,13 @@ func TestCompileRandomSets(t *testing.T) {
 
 func TestCompileRefuses(t *testing.T) {
 	for _, p := range []Policy{
-		{Syscalls: []string{"opneat"}}, {Sockets: []string{"inet7"}}, {Arch: "mips"}, {OnDeny: 9},
-		{Syscalls: []string{"syscall_1073741824"}}, {Syscalls: []string{"syscall_"}}, {Sockets: []string{"family_-1"}},
+		{Syscalls: []string{"opneat"}},
+		{Sockets: []string{"inet7"}},
+		{Arch: "mips"},
+		{OnDeny: 9},
+		{Syscalls: []string{"syscall_1073741824"}},
+		{Syscalls: []string{"syscall_"}},
+		{Sockets: []string{"family_-1"}},
 	} {
 		if prog, err := Compile(p); err == nil {
 			t.Errorf("%+v: compiled to %d instructions", p, len(prog))
@@ -138,8 +143,10 @@ func TestMarked(t *testing.T) {
 }
 
 func TestNames(t *testing.T) {
-	got := []string{Name("amd64", 257), Name("arm64", 56), Name("", 9999), FamilyName(16), FamilyName(99), Entry("amd64", unix.AUDIT_ARCH_X86_64, 3),
-		Entry("amd64", unix.AUDIT_ARCH_I386, 3), Entry("amd64", unix.AUDIT_ARCH_X86_64, x32Bit|3), Entry("arm64", unix.AUDIT_ARCH_ARM, 3)}
+	got := []string{
+		Name("amd64", 257), Name("arm64", 56), Name("", 9999), FamilyName(16), FamilyName(99), Entry("amd64", unix.AUDIT_ARCH_X86_64, 3),
+		Entry("amd64", unix.AUDIT_ARCH_I386, 3), Entry("amd64", unix.AUDIT_ARCH_X86_64, x32Bit|3), Entry("arm64", unix.AUDIT_ARCH_ARM, 3),
+	}
 	want := []string{"openat", "openat", "syscall_9999", "netlink", "family_99", "", "i386", "x32", "arm"}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)

@@ -14,11 +14,27 @@ func TestNumbersOfBothArchitectures(t *testing.T) {
 		name         string
 		amd64, arm64 int
 	}{
-		{"read", 0, 63}, {"openat", 257, 56}, {"execve", 59, 221}, {"open", 2, -1}, {"fork", 57, -1},
-		{"newfstatat", 262, 79}, {"_sysctl", 156, -1}, {"rt_sigreturn", 15, 139}, {"io_uring_setup", 425, 425},
-		{"mseal", 462, 462}, {"setxattrat", 463, 463}, {"getxattrat", 464, 464}, {"listxattrat", 465, 465},
-		{"removexattrat", 466, 466}, {"open_tree_attr", 467, 467}, {"file_getattr", 468, 468}, {"file_setattr", 469, 469},
-		{"uretprobe", 335, -1}, {"arch_specific_syscall", -1, -1}, {"no_such_call", -1, -1}, {"", -1, -1},
+		{"read", 0, 63},
+		{"openat", 257, 56},
+		{"execve", 59, 221},
+		{"open", 2, -1},
+		{"fork", 57, -1},
+		{"newfstatat", 262, 79},
+		{"_sysctl", 156, -1},
+		{"rt_sigreturn", 15, 139},
+		{"io_uring_setup", 425, 425},
+		{"mseal", 462, 462},
+		{"setxattrat", 463, 463},
+		{"getxattrat", 464, 464},
+		{"listxattrat", 465, 465},
+		{"removexattrat", 466, 466},
+		{"open_tree_attr", 467, 467},
+		{"file_getattr", 468, 468},
+		{"file_setattr", 469, 469},
+		{"uretprobe", 335, -1},
+		{"arch_specific_syscall", -1, -1},
+		{"no_such_call", -1, -1},
+		{"", -1, -1},
 	} {
 		for arch, want := range map[string]int{"amd64": c.amd64, "arm64": c.arm64} {
 			got, ok := syscalls.Number(arch, c.name)
