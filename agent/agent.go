@@ -39,7 +39,9 @@ type Options struct {
 	NoLSM       bool                       // leave BPF-LSM alone
 	Kill        bool                       // end processes for system calls outside their profile
 	Keeper      func() keeper.StartOptions // how to start a keeper; nil: system calls are not held to profiles
+	Events      func(*bulkhead.Event)      // hears every event, before it may become an alert; nil: nobody does
 	Version     string
+	Watch       func(*bulkhead.Event) // shown every event before it is dealt with; nil: nobody
 	Log         *slog.Logger
 }
 

@@ -36,6 +36,9 @@ func newAlerter(a *Agent) *alerter { return &alerter{agent: a, open: map[string]
 // event makes an alert of every rule that an event meets. What was blocked is always told, also when no rule
 // has a name for it.
 func (t *alerter) event(e *bulkhead.Event) {
+	if hear := t.agent.options.Events; hear != nil {
+		hear(e)
+	}
 	t.agent.mu.Lock()
 	rules := t.agent.rules
 	t.agent.mu.Unlock()

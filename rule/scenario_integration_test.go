@@ -4,10 +4,13 @@ package rule_test
 
 import (
 	"bytes"
+	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"bulkhead"
@@ -45,27 +48,61 @@ func TestScenariosInContainers(t *testing.T) {
 	}
 	node := openNode(t, set.Needs())
 	node.LoadImage(t, attackImage(t, all))
-	for _, s := range all {
+	told := doAll(t, node, all)
+	for i, s := range all {
 		t.Run(s.Rule+"/fire", func(t *testing.T) {
-			if events := do(t, node, s.Fire); !met(set, s.Rule, events) {
-				t.Errorf("%s\ndoes not fire; events: %+v", s.Fire.Command(), events)
+			t.Parallel()
+			if events := told[2*i]; !met(set, s.Rule, events) {
+				t.Errorf("%s\ndoes not fire; events:\n%s", s.Fire.Command(), describe(events))
 			}
 		})
 		t.Run(s.Rule+"/quiet", func(t *testing.T) {
-			if events := do(t, node, s.Quiet); met(set, s.Rule, events) {
-				t.Errorf("%s\nfires", s.Quiet.Command())
+			t.Parallel()
+			switch events := told[2*i+1]; {
+			case len(events) == 0:
+				t.Error("the sensor told no event at all")
+			case met(set, s.Rule, events):
+				t.Errorf("%s\nfires; events:\n%s", s.Quiet.Command(), describe(events))
 			}
 		})
 	}
 }
 
+// abreast is how many containers run at the same time: most of a deed is waiting for the engine.
+const abreast = 6
+
+// doAll does all deeds: the one that fires and the quiet one of each scenario after each other.
+func doAll(t *testing.T, node Node, all []scenarios.Scenario) [][]bulkhead.Event {
+	t.Helper()
+	told := make([][]bulkhead.Event, 2*len(all))
+	room := make(chan struct{}, abreast)
+	var group sync.WaitGroup
+	for i, s := range all {
+		for j, d := range []scenarios.Deed{s.Fire, s.Quiet} {
+			room <- struct{}{}
+			group.Go(func() {
+				told[2*i+j] = do(t, node, d)
+				<-room
+			})
+		}
+	}
+	group.Wait()
+	return told
+}
+
+func describe(events []bulkhead.Event) string {
+	var out strings.Builder
+	for _, e := range events {
+		e.Container, e.Boot, e.Node = bulkhead.Container{}, "", ""
+		text, _ := json.Marshal(e)
+		fmt.Fprintf(&out, "  %.700s\n", text)
+	}
+	return out.String()
+}
+
 func do(t *testing.T, node Node, d scenarios.Deed) []bulkhead.Event {
 	t.Helper()
-	events := node.Run(t, scenarios.ImageName, d.Command(), Options{Docker: d.DockerOptions(), Enter: d.Enter, Protect: d.Protect})
-	if len(events) == 0 {
-		t.Fatal("the sensor told no event at all")
-	}
-	return events
+	return node.Run(t, scenarios.ImageName, d.Command(), Options{Docker: d.DockerOptions(), Enter: d.Enter, Protect: d.Protect})
 }
 
 func met(set *rule.Set, id string, events []bulkhead.Event) bool {
