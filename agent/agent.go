@@ -19,7 +19,6 @@ import (
 
 	"bulkhead"
 	"bulkhead/bpf"
-	"bulkhead/bus"
 	"bulkhead/container"
 	"bulkhead/enforce"
 	"bulkhead/enforce/keeper"
@@ -55,7 +54,6 @@ type Agent struct {
 	enforcer   *enforce.Enforcer
 	keeper     *keeper.Client
 	sensor     *sensor.Sensor
-	bus        *bus.Client
 	spool      *spool
 	alerts     *alerter
 	images     *images

@@ -151,7 +151,7 @@ func TestAlertIDs(t *testing.T) {
 	}
 	one, other, boot := execEvent("/x", bulkhead.Blocked, bulkhead.ReasonForeignFile), execEvent("/x", bulkhead.Blocked, bulkhead.ReasonForeignFile), execEvent("/x", bulkhead.Blocked, bulkhead.ReasonForeignFile)
 	other.Seq, boot.Boot = 43, "fedcba98-1"
-	if id(one) != id(one) || id(one) == id(other) || id(one) == id(boot) {
+	if again := id(one); again != id(one) || id(one) == id(other) || id(one) == id(boot) {
 		t.Error(id(one), id(other), id(boot))
 	}
 }

@@ -25,6 +25,10 @@ func (a *Agent) handle(e *bulkhead.Event) {
 	if runtimeEntering(e) {
 		return
 	}
+	if a.options.Watch != nil {
+		seen := *e
+		a.options.Watch(&seen)
+	}
 	a.mu.Lock()
 	w := a.workloads[e.Container.Workload.Name]
 	learning := w != nil && w.Mode == bulkhead.Learn
@@ -99,8 +103,10 @@ var scriptSuffixes = []string{".sh", ".bash", ".py", ".pyc", ".pl", ".pm", ".rb"
 func scriptName(file string) bool { return slices.Contains(scriptSuffixes, path.Ext(file)) }
 
 func asScript(e *bulkhead.Event) *bulkhead.Event {
-	return &bulkhead.Event{Time: e.Time, Kind: bulkhead.EventExec, Container: e.Container, Process: e.Process,
-		Exec: &bulkhead.Exec{Path: e.Process.Exe, Script: e.File.Path, Origin: bulkhead.OriginImage}}
+	return &bulkhead.Event{
+		Time: e.Time, Kind: bulkhead.EventExec, Container: e.Container, Process: e.Process,
+		Exec: &bulkhead.Exec{Path: e.Process.Exe, Script: e.File.Path, Origin: bulkhead.OriginImage},
+	}
 }
 
 // denied turns the keeper's reports into events.

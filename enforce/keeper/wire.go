@@ -80,14 +80,6 @@ func newConn(c *net.UnixConn) (*conn, error) {
 
 func (c *conn) close() { c.net.Close() }
 
-// dead reports whether the process on the other side has ended: a closed connection alone
-// does not say so.
-func (c *conn) dead() bool {
-	p := []unix.PollFd{{Fd: int32(c.peer), Events: unix.POLLIN}}
-	unix.Poll(p, 0)
-	return p[0].Revents != 0
-}
-
 // patienceWithPeer is how long the other side may leave its queue full.
 const patienceWithPeer = 2 * time.Second
 
