@@ -23,7 +23,9 @@ import (
 	"syscall"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/btf"
+	bpffeatures "github.com/cilium/ebpf/features"
 	"github.com/cilium/ebpf/link"
 )
 
@@ -51,6 +53,7 @@ type Features struct {
 	Release string
 	LSM     bool              // executables, code and files are denied before anything happens
 	Refused map[string]string // program → why the kernel would not have it
+	Limits  []string          // what it cannot do, in words
 	Adopted bool              // programs and maps of an earlier process were found and taken over
 }
 
@@ -60,7 +63,8 @@ var (
 	calls    = []string{"on_enter"}
 	returns  = []string{"on_exit", "on_fault"}
 	lsm      = []string{"lsm_exec", "lsm_mmap", "lsm_mprotect", "lsm_open"}
-	capables = []string{"on_capable", "on_capable_exit"} // the first that the kernel takes
+	modify   = []string{"mod_exec", "mod_mmap", "mod_mprotect", "mod_open"} // the same where no security module may be BPF
+	capables = []string{"on_capable", "on_capable_exit"}                    // the first that the kernel takes
 )
 
 // Load brings the programs into the kernel, or takes over those that an earlier process pinned.
@@ -68,10 +72,10 @@ func Load(o Options) (*Kernel, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	if _, err := os.Stat("/sys/kernel/btf/vmlinux"); err != nil {
-		return nil, fmt.Errorf("this kernel describes no types (/sys/kernel/btf/vmlinux is missing), so its programs cannot be adapted to it: use a kernel built with CONFIG_DEBUG_INFO_BTF")
+	if err := usable(); err != nil {
+		return nil, err
 	}
-	k := &Kernel{options: o, links: map[string]link.Link{}, features: Features{Release: release(), Refused: map[string]string{}}}
+	k := &Kernel{options: o, links: map[string]link.Link{}, features: Features{Release: release(), Refused: map[string]string{}, Limits: limits()}}
 	if err := k.load(); err != nil {
 		k.Close()
 		return nil, err
@@ -85,6 +89,36 @@ func Load(o Options) (*Kernel, error) {
 		return nil, err
 	}
 	return k, nil
+}
+
+// usable says why this kernel is of no use at all, with what to do.
+func usable() error {
+	if _, err := os.Stat("/sys/kernel/btf/vmlinux"); err != nil {
+		return fmt.Errorf("this kernel describes no types (/sys/kernel/btf/vmlinux is missing), so its programs cannot be adapted to it: use a kernel built with CONFIG_DEBUG_INFO_BTF")
+	}
+	for _, helper := range []asm.BuiltinFunc{asm.FnLoop, asm.FnFindVma} {
+		if err := bpffeatures.HaveProgramHelper(ebpf.RawTracepoint, helper); errors.Is(err, ebpf.ErrNotSupported) {
+			return fmt.Errorf("Linux %s cannot follow paths and mappings in BPF programs (%v is missing): containers are neither learned nor held here; use Linux 5.17 or newer", release(), helper)
+		}
+	}
+	return nil
+}
+
+// limits are what this kernel cannot do where its tracepoints decide.
+func limits() []string {
+	types, err := btf.LoadKernelSpec()
+	if err != nil {
+		return nil
+	}
+	var list []string
+	for _, name := range []string{"bpf_send_signal_task", "bpf_iter_task_new"} {
+		var f *btf.Func
+		if types.TypeByName(name, &f) != nil {
+			list = append(list, "where only tracepoints decide, a process that shares its memory with a killed one (CLONE_VM) is not killed with it: "+name+" is missing")
+			break
+		}
+	}
+	return list
 }
 
 func release() string {
@@ -160,7 +194,7 @@ func (k *Kernel) loadCollection(spec *ebpf.CollectionSpec, o ebpf.CollectionOpti
 	}
 	coll.Programs = map[string]*ebpf.Program{}
 	for name, p := range spec.Programs {
-		if k.options.NoLSM && slices.Contains(lsm, name) {
+		if !k.worthLoading(name) {
 			continue
 		}
 		one := &ebpf.CollectionSpec{Maps: spec.Maps, Programs: map[string]*ebpf.ProgramSpec{name: p}, Types: spec.Types, ByteOrder: spec.ByteOrder, Variables: spec.Variables}
@@ -173,6 +207,17 @@ func (k *Kernel) loadCollection(spec *ebpf.CollectionSpec, o ebpf.CollectionOpti
 		loaded.Close()
 	}
 	return coll, nil
+}
+
+// worthLoading: of the two that deny before anything happens, one is enough.
+func (k *Kernel) worthLoading(name string) bool {
+	switch {
+	case slices.Contains(lsm, name):
+		return !k.options.NoLSM && lsmListed()
+	case slices.Contains(modify, name):
+		return !k.options.NoLSM && !lsmListed()
+	}
+	return true
 }
 
 func refusal(err error) string {
@@ -259,15 +304,20 @@ func (k *Kernel) attachAlways() error {
 	return nil
 }
 
-// attachLSM attaches the security-module programs where the kernel both takes and asks them:
-// without "bpf" in its list of modules they attach and are never called.
+// attachLSM attaches what can deny: the security-module programs where the kernel both takes and asks them (without
+// "bpf" in its list of modules they attach and are never called), else those before its security functions.
 func (k *Kernel) attachLSM() bool {
-	if k.options.NoLSM || !lsmListed() {
+	if k.options.NoLSM {
 		return false
 	}
-	for _, name := range lsm {
+	names := modify
+	if lsmListed() {
+		names = lsm
+	}
+	for i, name := range names {
 		if err := k.attach(name); err != nil {
 			k.features.Refused[name] = err.Error()
+			_ = k.want(false, names[:i]) // half of them would decide twice, beside the tracepoints
 			return false
 		}
 	}

@@ -13,6 +13,20 @@ import (
 	"github.com/cilium/ebpf"
 )
 
+type programsChains struct {
+	_     structs.HostLayout
+	Taken uint64
+	Chain [16]struct {
+		_      structs.HostLayout
+		Dentry [28]uint64
+		N      uint32
+		Deep   uint32
+		Hash   uint64
+		Index  uint32
+		Pad    uint32
+	}
+}
+
 type programsFileKey struct {
 	_          structs.HostLayout
 	Inode      uint64
@@ -99,6 +113,7 @@ const (
 	programsMapHeartbeat      = "heartbeat"
 	programsMapHolds          = "holds"
 	programsMapLasts          = "lasts"
+	programsMapLent           = "lent"
 	programsMapNewborn        = "newborn"
 	programsMapParents        = "parents"
 	programsMapPeers          = "peers"
@@ -113,6 +128,10 @@ const (
 	programsProgLsmMmap       = "lsm_mmap"
 	programsProgLsmMprotect   = "lsm_mprotect"
 	programsProgLsmOpen       = "lsm_open"
+	programsProgModExec       = "mod_exec"
+	programsProgModMmap       = "mod_mmap"
+	programsProgModMprotect   = "mod_mprotect"
+	programsProgModOpen       = "mod_open"
 	programsProgOnBind4       = "on_bind4"
 	programsProgOnBind6       = "on_bind6"
 	programsProgOnCapable     = "on_capable"
@@ -177,6 +196,10 @@ type programsProgramSpecs struct {
 	LsmMmap       *ebpf.ProgramSpec `ebpf:"lsm_mmap"`
 	LsmMprotect   *ebpf.ProgramSpec `ebpf:"lsm_mprotect"`
 	LsmOpen       *ebpf.ProgramSpec `ebpf:"lsm_open"`
+	ModExec       *ebpf.ProgramSpec `ebpf:"mod_exec"`
+	ModMmap       *ebpf.ProgramSpec `ebpf:"mod_mmap"`
+	ModMprotect   *ebpf.ProgramSpec `ebpf:"mod_mprotect"`
+	ModOpen       *ebpf.ProgramSpec `ebpf:"mod_open"`
 	OnBind4       *ebpf.ProgramSpec `ebpf:"on_bind4"`
 	OnBind6       *ebpf.ProgramSpec `ebpf:"on_bind6"`
 	OnCapable     *ebpf.ProgramSpec `ebpf:"on_capable"`
@@ -207,6 +230,7 @@ type programsMapSpecs struct {
 	Heartbeat *ebpf.MapSpec `ebpf:"heartbeat"`
 	Holds     *ebpf.MapSpec `ebpf:"holds"`
 	Lasts     *ebpf.MapSpec `ebpf:"lasts"`
+	Lent      *ebpf.MapSpec `ebpf:"lent"`
 	Newborn   *ebpf.MapSpec `ebpf:"newborn"`
 	Parents   *ebpf.MapSpec `ebpf:"parents"`
 	Peers     *ebpf.MapSpec `ebpf:"peers"`
@@ -222,8 +246,7 @@ type programsMapSpecs struct {
 // programsVariableSpecs contains global variables before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
-type programsVariableSpecs struct {
-}
+type programsVariableSpecs struct{}
 
 // programsObjects contains all objects after they have been loaded into the kernel.
 //
@@ -253,6 +276,7 @@ type programsMaps struct {
 	Heartbeat *ebpf.Map `ebpf:"heartbeat"`
 	Holds     *ebpf.Map `ebpf:"holds"`
 	Lasts     *ebpf.Map `ebpf:"lasts"`
+	Lent      *ebpf.Map `ebpf:"lent"`
 	Newborn   *ebpf.Map `ebpf:"newborn"`
 	Parents   *ebpf.Map `ebpf:"parents"`
 	Peers     *ebpf.Map `ebpf:"peers"`
@@ -275,6 +299,7 @@ func (m *programsMaps) Close() error {
 		m.Heartbeat,
 		m.Holds,
 		m.Lasts,
+		m.Lent,
 		m.Newborn,
 		m.Parents,
 		m.Peers,
@@ -291,8 +316,7 @@ func (m *programsMaps) Close() error {
 // programsVariables contains all global variables after they have been loaded into the kernel.
 //
 // It can be passed to loadProgramsObjects or ebpf.CollectionSpec.LoadAndAssign.
-type programsVariables struct {
-}
+type programsVariables struct{}
 
 // programsPrograms contains all programs after they have been loaded into the kernel.
 //
@@ -302,6 +326,10 @@ type programsPrograms struct {
 	LsmMmap       *ebpf.Program `ebpf:"lsm_mmap"`
 	LsmMprotect   *ebpf.Program `ebpf:"lsm_mprotect"`
 	LsmOpen       *ebpf.Program `ebpf:"lsm_open"`
+	ModExec       *ebpf.Program `ebpf:"mod_exec"`
+	ModMmap       *ebpf.Program `ebpf:"mod_mmap"`
+	ModMprotect   *ebpf.Program `ebpf:"mod_mprotect"`
+	ModOpen       *ebpf.Program `ebpf:"mod_open"`
 	OnBind4       *ebpf.Program `ebpf:"on_bind4"`
 	OnBind6       *ebpf.Program `ebpf:"on_bind6"`
 	OnCapable     *ebpf.Program `ebpf:"on_capable"`
@@ -326,6 +354,10 @@ func (p *programsPrograms) Close() error {
 		p.LsmMmap,
 		p.LsmMprotect,
 		p.LsmOpen,
+		p.ModExec,
+		p.ModMmap,
+		p.ModMprotect,
+		p.ModOpen,
 		p.OnBind4,
 		p.OnBind6,
 		p.OnCapable,

@@ -29,7 +29,7 @@ func compile(h bpf.Hasher, p bulkhead.Profile, addresses func(workload string) [
 	var scripts []string
 	for _, s := range p.Scripts {
 		scripts = append(scripts, s.Path)
-		c.add(bpf.PolicyScript, h.Path(s.Path), bpf.EntryExact)
+		c.add(bpf.PolicyScript, h.Path(s.Path), bpf.EntryExact|bpf.EntryForeign)
 	}
 	c.patterns(h, bpf.PolicyScript, scripts)
 	c.patterns(h, bpf.PolicyWrite, p.Writes)
@@ -120,6 +120,9 @@ func (c *compiled) patterns(h bpf.Hasher, kind bpf.PolicyKind, patterns []string
 		flags[h.Suffix(p.Dir, p.Suffix)] |= reach
 	}
 	for hash, f := range flags {
+		if kind == bpf.PolicyScript { // a profile does not say whose bytes a script was made of
+			f |= bpf.EntryForeign
+		}
 		c.add(kind, hash, f)
 	}
 }

@@ -24,9 +24,16 @@ __noinline int is_runtime(u32 number) {
 	return named && origin != ORIGIN_IMAGE && origin != ORIGIN_UPPER;
 }
 
+/* The word of a call's bit in a set. The compiler knows that it is below 8; kernels before 6.2 want to see it. */
+static __always_inline u64 word_of(u32 nr) {
+	u64 word = nr >> 6;
+	asm volatile("%0 &= 7" : "+r"(word));
+	return word;
+}
+
 /* Only what the container's own programs call is its behaviour; asked when a call is new, so seldom. */
 static __always_inline void mark(u32 number, u64 *set, u32 nr) {
-	u64 bit = 1ULL << (nr & 63), *word = &set[(nr >> 6) & 7];
+	u64 bit = 1ULL << (nr & 63), *word = &set[word_of(nr)];
 	if (!(*word & bit) && !is_runtime(number))
 		__sync_fetch_and_or(word, bit);
 }
@@ -189,7 +196,7 @@ int BPF_PROG(on_enter, struct pt_regs *regs, long nr) {
 	}
 	if (slot->flags & SLOT_LEARN)
 		mark(number, s->syscalls, bare);
-	else if ((slot->flags & SLOT_SYSCALLS) && !(slot->allowed[(bare >> 6) & 7] >> (bare & 63) & 1))
+	else if ((slot->flags & SLOT_SYSCALLS) && !(slot->allowed[word_of(bare)] >> (bare & 63) & 1))
 		call_outside(number, nr, 0);
 	u32 *watch = bpf_map_lookup_elem(&watched, &bare);
 	if (!watch || !*watch)

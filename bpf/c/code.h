@@ -150,12 +150,20 @@ static __always_inline bool makes_code(struct task_struct *t, u64 prot) {
 	return (prot & PROT_EXEC) || ((BPF_CORE_READ(t, personality) & READ_IMPLIES_EXEC) && (prot & PROT_READ));
 }
 
+/* Is it a foreign program that somebody approved? */
+static __always_inline bool learned_foreign(u32 profile, struct file *f) {
+	u32 *entry = policy_find(profile, POLICY_EXEC, image_hash((u64)f));
+	return entry && (*entry & ENTRY_FOREIGN);
+}
+
 /* Decide on, tell of and punish one mapping. */
 static __noinline int code_decide(u32 number, int origin, long nr, struct file *f, int backend) {
 	struct slot *slot = slot_get(number);
 	struct task_struct *t = bpf_get_current_task_btf();
 	int reason = code_reason(origin);
 	if (!slot || !reason || in_runtime(t, slot))
+		return 0;
+	if (origin == ORIGIN_UPPER && f && learned_foreign(slot->profile, f))
 		return 0;
 	if (reason == REASON_ANONYMOUS_CODE && (slot->flags & SLOT_ANONYMOUS) && (program_entry(slot->profile) & ENTRY_ANONYMOUS))
 		return 0;

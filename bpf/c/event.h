@@ -94,15 +94,17 @@ static __always_inline void event_send(struct event *e) {
 
 /* Path of the file in the container, as text. */
 __noinline int event_path(struct event *e, u64 file, u32 image) {
-	struct chain c;
 	if (!e || !file)
 		return 0;
+	struct chain *c = chain_take();
+	if (!c)
+		return 0;
 	struct path p = shown((void *)file);
-	__builtin_memset(&c, 0, sizeof c);
-	climb(&c, (u64)p.dentry, (u64)p.mnt, image);
-	e->path_len = spell(&c, e);
-	if (c.deep)
+	climb(c, (u64)p.dentry, (u64)p.mnt, image);
+	e->path_len = spell(c, e);
+	if (c->deep)
 		e->flags |= FLAG_PATH_CUT;
+	chain_give(c);
 	if (image)
 		e->flags |= FLAG_IMAGE_PATH;
 	return 0;

@@ -19,7 +19,7 @@ __noinline u64 applet_hash(void) {
 	char arg[64] = {};
 	u64 start = BPF_CORE_READ(t, mm, arg_start);
 	long n = bpf_probe_read_user_str(arg, sizeof arg, (void *)start);
-	if (n <= 1)
+	if (n <= 1 || n >= sizeof arg) /* cut: what was not read may be the name */
 		return 0;
 	struct last_of slash = {.text = arg, .what = '/'};
 	bpf_loop(63, last_step, &slash, 0);
@@ -53,6 +53,15 @@ static long entry_vma(struct task_struct *t, struct vm_area_struct *v, struct en
 		c->origin = origin_of(number_of(f), c->root_dev);
 	return 0;
 }
+struct entry_search { u64 ip; struct entry_check check; u32 found; };
+static long entry_step(u32 i, struct entry_search *s) {
+	struct entry_check c = s->check;
+	if (bpf_find_vma(bpf_get_current_task_btf(), s->ip, entry_vma, &c, 0) == -EBUSY)
+		return 0; /* somebody looks at the new address space through /proc */
+	s->check = c;
+	s->found = 1;
+	return 1;
+}
 __noinline int entry_origin(u32 root_dev) {
 	struct task_struct *t = bpf_get_current_task_btf();
 	struct entry_check c = {.root_dev = root_dev, .origin = ORIGIN_IMAGE};
@@ -62,8 +71,9 @@ __noinline int entry_origin(u32 root_dev) {
 #else
 	u64 ip = BPF_CORE_READ(regs, pc);
 #endif
-	bpf_find_vma(t, ip, entry_vma, &c, 0);
-	return c.origin;
+	struct entry_search s = {.ip = ip, .check = c};
+	bpf_loop(1000, entry_step, &s, 0);
+	return s.found ? s.check.origin : ORIGIN_ANONYMOUS;
 }
 
 /* Is a script or program file allowed by itself, without looking at arguments? */
@@ -84,22 +94,31 @@ static __always_inline u32 filters_of(struct task_struct *t) {
 
 #define KEEPER_ALIVE (2 * SECOND)
 
-/* Stop the task before its first instruction and tell the keeper, which lets it go on again. Only while the
- * keeper lives: nothing is ever stopped with nobody there to continue it. */
 /* Is the standard input one of the foreign files that the profile lets interpreters read? */
 __noinline u32 stdin_learned(u32 profile) {
 	struct file *in = fd_file(bpf_get_current_task_btf(), 0);
-	struct chain c;
-	if (!in)
+	struct chain *c = in ? chain_take() : NULL;
+	if (!c)
 		return 0;
 	struct path p = shown(in);
-	__builtin_memset(&c, 0, sizeof c);
-	climb(&c, (u64)p.dentry, (u64)p.mnt, false);
-	return match_chain(&c, profile, POLICY_SCRIPT) || match_chain(&c, profile, POLICY_READ);
+	climb(c, (u64)p.dentry, (u64)p.mnt, false);
+	u32 learned = (match_chain(c, profile, POLICY_SCRIPT) & ENTRY_FOREIGN) || match_chain(c, profile, POLICY_READ);
+	chain_give(c);
+	return learned;
 }
 
+__noinline int hold_fill(struct hold *h, u64 cgroup, u32 unknown) {
+	if (!h)
+		return 0;
+	h->cgroup = cgroup;
+	h->pid = BPF_CORE_READ(bpf_get_current_task_btf(), tgid);
+	h->unknown = unknown;
+	return 0;
+}
+
+/* Stop the task before its first instruction and tell the keeper, which lets it go on again. Only while the
+ * keeper lives: nothing is ever stopped with nobody there to continue it. */
 __noinline int hold_task(u64 cgroup, u32 unknown) {
-	struct task_struct *t = bpf_get_current_task_btf();
 	u32 zero = 0;
 	u64 *alive = bpf_map_lookup_elem(&heartbeat, &zero);
 	if (!alive || bpf_ktime_get_boot_ns() - *alive > KEEPER_ALIVE)
@@ -109,9 +128,7 @@ __noinline int hold_task(u64 cgroup, u32 unknown) {
 		count(COUNTER_HOLDS_LOST);
 		return false;
 	}
-	h->cgroup = cgroup;
-	h->pid = BPF_CORE_READ(t, tgid);
-	h->unknown = unknown;
+	hold_fill(h, cgroup, unknown);
 	bool stopped = bpf_send_signal(SIGSTOP) == 0;
 	if (stopped)
 		bpf_ringbuf_submit(h, BPF_RB_FORCE_WAKEUP);

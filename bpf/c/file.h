@@ -29,7 +29,7 @@ __noinline int proc_kind(u64 file) {
 	return PROC_OTHER;
 }
 
-struct opened { u32 number; int reason; int verdict; u32 flags; int origin; u32 script; };
+struct opened { u32 number; int reason; int verdict; u32 flags; int origin; u32 script; u32 dull; };
 
 __noinline int open_judge(struct opened *o, u64 file, struct chain *c) {
 	struct file *f = (void *)file;
@@ -63,7 +63,7 @@ __noinline int open_judge(struct opened *o, u64 file, struct chain *c) {
 	if (o->origin == ORIGIN_IMAGE || o->origin == ORIGIN_KERNEL || !(program_entry(slot->profile) & ENTRY_INTERPRETER))
 		return 0;
 	o->script = 1;
-	if (!match_chain(c, slot->profile, POLICY_SCRIPT) && !match_chain(c, slot->profile, POLICY_READ))
+	if (!(match_chain(c, slot->profile, POLICY_SCRIPT) & ENTRY_FOREIGN) && !match_chain(c, slot->profile, POLICY_READ))
 		o->reason = REASON_FOREIGN_SCRIPT;
 	return 1;
 }
@@ -73,6 +73,60 @@ static __always_inline bool in_force(struct slot *slot, int reason) {
 	if (reason == REASON_FOREIGN_SCRIPT || reason == REASON_PROCESS_MEMORY)
 		return slot->flags & SLOT_EXEC;
 	return slot->flags & SLOT_FILES;
+}
+
+/* Files of the image that were opened before need no second look, unless they were changed since. */
+static __always_inline bool is_boring(struct file_key *key, u64 file, u32 root_dev) {
+	return bpf_map_lookup_elem(&boring, key) && origin_of(file, root_dev) == ORIGIN_IMAGE;
+}
+
+__noinline int open_tell(struct opened *o, struct chain *c, int backend) {
+	if (!o || !c)
+		return 0;
+	u32 repeats, number = o->number;
+	bool blocked = o->verdict == VERDICT_BLOCKED;
+	u64 window = blocked ? SECOND / 10 : 30 * SECOND;
+	if (!worth_telling(number, mix(mix(c->hash, number), o->flags << 8 | o->verdict), window, &repeats, blocked ? BUDGET_BLOCKED : BUDGET))
+		return 0;
+	struct event *e = event_new(number, KIND_FILE);
+	if (!e)
+		return 0;
+	e->verdict = o->verdict;
+	e->reason = o->verdict ? o->reason : o->script ? REASON_FOREIGN_SCRIPT : REASON_NONE;
+	e->origin = o->origin;
+	e->flags = o->flags;
+	e->backend = backend;
+	e->hash = c->hash;
+	e->repeats = repeats;
+	e->path_len = spell(c, e);
+	if (c->deep)
+		e->flags |= FLAG_PATH_CUT;
+	event_send(e);
+	return 0;
+}
+
+/* Decide on one file; whether it may not be had. */
+static __always_inline int open_decide(struct opened *o, u64 file, struct chain *c, int backend) {
+	struct slot *slot = o ? slot_get(o->number) : NULL;
+	if (!slot || !c)
+		return false;
+	struct path p = shown((void *)file);
+	climb(c, (u64)p.dentry, (u64)p.mnt, false);
+	if (!open_judge(o, file, c)) {
+		o->dull = o->origin == ORIGIN_IMAGE;
+		return false;
+	}
+	if (o->reason && in_force(slot, o->reason))
+		o->verdict = slot->flags & SLOT_ENFORCE ? VERDICT_BLOCKED : VERDICT_WOULD_BLOCK;
+	/* After the fact only a kill is left: too much for a write to an ordinary place, which is told of instead. */
+	bool told = backend == BACKEND_TRACEPOINT && o->reason == REASON_FILE_WRITE && !(o->flags & FLAG_SENSITIVE);
+	if (o->verdict == VERDICT_BLOCKED && told)
+		o->verdict = VERDICT_WOULD_BLOCK;
+	bool blocked = o->verdict == VERDICT_BLOCKED;
+	if (blocked && backend == BACKEND_TRACEPOINT)
+		bpf_send_signal(SIGKILL);
+	open_tell(o, c, backend);
+	return blocked;
 }
 
 /* One opened regular file or block device. Returns whether it may not be had. */
@@ -88,47 +142,18 @@ __noinline int file_opened(u32 number, u64 file, int backend) {
 		return false;
 	bool write = BPF_CORE_READ(f, f_mode) & FMODE_WRITE;
 	struct file_key key = {.inode = (u64)inode, .ino = BPF_CORE_READ(inode, i_ino), .slot = number, .generation = BPF_CORE_READ(inode, i_generation)};
-	if (!write && bpf_map_lookup_elem(&boring, &key))
+	if (!write && is_boring(&key, file, slot->root_dev))
 		return false;
 	if (in_runtime(t, slot))
 		return false;
 	struct opened o = {.number = number, .origin = origin_of(file, slot->root_dev)};
-	struct chain c;
-	struct path p = shown(f);
-	__builtin_memset(&c, 0, sizeof c);
-	climb(&c, (u64)p.dentry, (u64)p.mnt, false);
-	if (!open_judge(&o, file, &c)) {
-		u8 yes = 1;
-		if (o.origin == ORIGIN_IMAGE)
-			bpf_map_update_elem(&boring, &key, &yes, BPF_ANY);
-		return false;
-	}
-	if (o.reason && in_force(slot, o.reason))
-		o.verdict = slot->flags & SLOT_ENFORCE ? VERDICT_BLOCKED : VERDICT_WOULD_BLOCK;
-	/* After the fact only a kill is left: too much for a write to an ordinary place, which is told of instead. */
-	bool told = backend == BACKEND_TRACEPOINT && o.reason == REASON_FILE_WRITE && !(o.flags & FLAG_SENSITIVE);
-	if (o.verdict == VERDICT_BLOCKED && told)
-		o.verdict = VERDICT_WOULD_BLOCK;
-	bool blocked = o.verdict == VERDICT_BLOCKED;
-	if (blocked && backend == BACKEND_TRACEPOINT)
-		bpf_send_signal(SIGKILL);
-	u32 repeats;
-	u64 window = blocked ? SECOND / 10 : 30 * SECOND;
-	if (!worth_telling(number, mix(mix(c.hash, number), o.flags << 8 | o.verdict), window, &repeats, blocked ? BUDGET_BLOCKED : BUDGET))
-		return blocked;
-	struct event *e = event_new(number, KIND_FILE);
-	if (!e)
-		return blocked;
-	e->verdict = o.verdict;
-	e->reason = o.verdict ? o.reason : o.script ? REASON_FOREIGN_SCRIPT : REASON_NONE;
-	e->origin = o.origin;
-	e->flags = o.flags;
-	e->backend = backend;
-	e->hash = c.hash;
-	e->repeats = repeats;
-	e->path_len = spell(&c, e);
-	if (c.deep)
-		e->flags |= FLAG_PATH_CUT;
-	event_send(e);
+	struct chain *c = chain_take();
+	if (!c)
+		return !!(slot->flags & SLOT_ENFORCE);
+	int blocked = open_decide(&o, file, c, backend);
+	chain_give(c);
+	u8 yes = 1;
+	if (o.dull)
+		bpf_map_update_elem(&boring, &key, &yes, BPF_ANY);
 	return blocked;
 }

@@ -2,32 +2,60 @@
 #pragma once
 #include "net.h"
 
+/* The two answers, in a way that the compiler cannot compute with: newer kernels want to see that an answer is an
+ * error or 0. What another module denied stays denied. */
+static __always_inline long denied(void) {
+	long r;
+	asm volatile("%0 = -1" : "=r"(r)); /* -EPERM */
+	return r;
+}
+static __always_inline long passed(void) {
+	long r;
+	asm volatile("%0 = 0" : "=r"(r));
+	return r;
+}
+
 static __always_inline struct slot *lsm_slot(u32 *number) {
 	*number = slot_of(bpf_get_current_cgroup_id());
 	return *number == NO_SLOT ? NULL : slot_get(*number);
 }
 
-SEC("lsm/bprm_check_security")
-int BPF_PROG(lsm_exec, struct linux_binprm *bprm, int ret) {
+/* Overlayfs opens the files of its layers by itself, under the credentials of whoever mounted it and through a mount
+ * that is in no namespace: to copy a file up, say. What the container opened was asked about before. */
+static __always_inline bool is_inner(struct task_struct *t, struct file *f) {
+	if (t->cred == t->real_cred)
+		return false;
+	struct vfsmount *v = BPF_CORE_READ(f, f_path.mnt);
+	struct mount *m = (void *)v - bpf_core_field_offset(struct mount, mnt);
+	return (u64)BPF_CORE_READ(m, mnt_ns) >= -4095UL;
+}
+
+/* Is it a learned script? Its interpreter is asked about next. */
+static __always_inline bool learned_script(u32 profile, u64 hash, int origin) {
+	u32 *entry = policy_find(profile, POLICY_SCRIPT, hash);
+	return entry && (origin == ORIGIN_IMAGE || (*entry & ENTRY_FOREIGN));
+}
+
+static __always_inline long deny_exec(struct linux_binprm *bprm) {
 	u32 number, entry = 0;
 	struct slot *slot = lsm_slot(&number);
 	struct task_struct *t = bpf_get_current_task_btf();
-	if (ret || !slot || !(slot->flags & SLOT_EXEC) || in_runtime(t, slot))
-		return ret;
+	if (!slot || !(slot->flags & SLOT_EXEC) || in_runtime(t, slot))
+		return passed();
 	struct file *f = BPF_CORE_READ(bprm, file);
 	u64 hash = image_hash((u64)f);
 	int origin = origin_of((u64)f, slot->root_dev);
 	int reason = judge_program(slot->profile, hash, origin, &entry);
-	if (reason == REASON_NOT_IN_PROFILE && policy_find(slot->profile, POLICY_SCRIPT, hash))
-		reason = REASON_NONE; /* a learned script of the image: its interpreter is asked about next */
+	if (reason && learned_script(slot->profile, hash, origin))
+		reason = REASON_NONE;
 	if (!reason || !(slot->flags & SLOT_ENFORCE)) /* monitoring: the tracepoint tells */
-		return 0;
+		return passed();
 	u32 repeats;
 	if (!worth_telling(number, mix(hash, number), 0, &repeats, BUDGET_BLOCKED))
-		return -EPERM;
+		return denied();
 	struct event *e = event_new(number, KIND_EXEC);
 	if (!e)
-		return -EPERM;
+		return denied();
 	e->verdict = VERDICT_BLOCKED;
 	e->reason = reason;
 	e->origin = origin;
@@ -35,50 +63,84 @@ int BPF_PROG(lsm_exec, struct linux_binprm *bprm, int ret) {
 	e->hash = hash;
 	event_path(e, (u64)f, origin == ORIGIN_IMAGE || origin == ORIGIN_UPPER);
 	event_send(e);
-	return -EPERM;
+	return denied();
 }
 
-static __always_inline int lsm_code(u32 number, int origin, struct file *f) {
-	return code_decide(number, origin, 0, f, BACKEND_LSM) ? -EPERM : 0;
+static __always_inline long deny_code(u32 number, int origin, struct file *f) {
+	if (code_decide(number, origin, 0, f, BACKEND_LSM))
+		return denied();
+	return passed();
 }
 
-SEC("lsm/mmap_file")
-int BPF_PROG(lsm_mmap, struct file *f, unsigned long reqprot, unsigned long prot, unsigned long flags, int ret) {
+static __always_inline long deny_mmap(struct file *f, unsigned long prot, unsigned long flags) {
 	u32 number;
-	if (ret || !(prot & PROT_EXEC))
-		return ret;
 	struct slot *slot = lsm_slot(&number);
-	if (!slot)
-		return 0;
+	if (!slot || !makes_code(bpf_get_current_task_btf(), prot))
+		return passed();
 	if (!f)
-		return lsm_code(number, ORIGIN_ANONYMOUS, NULL);
+		return deny_code(number, ORIGIN_ANONYMOUS, NULL);
 	f = (void *)number_of(f);
 	int origin = origin_of((u64)f, slot->root_dev);
 	if (origin == ORIGIN_IMAGE && (prot & PROT_WRITE) && (flags & MAP_PRIVATE))
 		origin = ORIGIN_ANONYMOUS;
-	return lsm_code(number, origin, f);
+	return deny_code(number, origin, f);
 }
 
-SEC("lsm/file_mprotect")
-int BPF_PROG(lsm_mprotect, struct vm_area_struct *v, unsigned long reqprot, unsigned long prot, int ret) {
+static __always_inline long deny_mprotect(struct vm_area_struct *v, unsigned long prot) {
 	u32 number;
-	if (ret || !(prot & PROT_EXEC))
-		return ret;
 	struct slot *slot = lsm_slot(&number);
-	if (!slot)
-		return 0;
+	if (!slot || !(prot & PROT_EXEC))
+		return passed();
 	struct file *f = BPF_CORE_READ(v, vm_file);
 	int origin = f ? origin_of((u64)f, slot->root_dev) : ORIGIN_ANONYMOUS;
 	if (origin == ORIGIN_IMAGE && BPF_CORE_READ(v, anon_vma))
 		origin = ORIGIN_ANONYMOUS;
-	return lsm_code(number, origin, f);
+	return deny_code(number, origin, f);
 }
 
-SEC("lsm/file_open")
-int BPF_PROG(lsm_open, struct file *f, int ret) {
+static __always_inline long deny_open(struct file *f) {
 	u32 number;
 	struct slot *slot = lsm_slot(&number);
-	if (ret || !slot)
-		return ret;
-	return file_opened(number, number_of(f), BACKEND_LSM) ? -EPERM : 0;
+	f = (void *)number_of(f);
+	if (!slot || is_inner(bpf_get_current_task_btf(), f))
+		return passed();
+	if (file_opened(number, (u64)f, BACKEND_LSM))
+		return denied();
+	return passed();
+}
+
+SEC("lsm/bprm_check_security")
+int BPF_PROG(lsm_exec, struct linux_binprm *bprm, int ret) {
+	return ret ? denied() : deny_exec(bprm);
+}
+SEC("lsm/mmap_file")
+int BPF_PROG(lsm_mmap, struct file *f, unsigned long reqprot, unsigned long prot, unsigned long flags, int ret) {
+	return ret ? denied() : deny_mmap(f, prot, flags);
+}
+SEC("lsm/file_mprotect")
+int BPF_PROG(lsm_mprotect, struct vm_area_struct *v, unsigned long reqprot, unsigned long prot, int ret) {
+	return ret ? denied() : deny_mprotect(v, prot);
+}
+SEC("lsm/file_open")
+int BPF_PROG(lsm_open, struct file *f, int ret) {
+	return ret ? denied() : deny_open(f);
+}
+
+/* Without "bpf" in the kernel's list of security modules those are never called: in front of the functions that call
+ * all modules there is another place that can say no. */
+SEC("fmod_ret/security_bprm_check")
+int BPF_PROG(mod_exec, struct linux_binprm *bprm, int ret) {
+	return ret ? denied() : deny_exec(bprm);
+}
+SEC("fmod_ret/security_mmap_file")
+int BPF_PROG(mod_mmap, struct file *f, unsigned long prot, unsigned long flags, int ret) {
+	return ret ? denied() : deny_mmap(f, prot, flags);
+}
+SEC("fmod_ret/security_file_mprotect")
+int BPF_PROG(mod_mprotect, struct vm_area_struct *v, unsigned long reqprot, unsigned long prot, int ret) {
+	return ret ? denied() : deny_mprotect(v, prot);
+}
+SEC("fmod_ret/security_file_open")
+int BPF_PROG(mod_open, struct file *f, int ret) {
+	return ret ? denied() : deny_open(f);
 }

@@ -23,12 +23,11 @@ __noinline int peer_allowed(struct peer_key *key, u16 port) {
 	if (!key)
 		return false;
 	key->port = port;
-	if (bpf_map_lookup_elem(&peers, key))
+	struct peer_key look = *key; /* kernels before 6.2 want a key of this function's own */
+	if (bpf_map_lookup_elem(&peers, &look))
 		return true;
-	key->port = 0;
-	bool any = bpf_map_lookup_elem(&peers, key) != NULL;
-	key->port = port;
-	return any;
+	look.port = 0;
+	return bpf_map_lookup_elem(&peers, &look) != NULL;
 }
 
 __noinline int net_tell(u32 number, u32 kind, int verdict, int reason, struct peer_key *key) {

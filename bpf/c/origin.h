@@ -38,11 +38,14 @@ static __always_inline bool in_runtime(struct task_struct *t, struct slot *slot)
 
 /* Hash of the path, in the image, of a file. */
 __noinline u64 image_hash(u64 file) {
-	struct chain c;
+	struct chain *c = chain_take();
+	if (!c)
+		return 0;
 	struct path p = shown((void *)file);
-	__builtin_memset(&c, 0, sizeof c);
-	climb(&c, (u64)p.dentry, (u64)p.mnt, true);
-	return hash_chain(&c);
+	climb(c, (u64)p.dentry, (u64)p.mnt, true);
+	u64 hash = hash_chain(c);
+	chain_give(c);
+	return hash;
 }
 
 static __always_inline u64 process_key(struct task_struct *t) {

@@ -20,7 +20,41 @@ struct chain {
 	u32 n;
 	u32 deep;
 	u64 hash; /* of the whole path, once match_chain or hash_chain has run */
+	u32 index;
+	u32 pad;
 };
+
+/* Chains are too large for the 512 bytes of stack that kernels before 6.13 give to all calls together. They are
+ * lent from a few of the processor's: a program of a security module can be interrupted by another on the same
+ * processor, so one is not enough. With none left (NULL) a file has no path, which is in no profile. */
+#define CHAINS 16
+struct chains { u64 taken; struct chain chain[CHAINS]; };
+MAP(lent, BPF_MAP_TYPE_PERCPU_ARRAY, 1, u32, struct chains, 0);
+
+static __always_inline struct chain *chain_take(void) {
+	u32 zero = 0;
+	struct chains *all = bpf_map_lookup_elem(&lent, &zero);
+	if (!all)
+		return NULL;
+	for (u32 i = 0; i < CHAINS; i++) {
+		if (__sync_fetch_and_or(&all->taken, 1ULL << i) >> i & 1)
+			continue;
+		struct chain *c = &all->chain[i];
+		c->index = i;
+		c->n = 0;
+		c->deep = 0;
+		c->hash = 0;
+		return c;
+	}
+	return NULL;
+}
+
+static __always_inline void chain_give(struct chain *c) {
+	u32 zero = 0;
+	struct chains *all = bpf_map_lookup_elem(&lent, &zero);
+	if (all)
+		__sync_fetch_and_and(&all->taken, ~(1ULL << (c->index & (CHAINS - 1))));
+}
 
 static __always_inline u64 mix(u64 h, u64 word) {
 	h ^= word;

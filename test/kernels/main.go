@@ -53,7 +53,7 @@ var (
 	only     = flag.String("only", "", "boot only these, e.g. bookworm,bullseye-nolsm")
 	parallel = flag.Int("parallel", 2, "machines at a time; each uses one processor")
 	memory   = flag.Int("memory", 768, "MiB of memory of a machine")
-	limit    = flag.Duration("timeout", 5*time.Minute, "for one machine")
+	limit    = flag.Duration("timeout", 15*time.Minute, "for one machine")
 	extra    = flag.String("with", "", "files to put into /bin of each machine, comma-separated")
 )
 

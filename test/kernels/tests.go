@@ -65,6 +65,9 @@ func (s *suite) addTest(ctx context.Context, work, folder, name string) error {
 	if err := s.add(filepath.Join("tests", name, "test"), binary); err != nil {
 		return err
 	}
+	if err := s.addBuilt(ctx, work, folder, name); err != nil {
+		return err
+	}
 	data := filepath.Join(folder, "testdata")
 	return filepath.WalkDir(data, func(path string, entry fs.DirEntry, err error) error {
 		if path == data && err != nil {
@@ -76,6 +79,32 @@ func (s *suite) addTest(ctx context.Context, work, folder, name string) error {
 		inside, _ := filepath.Rel(folder, path)
 		return s.add(filepath.Join("tests", name, inside), path)
 	})
+}
+
+// addBuilt runs testdata/build of a package, if it has one, and puts what it makes into the folder "built" beside
+// the test: a machine has no compiler.
+func (s *suite) addBuilt(ctx context.Context, work, folder, name string) error {
+	script := filepath.Join(folder, "testdata", "build")
+	if _, err := os.Stat(script); err != nil {
+		return nil
+	}
+	out := filepath.Join(work, name+"-built")
+	if err := os.Mkdir(out, 0o755); err != nil {
+		return err
+	}
+	if err := command(exec.CommandContext(ctx, "sh", script, out)); err != nil {
+		return err
+	}
+	entries, err := os.ReadDir(out)
+	if err != nil {
+		return err
+	}
+	for _, entry := range entries {
+		if err := s.add(filepath.Join("tests", name, "built", entry.Name()), filepath.Join(out, entry.Name())); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // addTools puts a busybox with all its names into /bin, and what -with names.
