@@ -103,6 +103,7 @@ bench: build packages images ## Benchmarks; docs/benchmarks.md keeps the results
 	@bin/lab missing $(BENCH_PACKAGES) || $(STEP) "install Debian packages" $(SUDO) bin/lab install $(BENCH_PACKAGES)
 	@.ci/machine
 	@$(GO) test -tags integration -run '^$$' -bench . -benchmem -p 1 -timeout 60m $(if $(SUDO),-exec "$(SUDO)") ./... | grep -v 'no test files'
+	@$(GO) build -o .cache/bench ./test/bench && $(SUDO) .cache/bench
 
 machine: ## Describe this machine, for docs/benchmarks.md
 	@.ci/machine
