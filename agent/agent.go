@@ -40,7 +40,6 @@ type Options struct {
 	Keeper      func() keeper.StartOptions // how to start a keeper; nil: system calls are not held to profiles
 	Events      func(*bulkhead.Event)      // hears every event, before it may become an alert; nil: nobody does
 	Version     string
-	Watch       func(*bulkhead.Event) // shown every event before it is dealt with; nil: nobody
 	Log         *slog.Logger
 }
 

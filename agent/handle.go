@@ -25,10 +25,6 @@ func (a *Agent) handle(e *bulkhead.Event) {
 	if runtimeEntering(e) {
 		return
 	}
-	if a.options.Watch != nil {
-		seen := *e
-		a.options.Watch(&seen)
-	}
 	a.mu.Lock()
 	w := a.workloads[e.Container.Workload.Name]
 	learning := w != nil && w.Mode == bulkhead.Learn

@@ -71,7 +71,7 @@ func openNode(t *testing.T, _ rule.Needs) Node {
 			Keeper: func() keeper.StartOptions {
 				return keeper.StartOptions{Program: program, Args: []string{"keeper", "--socket", filepath.Join(dir, "keeper.sock"), "--pin", pin(dir)}, Dir: dir}
 			},
-			Watch: n.take, Log: slog.New(slog.NewTextHandler(&log, nil)),
+			Events: n.take, Log: slog.New(slog.NewTextHandler(&log, nil)),
 		})
 		if err != nil && ctx.Err() == nil {
 			t.Error(err)
