@@ -32,7 +32,7 @@ func (a *Agent) handle(e *bulkhead.Event) {
 	if learning {
 		a.learn(w, e)
 	}
-	if e.Verdict == bulkhead.Allowed && e.Reason == bulkhead.ReasonForeignScript {
+	if e.Verdict == bulkhead.Allowed && (e.Reason == bulkhead.ReasonForeignScript || e.Reason == bulkhead.ReasonAnonymousCode) {
 		e.Reason = "" // learned, and gone against nothing
 	}
 	a.alerts.event(e)

@@ -8,8 +8,8 @@ func Needs() []Need { return slices.Concat(Baseline, Harmless) }
 // Harmless are the calls that every container may make, learned or not: programs make them on rare ways (an error,
 // a reload, the end, a full buffer, a busy lock, an old timer), which a learner seldom sees and an application
 // breaks without. Each one works on nothing but what the process holds already: its own memory, its open
-// descriptors, its clock, its children, its own figures. None opens anything by a name, reaches another process,
-// changes a privilege, or asks more of the kernel than a plain read or write does.
+// descriptors, its clock, its children, its own figures. None opens anything by a name, changes a privilege, reaches
+// a process that [Baseline] does not reach, or asks more of the kernel than a plain read or write does.
 var Harmless = []Need{
 	{"wait4", "the end of a child"},
 	{"waitid", "the same"},
@@ -80,5 +80,6 @@ var Harmless = []Need{
 	{"getsockname", "its own connection"},
 	{"getpeername", "the same"},
 	{"getsockopt", "the same"},
+	{"kill", "a server ends its own child; tgkill, which every runtime needs, reaches as far"},
 	{"umask", "the mode of files that it may make anyway"},
 }

@@ -58,7 +58,8 @@ type result struct {
 	gate      string // what it said, when it did not let pass
 	switching time.Duration
 	protected tally
-	ended     [2]string // exit codes of the graceful stops, learning and protected
+	ended     [2]string        // exit codes of the graceful stops, learning and protected
+	noise     []bulkhead.Alert // of rules, while learning
 	alerts    []bulkhead.Alert
 	err       error
 }
@@ -120,7 +121,13 @@ func (r *result) play(t *testing.T, p *product) error {
 	}
 	time.Sleep(time.Second) // for the last alert to arrive
 	all, err := p.alerts(ctx, name)
-	r.alerts = slices.DeleteFunc(all, func(a bulkhead.Alert) bool { return a.Time.Before(began) })
+	for _, a := range all {
+		if a.Time.Before(began) {
+			r.noise = append(r.noise, a)
+		} else {
+			r.alerts = append(r.alerts, a)
+		}
+	}
 	return err
 }
 
@@ -198,6 +205,9 @@ func (r *result) judge(t *testing.T) {
 	}
 	if r.gate != "" {
 		t.Errorf("the gate: %s", r.gate)
+	}
+	for _, a := range r.noise {
+		t.Logf("while learning: %s %s: %s", a.Rule, a.Cause.Object, a.Message)
 	}
 	for _, a := range r.alerts {
 		complain := t.Logf

@@ -79,7 +79,7 @@ func (b *box) exec(ctx context.Context, stdin string, args ...string) (string, e
 
 // await repeats a question until it is answered.
 func (b *box) await(ctx context.Context, ready func(context.Context, *box) error) error {
-	ctx, cancel := context.WithTimeout(ctx, 90*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 150*time.Second)
 	defer cancel()
 	for {
 		err := ready(ctx, b)
