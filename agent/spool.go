@@ -48,7 +48,7 @@ func openSpool(dir string, limit int64) (*spool, error) {
 		return nil, fmt.Errorf("making the alert spool: %w", err)
 	}
 	s := &spool{dir: dir, limit: limit, fresh: make(chan struct{}, 1)}
-	err := s.rotate() // on a full disk the next alert tries again
+	err := s.rotate()                                                                    // on a full disk the next alert tries again
 	if list := s.segments(); len(list) > 0 && s.position().Segment > list[len(list)-1] { // nothing that is still to come was delivered
 		_ = os.Remove(filepath.Join(dir, "delivered.json"))
 	}

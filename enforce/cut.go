@@ -29,7 +29,7 @@ type Cut struct {
 // cut ends what the container's processes had opened and a new policy does not allow: the kernel's hooks see a
 // connection only when it is made. Only sockets that a process of the container has open are looked at: an
 // engine's resolver, another container of the pod, or the host may live in the same network namespace.
-// An MPTCP connection is not found by its process and stays.
+// MPTCP sockets stay: the kernel ends them for nobody but their process.
 func (e *Enforcer) cut(w *ward, k compiled) error {
 	var errs []error
 	for _, group := range networks(filepath.Join(e.options.CgroupRoot, w.container.Cgroup)) {
@@ -160,17 +160,20 @@ func cutSockets(k compiled, owners map[uint32]int) ([]Cut, error) {
 		}
 	}
 	var list []Cut
+	var errs []error
 	for _, s := range all {
 		pid, ours := owners[s.inode]
 		if !ours || k.keeps(s, listening) {
 			continue
 		}
-		if err := destroy(fd, s); err != nil && !errors.Is(err, unix.ENOENT) {
-			return list, fmt.Errorf("ending a connection to %v: %w", s.to, err)
+		switch err := destroy(fd, s); {
+		case err == nil:
+			list = append(list, cutOf(s, pid))
+		case !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.EINVAL): // gone meanwhile; an MPTCP listener, which only its process can end
+			errs = append(errs, fmt.Errorf("ending %v → %v: %w", s.from, s.to, err))
 		}
-		list = append(list, cutOf(s, pid))
 	}
-	return list, nil
+	return list, errors.Join(errs...)
 }
 
 func cutOf(s socket, pid int) Cut {
