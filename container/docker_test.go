@@ -274,7 +274,9 @@ func TestHostileEngine(t *testing.T) {
 		{"list stalls", "/containers/json", stall, "list the containers"},
 		{"garbage", "/version", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "SSH-2.0 \x00\xff") }, "invalid character"},
 		{"error page", "/containers/json", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no", http.StatusForbidden) }, "403"},
-		{"redirect", "/version", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "http://192.0.2.1/", http.StatusFound) }, "302"},
+		{"redirect", "/version", func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "http://192.0.2.1/", http.StatusFound)
+		}, "302"},
 		{"ids are paths", "/containers/json", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, `[{"Id":"../../etc"}]`) }, `id "../../etc"`},
 		{"list of 1 GB", "/containers/json", flood("[", `{"Id":"x"},`), "longer than"},
 		{"string of 1 GB", "/containers/json", flood(`[{"Id":"`, "x"), "longer than"},
