@@ -215,6 +215,7 @@ func (a *Agent) nodeReport() *pb.Node {
 		LastSeen: timestamppb.Now(), Connected: true, Backends: a.backends(), MemoryBytes: resident(),
 	}
 	n.Events, n.LostEvents = a.kernel.Lost()
+	n.FoldedEvents = a.enforcer.Folded()
 	n.SpooledAlerts, n.DroppedAlerts = a.spool.stats()
 	for _, e := range a.containers.Engines() {
 		n.Engines = append(n.Engines, &pb.Engine{Name: e.Name, Socket: e.Socket, Version: e.Version, Error: e.Error})

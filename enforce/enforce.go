@@ -392,6 +392,17 @@ func (e *Enforcer) Seen(cgroup uint64) (Seen, error) {
 	}, err
 }
 
+// Folded counts, over the running containers, the events that were equal to a recent one or over a container's
+// budget, and were not told one by one.
+func (e *Enforcer) Folded() (n uint64) {
+	for cgroup := range e.Attached() {
+		if s, err := e.Seen(cgroup); err == nil {
+			n += s.Folded
+		}
+	}
+	return n
+}
+
 // Container is what was known of a container when it was attached.
 func (e *Enforcer) Container(cgroup uint64) (bulkhead.Container, bool) {
 	e.mu.Lock()

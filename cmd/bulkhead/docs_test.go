@@ -93,7 +93,7 @@ workloads       [{"name","kind","namespace","image","digest","mode","nodes":[],"
                   "enforcement":[{"kind","backend","limits"}]}]
                 with a name: one such object
 nodes           [{"id","name","cluster","kernel","version","lastSeen","connected":bool,"containers","backends":[{"kind","backend","limits"}],
-                  "engines":[{"name","socket","version","error"}],"events","lostEvents","droppedAlerts","spooledAlerts","memoryBytes","problems":[]}]
+                  "engines":[{"name","socket","version","error"}],"events","lostEvents","foldedEvents","droppedAlerts","spooledAlerts","memoryBytes","problems":[]}]
 mode            {"workload","mode","nodes":[{"node","ok":bool,"error","microseconds"}]}
 approve         {"workload","section","value","nodes":[{"node","ok":bool,"error","microseconds"}]}
 status          {"address","version","caller","supervised":bool,"nodes":{"connected","away"},"workloads":{"learn","monitor","protect"},

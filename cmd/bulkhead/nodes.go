@@ -26,6 +26,7 @@ type node struct {
 	Engines       []engine      `json:"engines"`
 	Events        uint64        `json:"events"`
 	LostEvents    uint64        `json:"lostEvents"`
+	FoldedEvents  uint64        `json:"foldedEvents"`
 	DroppedAlerts uint64        `json:"droppedAlerts"`
 	SpooledAlerts uint64        `json:"spooledAlerts"`
 	MemoryBytes   uint64        `json:"memoryBytes"`
@@ -45,7 +46,7 @@ func nodeOf(m *pb.Node) node {
 		ID: m.Id, Name: m.Name, Cluster: m.Cluster, Kernel: m.Kernel, Version: m.Version,
 		LastSeen: m.LastSeen.AsTime(), Connected: m.Connected, Containers: m.Containers,
 		Backends: enforcements(m.Backends), Engines: []engine{},
-		Events: m.Events, LostEvents: m.LostEvents, DroppedAlerts: m.DroppedAlerts, SpooledAlerts: m.SpooledAlerts,
+		Events: m.Events, LostEvents: m.LostEvents, FoldedEvents: m.FoldedEvents, DroppedAlerts: m.DroppedAlerts, SpooledAlerts: m.SpooledAlerts,
 		MemoryBytes: m.MemoryBytes, Problems: list(m.Problems),
 	}
 	for _, e := range m.Engines {

@@ -88,7 +88,10 @@ func (p *product) judgeFlood(t *testing.T, evil *box, before uint64) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Logf("in the flood: %d attacks, %d succeeded; %d events, %d lost; %d processes were made", l.Attempts, l.Succeeded, n.Events, n.LostEvents, p.cgroupUse(t, evil)-before)
+	if n.FoldedEvents+n.LostEvents == 0 {
+		t.Error("a flood is told in full, or not counted")
+	}
+	t.Logf("in the flood: %d attacks, %d succeeded; %d events, %d lost, %d folded; %d processes were made", l.Attempts, l.Succeeded, n.Events, n.LostEvents, n.FoldedEvents, p.cgroupUse(t, evil)-before)
 }
 
 func lastProcessor(t *testing.T) int {

@@ -1863,6 +1863,7 @@ type Node struct {
 	MemoryBytes   uint64                 `protobuf:"varint,14,opt,name=memory_bytes,json=memoryBytes,proto3" json:"memory_bytes,omitempty"`
 	Problems      []string               `protobuf:"bytes,15,rep,name=problems,proto3" json:"problems,omitempty"` // each one line with its next step
 	Engines       []*Engine              `protobuf:"bytes,16,rep,name=engines,proto3" json:"engines,omitempty"`
+	FoldedEvents  uint64                 `protobuf:"varint,17,opt,name=folded_events,json=foldedEvents,proto3" json:"folded_events,omitempty"` // of the running containers: equal to a recent one, or over their container's budget
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2007,6 +2008,13 @@ func (x *Node) GetEngines() []*Engine {
 		return x.Engines
 	}
 	return nil
+}
+
+func (x *Node) GetFoldedEvents() uint64 {
+	if x != nil {
+		return x.FoldedEvents
+	}
+	return 0
 }
 
 type Engine struct {
@@ -2658,7 +2666,7 @@ const file_bulkhead_v1_bulkhead_proto_rawDesc = "" +
 	"\x06alerts\x18\x01 \x03(\v2\x12.bulkhead.v1.AlertR\x06alerts\x12\x1b\n" +
 	"\tnext_page\x18\x02 \x01(\tR\bnextPage\x12\x14\n" +
 	"\x05total\x18\x03 \x01(\x04R\x05total\"\x14\n" +
-	"\x12WatchAlertsRequest\"\x98\x04\n" +
+	"\x12WatchAlertsRequest\"\xbd\x04\n" +
 	"\x04Node\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
@@ -2679,7 +2687,8 @@ const file_bulkhead_v1_bulkhead_proto_rawDesc = "" +
 	"\x0espooled_alerts\x18\r \x01(\x04R\rspooledAlerts\x12!\n" +
 	"\fmemory_bytes\x18\x0e \x01(\x04R\vmemoryBytes\x12\x1a\n" +
 	"\bproblems\x18\x0f \x03(\tR\bproblems\x12-\n" +
-	"\aengines\x18\x10 \x03(\v2\x13.bulkhead.v1.EngineR\aengines\"d\n" +
+	"\aengines\x18\x10 \x03(\v2\x13.bulkhead.v1.EngineR\aengines\x12#\n" +
+	"\rfolded_events\x18\x11 \x01(\x04R\ffoldedEvents\"d\n" +
 	"\x06Engine\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06socket\x18\x02 \x01(\tR\x06socket\x12\x18\n" +
