@@ -104,8 +104,8 @@ func writeTar(w io.Writer, files []entry) error {
 	t := tar.NewWriter(w)
 	for _, f := range files {
 		h := &tar.Header{Typeflag: f.kind, Name: f.name, Linkname: f.to, Mode: f.mode, Size: int64(len(f.data))}
-		if f.kind == tar.TypeSymlink {
-			h.Mode = 0o777
+		if f.to != "" { // an engine gives the mode of a hard link to the file that it names
+			h.Mode = 0o755
 		}
 		if err := t.WriteHeader(h); err != nil {
 			return err
