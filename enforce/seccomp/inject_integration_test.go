@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"os/exec"
 	"runtime"
@@ -634,17 +633,12 @@ func TestOwnFilterThatKills(t *testing.T) {
 
 // TestStopTimes measures 1,000 injections into busy programs.
 func TestStopTimes(t *testing.T) {
-	port := func() string {
-		l, _ := net.Listen("tcp", "127.0.0.1:0")
-		defer l.Close()
-		return fmt.Sprint(l.Addr().(*net.TCPAddr).Port)
-	}
 	const rounds = 170 // of six kinds: 1,020
 	programs := map[string]func() *helper{
 		"go": func() *helper { return start(t, "storm") },
 		"node": func() *helper {
-			return run(t, exec.Command("node", "-e", `const h=require('http');const p=`+port()+`;h.createServer((q,r)=>r.end('x')).listen(p);console.log('ready');
-				(function f(){h.get({port:p},r=>{r.resume();r.on('end',f)}).on('error',e=>{console.log(e.code);f()})})()`))
+			return run(t, exec.Command("node", "-e", `const h=require('http');h.createServer((q,r)=>r.end('x')).listen(0,'127.0.0.1',function(){const p=this.address().port;console.log('ready');
+				(function f(){h.get({port:p,host:'127.0.0.1'},r=>{r.resume();r.on('end',f)}).on('error',e=>{console.log(e.code);f()})})()})`))
 		},
 		"java": func() *helper {
 			dir := t.TempDir()
