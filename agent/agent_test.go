@@ -5,11 +5,15 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"bulkhead"
 	"bulkhead/rule"
 )
+
+// defaultRules takes its time to compile them, once.
+var defaultRules = sync.OnceValues(rule.Default)
 
 // newTestAgent is an agent without a kernel: its words, its disk and its rules.
 func newTestAgent(t *testing.T, state string) *Agent {
@@ -24,7 +28,7 @@ func newTestAgent(t *testing.T, state string) *Agent {
 		}
 	}
 	var err error
-	if a.rules, err = rule.Default(); err != nil {
+	if a.rules, err = defaultRules(); err != nil {
 		t.Fatal(err)
 	}
 	a.spool = openTestSpool(t, filepath.Join(state, "spool"), spoolBytes)
