@@ -90,6 +90,11 @@ func TestGeneralise(t *testing.T) {
 		{"logs", []string{"/var/log/nginx/access.log", "/var/log/nginx/error.log"}, []string{"/var/log/nginx/*.log"}},
 		{"uuid", []string{"/data/jobs/9b2e7c1a-05d1-4b5e-9f64-0a4b7f3c2d11.json"}, []string{"/data/jobs/*.json"}},
 		{"hash", []string{"/srv/cache/d41d8cd98f00b204e9800998ecf8427e"}, []string{"/srv/cache/*"}},
+		{
+			"compiled pages, made again when they are lost",
+			[]string{"/var/cache/tomcat10/jsp/index_jsp.class", "/var/cache/tomcat10/jsp/login_jsp.class", "/var/cache/tomcat10/jsp/cart_jsp.class", "/var/cache/tomcat10/jsp/cart_jsp.java"},
+			[]string{"/var/cache/tomcat10/jsp/*.class", "/var/cache/tomcat10/jsp/cart_jsp.java"},
+		},
 		{"numbered", []string{"/var/log/app/worker-1.log.gz", "/var/log/app/worker-2.log.gz"}, []string{"/var/log/app/worker-*.log.gz"}},
 		{
 			"process",

@@ -241,6 +241,19 @@ func TestCompleteness(t *testing.T) {
 				}
 			}
 		}, true},
+		{"a new name of a known kind, late", 60, func() func(*profile.Recorder, int) {
+			return func(r *profile.Recorder, s int) {
+				if s == 0 {
+					start(r)
+					for _, name := range []string{"a", "b", "c", "d.db", "e.db", "f.db", "g.db", "h.db", "i.db", "j.db", "k.db"} {
+						r.Observe(write("/srv/app/" + name))
+					}
+				}
+				if s == 40 {
+					r.Observe(write("/srv/app/l.db"))
+				}
+			}
+		}, true},
 		{"a quiet server", 120, func() func(*profile.Recorder, int) {
 			return func(r *profile.Recorder, s int) {
 				if s == 0 {
