@@ -9,10 +9,13 @@ import (
 	"testing"
 )
 
+// tooOld: on the oldest kernel of the virtual machines there is one thing to test, that Load says so.
+func tooOld() bool { return strings.HasPrefix(release(), "5.10.") }
+
 // TestLoad: every program that this kernel can have is taken and attached; 5.10 says in one line that it cannot.
 func TestLoad(t *testing.T) {
 	k, err := Load(Options{CgroupRoot: cgroupRoot(t)})
-	if strings.HasPrefix(release(), "5.10.") {
+	if tooOld() {
 		if err == nil || strings.Contains(err.Error(), "\n") || !strings.Contains(err.Error(), "5.17") {
 			t.Fatalf("on Linux %s: %v", release(), err)
 		}
@@ -24,21 +27,16 @@ func TestLoad(t *testing.T) {
 	check(t, k.Need(true, true))
 	features := k.Features()
 	t.Logf("Linux %s, BPF-LSM %v", features.Release, features.LSM)
-	if want := lsmListed() && os.Getenv("BULKHEAD_KERNEL") != ""; features.LSM != want && want {
-		t.Errorf("BPF-LSM is not used")
+	if os.Getenv("BULKHEAD_KERNEL") != "" && !features.LSM {
+		t.Error("nothing is denied before it happens")
 	}
-	refusedCapables := 0
 	for name, why := range features.Refused {
-		if slices.Contains(capables, name) {
-			refusedCapables++
-			continue
+		if slices.Contains(capables, name) || name == execs[0] {
+			continue // there are others for the same
 		}
-		if slices.Contains(lsm, name) && !lsmListed() {
-			continue
+		if (slices.Contains(lsm, name) || slices.Contains(modify, name)) && os.Getenv("BULKHEAD_KERNEL") == "" {
+			continue // a kernel may be locked down against all that could change an answer
 		}
 		t.Errorf("%s was refused: %s", name, why)
-	}
-	if refusedCapables == len(capables) {
-		t.Error("capabilities are not learned")
 	}
 }

@@ -142,6 +142,7 @@ const (
 	programsProgOnConnect6    = "on_connect6"
 	programsProgOnEnter       = "on_enter"
 	programsProgOnExec        = "on_exec"
+	programsProgOnExecWhole   = "on_exec_whole"
 	programsProgOnExit        = "on_exit"
 	programsProgOnFault       = "on_fault"
 	programsProgOnSendmsg4    = "on_sendmsg4"
@@ -210,6 +211,7 @@ type programsProgramSpecs struct {
 	OnConnect6    *ebpf.ProgramSpec `ebpf:"on_connect6"`
 	OnEnter       *ebpf.ProgramSpec `ebpf:"on_enter"`
 	OnExec        *ebpf.ProgramSpec `ebpf:"on_exec"`
+	OnExecWhole   *ebpf.ProgramSpec `ebpf:"on_exec_whole"`
 	OnExit        *ebpf.ProgramSpec `ebpf:"on_exit"`
 	OnFault       *ebpf.ProgramSpec `ebpf:"on_fault"`
 	OnSendmsg4    *ebpf.ProgramSpec `ebpf:"on_sendmsg4"`
@@ -340,6 +342,7 @@ type programsPrograms struct {
 	OnConnect6    *ebpf.Program `ebpf:"on_connect6"`
 	OnEnter       *ebpf.Program `ebpf:"on_enter"`
 	OnExec        *ebpf.Program `ebpf:"on_exec"`
+	OnExecWhole   *ebpf.Program `ebpf:"on_exec_whole"`
 	OnExit        *ebpf.Program `ebpf:"on_exit"`
 	OnFault       *ebpf.Program `ebpf:"on_fault"`
 	OnSendmsg4    *ebpf.Program `ebpf:"on_sendmsg4"`
@@ -368,6 +371,7 @@ func (p *programsPrograms) Close() error {
 		p.OnConnect6,
 		p.OnEnter,
 		p.OnExec,
+		p.OnExecWhole,
 		p.OnExit,
 		p.OnFault,
 		p.OnSendmsg4,

@@ -159,8 +159,7 @@ static __always_inline void remember_tool(bool tool) {
 		bpf_map_delete_elem(&tools, &key);
 }
 
-SEC("tp_btf/sched_process_exec")
-int BPF_PROG(on_exec, struct task_struct *t, int old_pid, struct linux_binprm *bprm) {
+static __always_inline int exec_judge(struct task_struct *t, struct linux_binprm *bprm) {
 	u64 cgroup = bpf_get_current_cgroup_id();
 	u32 number = slot_of(cgroup);
 	struct settings *set = settings_get();
@@ -217,5 +216,20 @@ int BPF_PROG(on_exec, struct task_struct *t, int old_pid, struct linux_binprm *b
 	event_path(e, (u64)f, origin == ORIGIN_IMAGE || origin == ORIGIN_UPPER);
 	exec_args(e, t);
 	event_send(e);
+	return 0;
+}
+
+SEC("tp_btf/sched_process_exec")
+int BPF_PROG(on_exec, struct task_struct *t, int old_pid, struct linux_binprm *bprm) {
+	return exec_judge(t, bprm);
+}
+
+/* The same where a tracepoint's programs can be interrupted (7.0 and newer): the kernel leaves a program out that
+ * is at work on the processor already, so one must end before another process can execute something there. */
+SEC("tp_btf/sched_process_exec")
+int BPF_PROG(on_exec_whole, struct task_struct *t, int old_pid, struct linux_binprm *bprm) {
+	bpf_preempt_disable();
+	exec_judge(t, bprm);
+	bpf_preempt_enable();
 	return 0;
 }

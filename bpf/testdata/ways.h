@@ -70,10 +70,10 @@ WAY(anonymous_protected, , char *p = mmap(0, PAGE, PROT_READ | PROT_WRITE, MAP_P
 WAY(anonymous_heap, , char *p = (void *)(((long)sbrk(3 * PAGE) + PAGE) & ~(PAGE - 1L)); memcpy(p, code, PAGE); if (mprotect(p, PAGE, RX)) _exit(MISSED); run(p))
 WAY(anonymous_stack, , char b[3 * PAGE]; char *p = (void *)(((long)b + PAGE) & ~(PAGE - 1L)); memcpy(p, code, PAGE); if (mprotect(p, PAGE, RWX)) _exit(MISSED); run(p))
 WAY(anonymous_implied, , personality(READ_IMPLIES_EXEC); char *p = mmap(0, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0); if (p == MAP_FAILED) _exit(MISSED); memcpy(p, code, PAGE); run(p))
-WAY(process_memory, , if (pwrite(write_only_self(), code, 64, (off_t)(long)&victim) != 64) _exit(MISSED); victim())
+WAY(process_memory, , if (pwrite(write_only_self(), code, 64, (off_t)(long)&victim) != 64) _exit(IMPOSSIBLE); victim())
 WAY(process_memory_int80, , char *n = mmap((void *)0x20000000, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED | MAP_ANONYMOUS, -1, 0); strcpy(n, "/proc/self/mem");
-	int f = int80(5, (long)n, O_RDWR, 0, 0, 0); if (f < 0 || pwrite(f, code, 64, (off_t)(long)&victim) != 64) _exit(MISSED); victim())
-WAY(process_memory_of_task, , char n[64]; sprintf(n, "/proc/self/task/%d/mem", getpid()); int f = open(n, O_WRONLY); if (f < 0 || pwrite(f, code, 64, (off_t)(long)&victim) != 64) _exit(MISSED); victim())
+	int f = int80(5, (long)n, O_RDWR, 0, 0, 0); if (f < 0) _exit(MISSED); if (pwrite(f, code, 64, (off_t)(long)&victim) != 64) _exit(IMPOSSIBLE); victim())
+WAY(process_memory_of_task, , char n[64]; sprintf(n, "/proc/self/task/%d/mem", getpid()); int f = open(n, O_WRONLY); if (f < 0) _exit(MISSED); if (pwrite(f, code, 64, (off_t)(long)&victim) != 64) _exit(IMPOSSIBLE); victim())
 WAY(traced, , poke())
 
 /* races */
