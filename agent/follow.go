@@ -290,6 +290,9 @@ func (a *Agent) firstProgram(c bulkhead.Container) {
 		Process: bulkhead.Process{PID: c.PID, Exe: exe, Args: args, Comm: filepath.Base(exe), Ancestry: []bulkhead.Ancestor{}},
 		Exec:    &bulkhead.Exec{Path: exe, Applet: filepath.Base(args[0]), Origin: bulkhead.OriginImage},
 	}
+	if len(args) > 1 && filepath.IsAbs(args[1]) && profile.Interpreter(exe) {
+		e.Exec.Script = args[1]
+	}
 	a.mu.Lock()
 	w := a.workloads[c.Workload.Name]
 	mode, p := w.Mode, w.Profile
