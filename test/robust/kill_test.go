@@ -94,11 +94,15 @@ func (v *visitors) one(url string) error {
 
 // spoolWatch reads every line that was ever on the spool: it holds on to files that the agent removes.
 type spoolWatch struct {
-	dir   string
+	dir string
+
+	mu    sync.Mutex
 	files map[string]*os.File
 }
 
 func (w *spoolWatch) look() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	names, _ := filepath.Glob(filepath.Join(w.dir, "*.alerts"))
 	for _, name := range names {
 		if w.files[name] == nil {
@@ -118,6 +122,8 @@ func (w *spoolWatch) follow(ctx context.Context) {
 
 // written are the alerts by id, with the highest count.
 func (w *spoolWatch) written() map[string]int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	all := map[string]int{}
 	for _, f := range w.files {
 		lines := bufio.NewReader(io.NewSectionReader(f, 0, 1<<40))

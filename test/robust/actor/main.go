@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -28,9 +29,9 @@ func main() {
 	case os.Args[1] == "write":
 		write(os.Args[2])
 	case os.Args[1] == "bomb":
-		bomb()
+		bomb(os.Args[2])
 	case os.Args[1] == "spin":
-		spin()
+		spin(os.Args[2])
 	default:
 		serve()
 	}
@@ -49,6 +50,7 @@ type Answer struct {
 var deeds = map[string]func(arg string) error{
 	"ping":    func(string) error { return nil },
 	"learned": func(string) error { return run("/actor", "noop") },
+	"warm":    warm,
 	"exec":    func(string) error { return run("/odd") },
 	"call":    func(string) error { return times() },
 	"file":    func(path string) error { return run("/actor", "write", path) },
@@ -94,6 +96,40 @@ func run(name string, args ...string) error {
 	if err == nil {
 		return errors.New("ended with 0")
 	}
+	return err
+}
+
+// warm does, for some seconds, all that is allowed later: the runtime of Go has calls that it makes seldom.
+func warm(string) error {
+	var group sync.WaitGroup
+	var failed atomic.Value
+	end := time.Now().Add(3 * time.Second)
+	for _, do := range []func() error{
+		func() error { return run("/actor", "noop") },
+		func() error { return run("/actor", "write", "/var/lib/app/out") },
+		func() error { return run("/actor", "spin", "30ms") },
+		func() error { return run("/actor", "bomb", "30ms") },
+		func() error { return connect("127.0.0.1:8080") },
+		func() error { return listen("127.0.0.1:18080") },
+		func() error { _, err := os.ReadFile("/etc/hostname"); return err },
+		func() error { runtime.GC(); debug.FreeOSMemory(); return nil },
+		func() error { // until it is interrupted
+			for n := time.Now().Add(30 * time.Millisecond); time.Now().Before(n); {
+			}
+			return nil
+		},
+	} {
+		group.Go(func() {
+			for time.Now().Before(end) {
+				if err := do(); err != nil {
+					failed.Store(err)
+				}
+				time.Sleep(5 * time.Millisecond)
+			}
+		})
+	}
+	group.Wait()
+	err, _ := failed.Load().(error)
 	return err
 }
 
@@ -264,31 +300,34 @@ func (l *loop) now() Tally {
 // flood starts a fork bomb and two processes that do nothing but system calls, each for a minute.
 func flood() {
 	for _, what := range []string{"bomb", "spin", "spin"} {
-		_ = exec.Command("/actor", what).Start()
+		_ = exec.Command("/actor", what, "1m").Start()
 	}
 }
 
 // bomb starts itself twice and so on, until there is no room; each process lives for a moment.
-func bomb() {
-	for end := time.Now().Add(time.Minute); time.Now().Before(end); {
+func bomb(long string) {
+	d, _ := time.ParseDuration(long)
+	for end := time.Now().Add(d); time.Now().Before(end); {
 		for range 2 {
 			cmd := exec.Command("/actor", "noop")
 			if cmd.Start() == nil {
 				go cmd.Wait()
 			}
 		}
-		if c := exec.Command("/actor", "bomb"); c.Start() == nil {
+		if c := exec.Command("/actor", "bomb", time.Until(end).String()); c.Start() == nil {
 			go c.Wait()
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
+	os.Exit(42)
 }
 
-func spin() {
-	runtime.LockOSThread()
-	for end := time.Now().Add(time.Minute); time.Now().Before(end); {
+func spin(long string) {
+	d, _ := time.ParseDuration(long)
+	for end := time.Now().Add(d); time.Now().Before(end); {
 		for range 100_000 {
 			syscall.RawSyscall(syscall.SYS_GETPPID, 0, 0, 0)
 		}
 	}
+	os.Exit(42)
 }
