@@ -248,7 +248,8 @@ type programsMapSpecs struct {
 // programsVariableSpecs contains global variables before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
-type programsVariableSpecs struct{}
+type programsVariableSpecs struct {
+}
 
 // programsObjects contains all objects after they have been loaded into the kernel.
 //
@@ -318,7 +319,8 @@ func (m *programsMaps) Close() error {
 // programsVariables contains all global variables after they have been loaded into the kernel.
 //
 // It can be passed to loadProgramsObjects or ebpf.CollectionSpec.LoadAndAssign.
-type programsVariables struct{}
+type programsVariables struct {
+}
 
 // programsPrograms contains all programs after they have been loaded into the kernel.
 //
