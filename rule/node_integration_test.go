@@ -173,6 +173,9 @@ func (n *node) Run(t *testing.T, image, command string, o Options) []bulkhead.Ev
 	if idle {
 		n.await(t, func() bool { return n.known("docker/" + name) })
 		if o.Protect {
+			// A shell, its redirections and the helper are learned: only the deed itself is news.
+			n.run(nil, "exec", id, "timeout", "20", "sh", "-c", "echo true > /srv/taught; attack; true")
+			time.Sleep(2500 * time.Millisecond) // until the agent has collected the calls
 			n.protect(t, "docker/"+name)
 		}
 		n.run(nil, "exec", id, "timeout", "20", "sh", "-c", command)
