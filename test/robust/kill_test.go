@@ -194,6 +194,7 @@ func TestKill(t *testing.T) {
 	defer stop()
 	var following sync.WaitGroup
 	following.Go(func() { watch.follow(ctx) })
+	eventually(t, 20*time.Second, func() error { return new(visitors).one(url) })
 	teaching, taught := context.WithCancel(ctx)
 	teacher := visit(teaching, 2, url)
 	evil.learn(p)

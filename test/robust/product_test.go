@@ -201,7 +201,8 @@ func eventually(t *testing.T, patience time.Duration, try func() error) {
 // remove takes protection back and ends the keeper, which outlives its agent by design.
 func (p *product) remove(t *testing.T) {
 	if t.Failed() {
-		t.Logf("server:\n%s\nagent:\n%s", p.server.tail(), p.agent.tail())
+		keeper, _ := os.ReadFile(p.path("run", "keeper.log"))
+		t.Logf("server:\n%s\nagent:\n%s\nkeeper:\n%s", p.server.tail(), p.agent.tail(), keeper[max(0, len(keeper)-2000):])
 	}
 	p.agent.stop()
 	p.server.stop()
@@ -317,8 +318,20 @@ func (p *product) box(t *testing.T, name, image string, args ...string) *box {
 	t.Helper()
 	b := &box{t: t, name: "bulkhead-robust-" + name}
 	_ = exec.Command("docker", "rm", "-f", b.name).Run()
-	docker(t, append(append([]string{"run", "-d", "--name", b.name}, args...), image)...)
 	t.Cleanup(func() { _ = exec.Command("docker", "rm", "-f", b.name).Run() })
+	t.Cleanup(func() {
+		if t.Failed() {
+			out, _ := exec.Command("docker", "logs", "--tail", "20", b.name).CombinedOutput()
+			state, _ := exec.Command("docker", "inspect", "-f", "{{json .State}}", b.name).Output()
+			t.Logf("%s: %s\n%s", b.name, state, out)
+			var doc struct{ Syscalls []string }
+			err := p.ask(context.Background(), &doc, "profile", "show", b.workload())
+			filters, _ := exec.Command("grep", "-h", "Seccomp", "/proc/"+docker(t, "inspect", "-f", "{{.State.Pid}}", b.name)+"/status").Output()
+			t.Logf("%s", filters)
+			t.Logf("%s may call %v %v", b.name, doc.Syscalls, err)
+		}
+	})
+	docker(t, append(append([]string{"run", "-d", "--name", b.name}, args...), image)...)
 	b.ip = docker(t, "inspect", "-f", "{{.NetworkSettings.IPAddress}}", b.name)
 	return b
 }

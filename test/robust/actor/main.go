@@ -52,7 +52,7 @@ var deeds = map[string]func(arg string) error{
 	"learned": func(string) error { return run("/actor", "noop") },
 	"warm":    warm,
 	"exec":    func(string) error { return run("/odd") },
-	"call":    func(string) error { return times() },
+	"call":    func(string) error { return priority() },
 	"file":    func(path string) error { return run("/actor", "write", path) },
 	"connect": connect,
 	"listen":  listen,
@@ -145,11 +145,12 @@ func write(path string) {
 	os.Exit(42)
 }
 
-// times is a system call that nothing here uses otherwise.
-func times() error {
-	var t syscall.Tms
-	_, err := syscall.Times(&t)
-	return err
+// priority makes a system call that nothing here uses otherwise, and that is none of those that all may use.
+func priority() error {
+	if _, _, err := syscall.RawSyscall(syscall.SYS_IOPRIO_GET, 1, 0, 0); err != 0 {
+		return err
+	}
+	return nil
 }
 
 func connect(address string) error {
@@ -175,7 +176,7 @@ func listen(address string) error {
 var held sync.Map
 
 func open(address string) error {
-	network := "tcp"
+	network, name := "tcp", address
 	if len(address) > 4 && address[:4] == "udp " {
 		network, address = "udp", address[4:]
 	}
@@ -183,7 +184,7 @@ func open(address string) error {
 	if err != nil {
 		return err
 	}
-	held.Store(address, c)
+	held.Store(name, c)
 	return nil
 }
 
@@ -231,7 +232,7 @@ func (l *loop) begin(address string) {
 	l.once.Do(func() {
 		go l.forever(func() { l.attack("exec", func() error { return run("/odd") }) }, 10*time.Millisecond)
 		go l.forever(func() { l.attack("connect", func() error { return connect(address) }) }, 2*time.Millisecond)
-		go l.forever(func() { l.attack("call", times) }, 200*time.Microsecond)
+		go l.forever(func() { l.attack("call", priority) }, 200*time.Microsecond)
 		go l.forever(l.probe, time.Millisecond)
 	})
 }
