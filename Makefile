@@ -84,7 +84,7 @@ test-unit: .cache/console.ok | .cache/modules.ok ## What needs no root and no ne
 # Only folders that have such tests; -p 1, as they share one kernel and one lab.
 test-integration: packages build images ## As root: kernel, containers, browser
 	@failed=; for folder in $(INTEGRATION); do \
-	  run() { $(STEP) "integration $$folder$$1" $(GO) test -tags integration -p 1 -count=1 -timeout 20m $(if $(SUDO),-exec "$(SUDO)") $$folder; }; \
+	  run() { $(STEP) "integration $$folder$${1-}" $(GO) test -tags integration -p 1 -count=1 -timeout 20m $(if $(SUDO),-exec "$(SUDO)") $$folder; }; \
 	  run || { echo "         once more, to tell a fault from a disturbed machine:"; run ", second try"; } || failed="$$failed $$folder"; \
 	done; [ -z "$$failed" ] || { echo "failed twice:$$failed"; exit 1; }
 
