@@ -59,12 +59,11 @@ type Features struct {
 
 // The programs by what they are for. Those of `always` are attached as long as Bulkhead is loaded.
 var (
-	always   = []string{"on_cgroup", "on_cgroup_end", "on_state", "on_connect4", "on_connect6", "on_sendmsg4", "on_sendmsg6", "on_bind4", "on_bind6", "on_socket"}
+	always   = []string{"on_exec", "on_cgroup", "on_cgroup_end", "on_state", "on_connect4", "on_connect6", "on_sendmsg4", "on_sendmsg6", "on_bind4", "on_bind6", "on_socket"}
 	calls    = []string{"on_enter"}
 	returns  = []string{"on_exit", "on_fault"}
 	lsm      = []string{"lsm_exec", "lsm_mmap", "lsm_mprotect", "lsm_open"}
 	modify   = []string{"mod_exec", "mod_mmap", "mod_mprotect", "mod_open"} // the same where no security module may be BPF
-	execs    = []string{"on_exec_whole", "on_exec"}                         // the first that the kernel takes
 	capables = []string{"on_capable", "on_capable_exit"}                    // the first that the kernel takes
 )
 
@@ -119,7 +118,17 @@ func limits() []string {
 			break
 		}
 	}
+	if interruptible(release()) {
+		list = append(list, "where only tracepoints decide, one can be interrupted and is then left out for other processes on the same processor: an execution is missed now and then")
+	}
 	return list
+}
+
+// interruptible: from 7.0 on, what is attached to a tracepoint runs with preemption on.
+func interruptible(release string) bool {
+	var major int
+	fmt.Sscanf(release, "%d.", &major)
+	return major >= 7
 }
 
 func release() string {
@@ -296,9 +305,6 @@ func backingBit(release string) uint32 {
 }
 
 func (k *Kernel) attachAlways() error {
-	if err := k.wantFirst(true, execs); err != nil {
-		return fmt.Errorf("attaching the guard of executables: %w%s", err, privilegeHint(err))
-	}
 	for _, name := range always {
 		if err := k.attach(name); err != nil {
 			return fmt.Errorf("attaching %s: %w%s", name, err, privilegeHint(err))

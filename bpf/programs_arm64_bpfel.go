@@ -142,7 +142,6 @@ const (
 	programsProgOnConnect6    = "on_connect6"
 	programsProgOnEnter       = "on_enter"
 	programsProgOnExec        = "on_exec"
-	programsProgOnExecWhole   = "on_exec_whole"
 	programsProgOnExit        = "on_exit"
 	programsProgOnFault       = "on_fault"
 	programsProgOnSendmsg4    = "on_sendmsg4"
@@ -211,7 +210,6 @@ type programsProgramSpecs struct {
 	OnConnect6    *ebpf.ProgramSpec `ebpf:"on_connect6"`
 	OnEnter       *ebpf.ProgramSpec `ebpf:"on_enter"`
 	OnExec        *ebpf.ProgramSpec `ebpf:"on_exec"`
-	OnExecWhole   *ebpf.ProgramSpec `ebpf:"on_exec_whole"`
 	OnExit        *ebpf.ProgramSpec `ebpf:"on_exit"`
 	OnFault       *ebpf.ProgramSpec `ebpf:"on_fault"`
 	OnSendmsg4    *ebpf.ProgramSpec `ebpf:"on_sendmsg4"`
@@ -344,7 +342,6 @@ type programsPrograms struct {
 	OnConnect6    *ebpf.Program `ebpf:"on_connect6"`
 	OnEnter       *ebpf.Program `ebpf:"on_enter"`
 	OnExec        *ebpf.Program `ebpf:"on_exec"`
-	OnExecWhole   *ebpf.Program `ebpf:"on_exec_whole"`
 	OnExit        *ebpf.Program `ebpf:"on_exit"`
 	OnFault       *ebpf.Program `ebpf:"on_fault"`
 	OnSendmsg4    *ebpf.Program `ebpf:"on_sendmsg4"`
@@ -373,7 +370,6 @@ func (p *programsPrograms) Close() error {
 		p.OnConnect6,
 		p.OnEnter,
 		p.OnExec,
-		p.OnExecWhole,
 		p.OnExit,
 		p.OnFault,
 		p.OnSendmsg4,

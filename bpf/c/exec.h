@@ -159,6 +159,21 @@ static __always_inline void remember_tool(bool tool) {
 		bpf_map_delete_elem(&tools, &key);
 }
 
+/* What a program is called by, and what it gets as its input, held against the profile: reason against it. */
+__noinline int start_reason(u32 profile, u64 hash, u32 entry, u32 flags) {
+	if (entry & ENTRY_MULTICALL) {
+		u32 *applet = policy_find(profile, POLICY_APPLET, mix(hash, applet_hash()));
+		if (!applet)
+			return REASON_NOT_IN_PROFILE;
+		if (!(*applet & ENTRY_INTERPRETER))
+			entry &= ~ENTRY_INTERPRETER;
+		remember_tool(!(entry & ENTRY_INTERPRETER));
+	}
+	if ((entry & ENTRY_INTERPRETER) && (flags & FLAG_STDIN_FILE) && !stdin_learned(profile))
+		return REASON_FOREIGN_SCRIPT;
+	return REASON_NONE;
+}
+
 static __always_inline int exec_judge(struct task_struct *t, struct linux_binprm *bprm) {
 	u64 cgroup = bpf_get_current_cgroup_id();
 	u32 number = slot_of(cgroup);
@@ -182,16 +197,8 @@ static __always_inline int exec_judge(struct task_struct *t, struct linux_binprm
 	u32 entry = 0, flags = stdin_flags(slot->root_dev);
 	if (!outside && (slot->flags & SLOT_EXEC)) {
 		reason = judge_program(slot->profile, hash, origin, &entry);
-		if (!reason && (entry & ENTRY_MULTICALL)) {
-			u32 *applet = policy_find(slot->profile, POLICY_APPLET, mix(hash, applet_hash()));
-			if (!applet)
-				reason = REASON_NOT_IN_PROFILE;
-			else if (!(*applet & ENTRY_INTERPRETER))
-				entry &= ~ENTRY_INTERPRETER;
-			remember_tool(!(entry & ENTRY_INTERPRETER));
-		}
-		if (!reason && (entry & ENTRY_INTERPRETER) && (flags & FLAG_STDIN_FILE) && !stdin_learned(slot->profile))
-			reason = REASON_FOREIGN_SCRIPT;
+		if (!reason)
+			reason = start_reason(slot->profile, hash, entry, flags);
 		if (!reason && entry_origin(slot->root_dev) != ORIGIN_IMAGE && !(entry & ENTRY_FOREIGN))
 			reason = REASON_FOREIGN_FILE;
 	}
@@ -222,14 +229,4 @@ static __always_inline int exec_judge(struct task_struct *t, struct linux_binprm
 SEC("tp_btf/sched_process_exec")
 int BPF_PROG(on_exec, struct task_struct *t, int old_pid, struct linux_binprm *bprm) {
 	return exec_judge(t, bprm);
-}
-
-/* The same where a tracepoint's programs can be interrupted (7.0 and newer): the kernel leaves a program out that
- * is at work on the processor already, so one must end before another process can execute something there. */
-SEC("tp_btf/sched_process_exec")
-int BPF_PROG(on_exec_whole, struct task_struct *t, int old_pid, struct linux_binprm *bprm) {
-	bpf_preempt_disable();
-	exec_judge(t, bprm);
-	bpf_preempt_enable();
-	return 0;
 }

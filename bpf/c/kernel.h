@@ -188,9 +188,6 @@ extern struct task_struct *bpf_task_acquire(struct task_struct *p) __ksym __weak
 extern void bpf_task_release(struct task_struct *p) __ksym __weak;
 extern int bpf_send_signal_task(struct task_struct *task, int sig, enum pid_type type, u64 value) __ksym __weak;
 
-extern void bpf_preempt_disable(void) __ksym __weak;
-extern void bpf_preempt_enable(void) __ksym __weak;
-
 #define SIGKILL 9
 #define SIGSTOP 19
 #define EPERM 1

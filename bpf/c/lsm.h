@@ -36,6 +36,23 @@ static __always_inline bool learned_script(u32 profile, u64 hash, int origin) {
 	return entry && (origin == ORIGIN_IMAGE || (*entry & ENTRY_FOREIGN));
 }
 
+__noinline int exec_denied(u32 number, u64 file, u64 hash, u32 why) {
+	u32 repeats, origin = why >> 8;
+	if (!worth_telling(number, mix(hash, number), 0, &repeats, BUDGET_BLOCKED))
+		return 0;
+	struct event *e = event_new(number, KIND_EXEC);
+	if (!e)
+		return 0;
+	e->verdict = VERDICT_BLOCKED;
+	e->reason = why & 255;
+	e->origin = origin;
+	e->backend = BACKEND_LSM;
+	e->hash = hash;
+	event_path(e, file, origin == ORIGIN_IMAGE || origin == ORIGIN_UPPER);
+	event_send(e);
+	return 0;
+}
+
 static __always_inline long deny_exec(struct linux_binprm *bprm) {
 	u32 number, entry = 0;
 	struct slot *slot = lsm_slot(&number);
@@ -50,20 +67,27 @@ static __always_inline long deny_exec(struct linux_binprm *bprm) {
 		reason = REASON_NONE;
 	if (!reason || !(slot->flags & SLOT_ENFORCE)) /* monitoring: the tracepoint tells */
 		return passed();
-	u32 repeats;
-	if (!worth_telling(number, mix(hash, number), 0, &repeats, BUDGET_BLOCKED))
-		return denied();
-	struct event *e = event_new(number, KIND_EXEC);
-	if (!e)
-		return denied();
-	e->verdict = VERDICT_BLOCKED;
-	e->reason = reason;
-	e->origin = origin;
-	e->backend = BACKEND_LSM;
-	e->hash = hash;
-	event_path(e, (u64)f, origin == ORIGIN_IMAGE || origin == ORIGIN_UPPER);
-	event_send(e);
+	exec_denied(number, (u64)f, hash, origin << 8 | reason);
 	return denied();
+}
+
+/* A program whose file may run, by the name and with the input that it was given. The tracepoint asks the same, but
+ * from 7.0 on tracepoints can be interrupted, and the kernel leaves a program out that is at work on the processor
+ * already. This is asked when the kernel maps the program: too late for an error, early enough for a kill. */
+static __always_inline bool deny_start(u32 number, struct slot *slot, struct file *f) {
+	struct task_struct *t = bpf_get_current_task_btf();
+	struct file *exe = BPF_CORE_READ(t, mm, exe_file);
+	u32 both = SLOT_EXEC | SLOT_ENFORCE;
+	if ((slot->flags & both) != both || !exe || BPF_CORE_READ(exe, f_inode) != BPF_CORE_READ(f, f_inode) || in_runtime(t, slot))
+		return false;
+	u64 hash = image_hash((u64)exe);
+	u32 *entry = policy_find(slot->profile, POLICY_EXEC, hash);
+	int reason = entry ? start_reason(slot->profile, hash, *entry, stdin_flags(slot->root_dev)) : REASON_NONE;
+	if (!reason)
+		return false;
+	bpf_send_signal(SIGKILL);
+	exec_denied(number, (u64)exe, hash, ORIGIN_IMAGE << 8 | reason);
+	return true;
 }
 
 static __always_inline long deny_code(u32 number, int origin, struct file *f) {
@@ -80,6 +104,8 @@ static __always_inline long deny_mmap(struct file *f, unsigned long prot, unsign
 	if (!f)
 		return deny_code(number, ORIGIN_ANONYMOUS, NULL);
 	f = (void *)number_of(f);
+	if (deny_start(number, slot, f))
+		return denied();
 	int origin = origin_of((u64)f, slot->root_dev);
 	if (origin == ORIGIN_IMAGE && (prot & PROT_WRITE) && (flags & MAP_PRIVATE))
 		origin = ORIGIN_ANONYMOUS;
