@@ -203,6 +203,7 @@ func (a *Agent) adopt(ctx context.Context, c bulkhead.Container) error {
 	if w.Mode == bulkhead.Learn && w.Image.Digest != c.Image.Digest {
 		w.Image = c.Image
 	}
+	a.takeFromOthers(w, c.CgroupID)
 	_, known := w.containers[c.CgroupID]
 	w.containers[c.CgroupID] = c
 	w.seen = time.Now()
@@ -231,6 +232,17 @@ func (a *Agent) adopt(ctx context.Context, c bulkhead.Container) error {
 	}
 	a.recorder(w).ObserveSyscalls(calls)
 	return a.enforcer.LearnInterpreters(c, interpretersIn(c))
+}
+
+// takeFromOthers makes a container belong to one workload: an engine that is found later may know it by a better
+// name than the one it was learned under. To be called with the lock held.
+func (a *Agent) takeFromOthers(w *workload, cgroup uint64) {
+	for _, other := range a.workloads {
+		if other != w {
+			delete(other.containers, cgroup)
+			delete(other.usage, cgroup)
+		}
+	}
 }
 
 // interpretersIn finds the image's interpreters where they usually are.
