@@ -73,6 +73,9 @@ func Inject(pid int, in Injection) (Result, error) {
 		runtime.LockOSThread()
 		unix.Setpriority(unix.PRIO_PROCESS, 0, -20) // on a busy machine the process waits for us
 		result, err := inject(pid, in)
+		for again := 0; again < maxEnded && errors.Is(err, ErrGone) && !exiting(pid, pid); again++ {
+			result, err = inject(pid, in) // the thread that made our calls has ended, not the process
+		}
 		done <- answer{result, err}
 	}()
 	a := <-done
@@ -81,6 +84,9 @@ func Inject(pid int, in Injection) (Result, error) {
 	}
 	return a.result, a.err
 }
+
+// maxEnded bounds how often another thread is tried when the chosen one ends under our hands.
+const maxEnded = 10
 
 func inject(pid int, in Injection) (Result, error) {
 	if pid <= 1 || pid == os.Getpid() {
