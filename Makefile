@@ -22,7 +22,8 @@ KERNEL_TESTS ?= ./test/kernels/selftest $(filter ./bpf,$(INTEGRATION))
 IGNORED := -name node_modules -o -name .git -o -name .cache -o -path ./bin -o -path ./console/dist -o -path ./docs
 SOURCES := $(shell find . \( $(IGNORED) \) -prune -o -type f ! -name '*_test.go' ! -path './console/*' ! -path './test/*' -print)
 CONSOLE_SOURCES := $(shell find console 2>/dev/null \( -name node_modules -o -name dist \) -prune -o -type f -print)
-INTEGRATION := $(shell grep -rl --include='*_test.go' '^//go:build integration' . | xargs -r -n1 dirname | sort -u)
+# test/robust is apart (make test-robust) until each of its verdicts has been valid once.
+INTEGRATION := $(shell grep -rl --include='*_test.go' '^//go:build integration' . | xargs -r -n1 dirname | sort -u | grep -v '^./test/robust$$')
 
 ## Run
 
@@ -63,7 +64,7 @@ bin/lab: $(shell find test/lab -type f)
 
 ## Test
 
-.PHONY: test test-unit test-integration test-kernels packages images
+.PHONY: test test-unit test-integration test-robust test-kernels packages images
 test: ## Everything: lint, unit, integration, browser, kernels in virtual machines
 	@$(MAKE) packages build
 	@$(MAKE) -j2 images checks
@@ -87,6 +88,9 @@ test-integration: packages build images ## As root: kernel, containers, browser
 	  run() { $(STEP) "integration $$folder$${1-}" $(GO) test -tags integration -p 1 -count=1 -timeout 20m $(if $(SUDO),-exec "$(SUDO)") $$folder; }; \
 	  run || { echo "         once more, to tell a fault from a disturbed machine:"; run ", second try"; } || failed="$$failed $$folder"; \
 	done; [ -z "$$failed" ] || { echo "failed twice:$$failed"; exit 1; }
+
+test-robust: packages build images ## Kills, floods and bad input, for some five minutes; not part of make test yet
+	@$(MAKE) test-integration INTEGRATION=./test/robust
 
 test-kernels: packages ## The kernel tests in virtual machines with other kernels
 	@$(SUDO) $(GO) run ./test/kernels $(KERNEL_TESTS)
