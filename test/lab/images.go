@@ -242,8 +242,13 @@ func (l *Lab) bootstrap(ctx context.Context, root string) error {
 		return fmt.Errorf("making the base: %w", err)
 	}
 	debian, security := Mirrors(ctx)
-	args := append(slices.Clone(baseOptions), suite, root,
-		"deb "+debian+" "+suite+" main", "deb "+debian+" "+suite+"-updates main", "deb "+security+" "+suite+"-security main")
+	if debian == "" {
+		return errors.New("making the base: apt's configuration names no Debian mirror; run apt-get update, or set DEBIAN_MIRROR and DEBIAN_SECURITY_MIRROR")
+	}
+	args := append(slices.Clone(baseOptions), suite, root, "deb "+debian+" "+suite+" main", "deb "+debian+" "+suite+"-updates main")
+	if security != "" {
+		args = append(args, "deb "+security+" "+suite+"-security main")
+	}
 	cmd := exec.CommandContext(ctx, "mmdebstrap", args...)
 	cmd.Dir = dir
 	out, err := cmd.CombinedOutput()
@@ -254,9 +259,13 @@ func (l *Lab) bootstrap(ctx context.Context, root string) error {
 	return nil
 }
 
-// Mirrors are the ones that this machine's apt uses where it is a Debian, else Debian's own.
+// Mirrors are the ones that this machine's apt uses where it is a Debian; on another distribution DEBIAN_MIRROR
+// and DEBIAN_SECURITY_MIRROR name them.
 func Mirrors(ctx context.Context) (debian, security string) {
-	debian, security = "http://deb.debian.org/debian", "http://deb.debian.org/debian-security"
+	debian, security = os.Getenv("DEBIAN_MIRROR"), os.Getenv("DEBIAN_SECURITY_MIRROR")
+	if debian != "" {
+		return debian, security
+	}
 	out, err := exec.CommandContext(ctx, "apt-get", "indextargets", "--format", "$(LABEL) $(REPO_URI)", "Created-By: Packages").Output()
 	if err != nil {
 		return debian, security
