@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"errors"
 	"crypto/sha256"
 	"embed"
 	"encoding/hex"
