@@ -15,6 +15,8 @@ var Harmless = []Need{
 	{"waitid", "the same"},
 	{"getrusage", "its own use of time and memory"},
 	{"times", "the same"},
+	{"shmdt", "lets go of shared memory that it has"},
+	{"shmctl", "ends shared memory of its own container; a server does so as it ends"},
 	{"getpgrp", "its own process group"},
 	{"getpgid", "the same"},
 	{"getsid", "its own session"},
