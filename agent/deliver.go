@@ -239,6 +239,9 @@ func (a *Agent) backends() []*pb.Enforcement {
 		list[0].Limits = "a program that may not run is killed before its first instruction, instead of failing to start"
 		list[2].Limits = "a process is killed when open returns: before it can read or write, but a file it created or truncated stays so; writes outside the profile to ordinary places are reported"
 	}
+	if limits := a.kernel.Features().Limits; !a.kernel.Features().LSM && len(limits) > 0 {
+		list[0].Limits += "; " + strings.Join(limits, "; ")
+	}
 	if a.keeper == nil {
 		list[1].Backend, list[1].Limits = "tracepoint", "a process is killed at the call, some of which have taken effect by then"
 	}

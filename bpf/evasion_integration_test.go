@@ -19,6 +19,9 @@ func TestKernel(t *testing.T) {
 	im := newImage(t)
 	for _, name := range []string{"best", "tracepoint"} {
 		t.Run(name, func(t *testing.T) {
+			if name == "tracepoint" && interruptible(release()) {
+				t.Skipf("with tracepoints alone this kernel does not decide reliably, and Features.Limits says so: %v", limits())
+			}
 			h := newHall(t, im, name == "tracepoint")
 			if name == "best" && !h.lsm {
 				return // the tracepoints are the best that this kernel has
