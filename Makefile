@@ -22,8 +22,9 @@ KERNEL_TESTS ?= ./test/kernels/selftest $(filter ./bpf,$(INTEGRATION))
 IGNORED := -name node_modules -o -name .git -o -name .cache -o -path ./bin -o -path ./console/dist -o -path ./docs
 SOURCES := $(shell find . \( $(IGNORED) \) -prune -o -type f ! -name '*_test.go' ! -path './console/*' ! -path './test/*' -print)
 CONSOLE_SOURCES := $(shell find console 2>/dev/null \( -name node_modules -o -name dist \) -prune -o -type f -print)
-# test/robust is apart (make test-robust) until each of its verdicts has been valid once.
-INTEGRATION := $(shell grep -rl --include='*_test.go' '^//go:build integration' . | xargs -r -n1 dirname | sort -u | grep -v '^./test/robust$$')
+# Apart until they have been green several times in a row: test/robust (make test-robust) and the rules' 206 real
+# deeds (make test-deeds).
+INTEGRATION := $(shell grep -rl --include='*_test.go' '^//go:build integration' . | xargs -r -n1 dirname | sort -u | grep -vE '^./(test/robust|rule)$$')
 
 ## Run
 
@@ -64,7 +65,7 @@ bin/lab: $(shell find test/lab -type f)
 
 ## Test
 
-.PHONY: test test-unit test-integration test-robust test-kernels packages images
+.PHONY: test test-unit test-integration test-robust test-deeds test-kernels packages images
 test: ## Everything: lint, unit, integration, browser, kernels in virtual machines
 	@$(MAKE) packages build
 	@$(MAKE) -j2 images checks
@@ -91,6 +92,9 @@ test-integration: packages build images ## As root: kernel, containers, browser
 
 test-robust: packages build images ## Kills, floods and bad input, for some five minutes; not part of make test yet
 	@$(MAKE) test-integration INTEGRATION=./test/robust
+
+test-deeds: packages build images ## The deed and the near miss of every rule in real containers; not part of make test yet
+	@$(MAKE) test-integration INTEGRATION=./rule
 
 test-kernels: packages ## The kernel tests in virtual machines with other kernels
 	@$(SUDO) $(GO) run ./test/kernels $(KERNEL_TESTS) || { echo "once more:"; $(SUDO) $(GO) run ./test/kernels $(KERNEL_TESTS); }
