@@ -73,7 +73,8 @@ func TestScenariosInContainers(t *testing.T) {
 }
 
 // fallsShort are deeds that the sensor did not tell of as their rule needs it when all were done for real. They are
-// shown, and wait for the sensor; a deed that is not named here must be told of.
+// shown, and wait for the sensor; a deed that is not named here must be told of. The reasons are what the one run
+// suggests, and not proven.
 var fallsShort = map[string]string{
 	"engine-socket-used/fire":       "a connection to a Unix socket that is not there is not told",
 	"interactive-shell/fire":        "a shell entered in a container that only learns is not stopped, and so not known to have entered",
