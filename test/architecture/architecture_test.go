@@ -29,6 +29,10 @@ var rooms = map[string][]string{
 	// engines: each has one job and knows the words
 	"profile": {"."},
 	"rule":    {"."},
+	"image":   {"."},
+	"malware": {"."},
+	"vuln":    {"."},
+	"scan":    {".", "image", "malware", "vuln"},
 
 	// wire
 	"api": {"."},
@@ -50,30 +54,34 @@ var rooms = map[string][]string{
 
 	// programs
 	"demo":               {".", "api"},
-	"cmd/bulkhead":       {".", "api", "auth", "console", "demo", "profile", "rule", "server"},
+	"cmd/bulkhead":       {".", "api", "auth", "console", "demo", "image", "profile", "rule", "scan", "server", "vuln"},
 	"cmd/bulkhead-agent": {".", "agent", "bpf", "enforce", "profile"},
 
 	// tests of the whole
-	"test": {".", "api", "container", "server"},
+	"test": {".", "api", "container", "image", "malware", "scan", "server", "vuln"},
 }
 
 // doors are the libraries that only some rooms import, their tests included.
 var doors = map[string][]string{
-	"github.com/cilium/ebpf":          {"bpf"},
-	"github.com/nats-io":              {"bus", "bus/broker", "agent"},
-	"github.com/nats-io/nats-server":  {"bus/broker"},
-	"k8s.io":                          {"kube"},
-	"sigs.k8s.io":                     {"kube"},
-	"database/sql":                    {"store"},
-	"modernc.org/sqlite":              {"store"},
-	"github.com/jackc/pgx":            {"store"},
-	"github.com/pressly/goose":        {"store"},
-	"github.com/containerd":           {"container"},
-	"google.golang.org/grpc":          {"container"},
-	"github.com/google/cel-go":        {"rule"},
-	"github.com/spf13/cobra":          {"cmd/bulkhead", "cmd/bulkhead-agent"},
-	"github.com/prometheus":           {"server", "agent"},
-	"github.com/rogpeppe/go-internal": {"cmd/bulkhead", "cmd/bulkhead-agent"},
+	"github.com/cilium/ebpf":                 {"bpf"},
+	"github.com/nats-io":                     {"bus", "bus/broker", "agent"},
+	"github.com/nats-io/nats-server":         {"bus/broker"},
+	"k8s.io":                                 {"kube"},
+	"sigs.k8s.io":                            {"kube"},
+	"database/sql":                           {"store"},
+	"modernc.org/sqlite":                     {"store"},
+	"github.com/jackc/pgx":                   {"store"},
+	"github.com/pressly/goose":               {"store"},
+	"github.com/containerd":                  {"container", "image"},
+	"google.golang.org/grpc":                 {"container", "image"},
+	"github.com/google/go-containerregistry": {"image", "test"},
+	"github.com/google/osv-scalibr":          {"scan", "vuln"},
+	"github.com/hillu/go-yara":               {"malware"},
+	"github.com/odvcencio/gotreesitter":      {"malware"},
+	"github.com/google/cel-go":               {"rule"},
+	"github.com/spf13/cobra":                 {"cmd/bulkhead", "cmd/bulkhead-agent"},
+	"github.com/prometheus":                  {"server", "agent"},
+	"github.com/rogpeppe/go-internal":        {"cmd/bulkhead", "cmd/bulkhead-agent"},
 }
 
 // apart are rooms that must not be part of a program, however long the way to them.
