@@ -104,6 +104,9 @@ func start(ctx context.Context, o *Options) (*Agent, error) {
 	}
 	a := &Agent{options: *o, log: o.Log, workloads: map[string]*workload{}, problems: map[string]string{}, changed: make(chan struct{}, 1), ready: make(chan struct{}), images: newImages()}
 	var err error
+	if err := mountPins(o.Pin); err != nil {
+		return a, err
+	}
 	if a.lock, err = alone(o.Pin); err != nil {
 		return a, err
 	}

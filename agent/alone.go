@@ -7,13 +7,15 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // alone makes sure that no other agent has these pins: two would take each other's events, and stop and continue
 // each other's containers. The lock ends with the process, however that ends.
 func alone(pin string) (*os.File, error) {
 	if err := os.MkdirAll(pin, 0o700); err != nil {
-		return nil, fmt.Errorf("making %s: %w; is a BPF file system mounted there (mount -t bpf bpf /sys/fs/bpf)?", pin, err)
+		return nil, fmt.Errorf("making %s for the pins: %w", pin, err)
 	}
 	dir, err := os.Open(pin)
 	if err != nil {
@@ -29,6 +31,27 @@ func alone(pin string) (*os.File, error) {
 		return nil, fmt.Errorf("locking %s: %w", pin, err)
 	}
 	return dir, nil
+}
+
+// bpffs is where the kernel expects its BPF file system.
+const bpffs = "/sys/fs/bpf"
+
+// mountPins brings up the BPF file system where nobody has: on a host without systemd, and in tests.
+func mountPins(pin string) error {
+	if !strings.HasPrefix(pin, bpffs+"/") {
+		return nil
+	}
+	var fs unix.Statfs_t
+	if err := unix.Statfs(bpffs, &fs); err != nil {
+		return fmt.Errorf("looking for the BPF file system at %s: %w; mount sysfs at /sys", bpffs, err)
+	}
+	if fs.Type == unix.BPF_FS_MAGIC {
+		return nil
+	}
+	if err := unix.Mount("bpf", bpffs, "bpf", 0, "mode=0700"); err != nil {
+		return fmt.Errorf("mounting the BPF file system: %w; mount it: mount -t bpf bpf %s", err, bpffs)
+	}
+	return nil
 }
 
 // needed are the capabilities without which an agent can do nothing, by their numbers.

@@ -100,7 +100,7 @@ func run(ctx context.Context, bin string, rounds int) (err error) {
 		fmt.Fprintf(os.Stderr, "round %d of %d done\n", n+1, rounds)
 	}
 	print(results)
-	return nil
+	return h.agentFigures(ctx)
 }
 
 func (h *host) docker(args ...string) *exec.Cmd {
