@@ -184,14 +184,15 @@ const (
 
 // Exec is the start of a program.
 type Exec struct {
-	Path        string `json:"path"`             // the file whose instructions run, as the image names it
-	Script      string `json:"script,omitempty"` // the script the kernel found the program by (#!)
-	Applet      string `json:"applet,omitempty"` // base name of argv[0]
-	Origin      Origin `json:"origin"`
-	StdinSocket bool   `json:"stdinSocket,omitempty"` // descriptor 0 is a socket
-	StdinFile   bool   `json:"stdinFile,omitempty"`   // descriptor 0 is a regular file that is not the image's
-	Cwd         string `json:"cwd,omitempty"`
-	Entered     bool   `json:"entered,omitempty"` // first program of a process that came from outside ("docker exec")
+	Path         string `json:"path"`                   // the file whose instructions run, as the image names it
+	Script       string `json:"script,omitempty"`       // the script the kernel found the program by (#!)
+	ScriptOrigin Origin `json:"scriptOrigin,omitempty"` // where its bytes come from, where that is known
+	Applet       string `json:"applet,omitempty"`       // base name of argv[0]
+	Origin       Origin `json:"origin"`
+	StdinSocket  bool   `json:"stdinSocket,omitempty"` // descriptor 0 is a socket
+	StdinFile    bool   `json:"stdinFile,omitempty"`   // descriptor 0 is a regular file that is not the image's
+	Cwd          string `json:"cwd,omitempty"`
+	Entered      bool   `json:"entered,omitempty"` // first program of a process that came from outside ("docker exec")
 }
 
 // File is an opened file.

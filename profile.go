@@ -48,6 +48,7 @@ type Script struct {
 	Interpreter string `json:"interpreter"`
 	Digest      string `json:"digest,omitempty"`
 	Layer       string `json:"layer,omitempty"`
+	Foreign     bool   `json:"foreign,omitempty"` // its bytes were not the image's own when it was learned or approved; without it only the image's may run
 }
 
 // Port is a port the workload listens on.

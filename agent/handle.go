@@ -101,7 +101,7 @@ func scriptName(file string) bool { return slices.Contains(scriptSuffixes, path.
 func asScript(e *bulkhead.Event) *bulkhead.Event {
 	return &bulkhead.Event{
 		Time: e.Time, Kind: bulkhead.EventExec, Container: e.Container, Process: e.Process,
-		Exec: &bulkhead.Exec{Path: e.Process.Exe, Script: e.File.Path, Origin: bulkhead.OriginImage},
+		Exec: &bulkhead.Exec{Path: e.Process.Exe, Script: e.File.Path, ScriptOrigin: e.File.Origin, Origin: bulkhead.OriginImage},
 	}
 }
 

@@ -10,7 +10,10 @@ import (
 	"strings"
 	"sync"
 
+	"golang.org/x/sys/unix"
+
 	"bulkhead"
+	"bulkhead/profile"
 )
 
 // maxHashed bounds what is read to know an executable's content: the largest in real images are some 200 MiB.
@@ -31,28 +34,68 @@ func (i *images) know(c bulkhead.Container) {
 }
 
 // describe is the profile's question.
-func (i *images) describe(id, path string) (digest, layer string, multicall bool) {
+func (i *images) describe(id, path string) profile.Description {
 	i.mu.Lock()
 	pid := i.pids[id]
 	i.mu.Unlock()
 	if pid == 0 {
-		return "", "", false
+		return profile.Description{}
 	}
-	return fileDigest(fmt.Sprintf("/proc/%d/root%s", pid, path)), layerOf(pid, path), false
-}
-
-func fileDigest(path string) string {
-	f, err := os.Open(path)
+	f, err := openInside(pid, path)
 	if err != nil {
-		return ""
+		return profile.Description{}
 	}
 	defer f.Close()
+	if real, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", f.Fd())); err == nil {
+		path = real
+	}
+	return profile.Description{Digest: fileDigest(f), Layer: layerOf(pid, path), Foreign: foreign(pid, f, path)}
+}
+
+// openInside opens a regular file as the container's processes see it: its links lead nowhere else.
+func openInside(pid int, path string) (*os.File, error) {
+	root, err := os.Open(fmt.Sprintf("/proc/%d/root", pid))
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close()
+	fd, err := unix.Openat2(int(root.Fd()), strings.TrimPrefix(path, "/"), &unix.OpenHow{
+		Flags: unix.O_RDONLY | unix.O_CLOEXEC | unix.O_NONBLOCK | unix.O_NOCTTY, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), path), nil
+}
+
+func fileDigest(f *os.File) string {
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+		return ""
+	}
 	h := sha256.New()
 	n, err := io.Copy(h, io.LimitReader(f, maxHashed+1))
 	if err != nil || n > maxHashed {
 		return ""
 	}
 	return "sha256:" + hex.EncodeToString(h.Sum(nil))
+}
+
+// foreign reports whether a file's bytes are not the image's: it lies on another mount than the container's root, or
+// in the overlay's upper directory.
+func foreign(pid int, f *os.File, path string) bool {
+	var file, root unix.Statx_t
+	if unix.Statx(int(f.Fd()), "", unix.AT_EMPTY_PATH, unix.STATX_MNT_ID, &file) != nil || unix.Statx(unix.AT_FDCWD, fmt.Sprintf("/proc/%d/root", pid), 0, unix.STATX_MNT_ID, &root) != nil {
+		return false
+	}
+	if file.Mnt_id != root.Mnt_id {
+		return true
+	}
+	upper := upperDir(pid)
+	if upper == "" {
+		return false
+	}
+	_, err := os.Lstat(filepath.Join(upper, path))
+	return err == nil
 }
 
 // layerOf finds the topmost layer of the container's overlay that has the path. Docker keeps the digest of each
@@ -72,19 +115,33 @@ func layerOf(pid int, path string) string {
 }
 
 func lowerDirs(pid int) []string {
-	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/mountinfo", pid))
-	for line := range strings.Lines(string(b)) {
-		fields := strings.Fields(line)
-		if len(fields) < 10 || fields[4] != "/" {
-			continue
-		}
-		for option := range strings.SplitSeq(fields[len(fields)-1], ",") {
-			if dirs, ok := strings.CutPrefix(option, "lowerdir="); ok {
-				return absolute(strings.Split(dirs, ":"), fields[len(fields)-1])
-			}
+	options := rootOptions(pid)
+	for option := range strings.SplitSeq(options, ",") {
+		if dirs, ok := strings.CutPrefix(option, "lowerdir="); ok {
+			return absolute(strings.Split(dirs, ":"), options)
 		}
 	}
 	return nil
+}
+
+func upperDir(pid int) string {
+	for option := range strings.SplitSeq(rootOptions(pid), ",") {
+		if dir, ok := strings.CutPrefix(option, "upperdir="); ok {
+			return dir
+		}
+	}
+	return ""
+}
+
+// rootOptions are those that the file system of the container's root was mounted with.
+func rootOptions(pid int) string {
+	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/mountinfo", pid))
+	for line := range strings.Lines(string(b)) {
+		if fields := strings.Fields(line); len(fields) >= 10 && fields[4] == "/" {
+			return fields[len(fields)-1]
+		}
+	}
+	return ""
 }
 
 // absolute completes Docker's short names ("l/ABC"), which are relative to its storage directory: the one that

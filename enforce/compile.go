@@ -26,14 +26,9 @@ type compiled struct {
 func compile(h bpf.Hasher, p bulkhead.Profile, addresses func(workload string) []netip.Addr) compiled {
 	var c compiled
 	c.executables(h, p)
-	var scripts []string
-	for _, s := range p.Scripts {
-		scripts = append(scripts, s.Path)
-		c.add(bpf.PolicyScript, h.Path(s.Path), bpf.EntryExact|bpf.EntryForeign)
-	}
-	c.patterns(h, bpf.PolicyScript, scripts)
-	c.patterns(h, bpf.PolicyWrite, p.Writes)
-	c.patterns(h, bpf.PolicyRead, p.Reads)
+	c.scripts(h, p)
+	c.patterns(bpf.PolicyWrite, lower(h, p.Writes))
+	c.patterns(bpf.PolicyRead, lower(h, p.Reads))
 	c.network(p, addresses)
 	c.filter = slices.Clone(p.Syscalls)
 	for _, need := range profile.Needs() {
@@ -101,9 +96,33 @@ func interpreterFlag(applet string) uint32 {
 // maxSuffix is how long a suffix the kernel looks at. It allows any name where a longer one is asked for.
 const maxSuffix = 15
 
-// patterns lowers patterns to directories by their hashes. What the kernel does not look at (a fixed stem, a
-// fixed name below a star) makes it allow more than the pattern, never less.
-func (c *compiled) patterns(h bpf.Hasher, kind bpf.PolicyKind, patterns []string) {
+// scripts lowers scripts: only those whose bytes were foreign when they were learned, or that a person approved, may
+// have other bytes than the image's.
+func (c *compiled) scripts(h bpf.Hasher, p bulkhead.Profile) {
+	var own, foreign []string
+	for _, s := range p.Scripts {
+		if s.Foreign {
+			foreign = append(foreign, s.Path)
+		} else {
+			own = append(own, s.Path)
+		}
+	}
+	flags := lower(h, own)
+	for hash, f := range lower(h, foreign) {
+		flags[hash] |= f | bpf.EntryForeign
+	}
+	c.patterns(bpf.PolicyScript, flags)
+}
+
+func (c *compiled) patterns(kind bpf.PolicyKind, flags map[uint64]uint32) {
+	for hash, f := range flags {
+		c.add(kind, hash, f)
+	}
+}
+
+// lower turns patterns into directories, by their hashes, with what is allowed in each. What the kernel does not look
+// at (a fixed stem, a fixed name below a star) makes it allow more than the pattern, never less.
+func lower(h bpf.Hasher, patterns []string) map[uint64]uint32 {
 	flags := map[uint64]uint32{}
 	for _, p := range profile.Compile(patterns) {
 		reach := bpf.EntryChild
@@ -119,12 +138,7 @@ func (c *compiled) patterns(h bpf.Hasher, kind bpf.PolicyKind, patterns []string
 		flags[h.Path(p.Dir)] |= bpf.EntrySuffix
 		flags[h.Suffix(p.Dir, p.Suffix)] |= reach
 	}
-	for hash, f := range flags {
-		if kind == bpf.PolicyScript { // a profile does not say whose bytes a script was made of
-			f |= bpf.EntryForeign
-		}
-		c.add(kind, hash, f)
-	}
+	return flags
 }
 
 var protocolNumbers = map[string]uint8{"tcp": 6, "udp": 17}

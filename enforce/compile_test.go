@@ -159,6 +159,16 @@ func TestPatternsInTheKernel(t *testing.T) {
 	}
 }
 
+// TestChangedScripts: a learned script of the image runs with the image's bytes only.
+func TestChangedScripts(t *testing.T) {
+	kernel := policyOf(t, compile(hasher, bulkhead.Profile{Scripts: []bulkhead.Script{{Path: "/app/own.sh"}, {Path: "/app/made.sh", Foreign: true}}}, nowhere))
+	for path, want := range map[string]bool{"/app/own.sh": false, "/app/made.sh": true} {
+		if got := kernel[bpf.PolicyScript][hasher.Path(path)]&bpf.EntryForeign != 0; got != want {
+			t.Errorf("%s with other bytes: %v", path, got)
+		}
+	}
+}
+
 func TestExecutablesInTheKernel(t *testing.T) {
 	k := compile(hasher, bulkhead.Profile{
 		Executables: []bulkhead.Executable{

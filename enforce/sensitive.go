@@ -44,8 +44,8 @@ func Sensitive(k *bpf.Kernel, reads []string) error {
 		c.names(h, bpf.PolicyWrite, name)
 		c.names(h, bpf.PolicyWrite, name+"/**")
 	}
-	c.patterns(h, bpf.PolicyRead, fixed)
-	c.patterns(h, bpf.PolicyWrite, guarded)
+	c.patterns(bpf.PolicyRead, lower(h, fixed))
+	c.patterns(bpf.PolicyWrite, lower(h, guarded))
 	if err := k.PutPolicy(bpf.Global, c.entries); err != nil {
 		return fmt.Errorf("telling the kernel what is sensitive: %w", err)
 	}

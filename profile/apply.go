@@ -147,7 +147,7 @@ func parseScript(value string) (bulkhead.Script, error) {
 	if has && (!clean(interpreter) || !printable(interpreter)) {
 		return bulkhead.Script{}, errors.New("what follows # is the interpreter's absolute path, like /app/run.py#/usr/bin/python3")
 	}
-	return bulkhead.Script{Path: path, Interpreter: interpreter}, nil
+	return bulkhead.Script{Path: path, Interpreter: interpreter, Foreign: true}, nil // the image's own were never in question
 }
 
 func addSyscall(p *bulkhead.Profile, value string) error {

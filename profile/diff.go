@@ -89,7 +89,7 @@ func entries(p bulkhead.Profile) map[entry]string {
 		}
 	}
 	for _, s := range p.Scripts {
-		add(bulkhead.SectionScripts, scriptValue(s), short(s.Digest))
+		add(bulkhead.SectionScripts, scriptValue(s), scriptMarks(s))
 	}
 	for section, list := range map[bulkhead.Section][]string{
 		bulkhead.SectionSyscalls: p.Syscalls, bulkhead.SectionWrites: p.Writes, bulkhead.SectionReads: p.Reads,
@@ -122,6 +122,14 @@ func marks(e bulkhead.Executable) string {
 		}
 	}
 	return strings.Join(words, ", ")
+}
+
+// scriptMarks leaves the digest of foreign bytes out: they are written anew at every start.
+func scriptMarks(s bulkhead.Script) string {
+	if s.Foreign {
+		return "foreign"
+	}
+	return short(s.Digest)
 }
 
 func short(digest string) string {

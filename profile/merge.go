@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 
 	"bulkhead"
 )
@@ -76,11 +75,7 @@ func joinApplets(old, more []string, both bool) []string {
 // doubles, and without entries that another one covers.
 func Tidy(p bulkhead.Profile) bulkhead.Profile {
 	p.Executables = mergeExecutables(p.Executables)
-	p.Scripts = append([]bulkhead.Script{}, p.Scripts...)
-	slices.SortFunc(p.Scripts, func(a, b bulkhead.Script) int {
-		return compareLayer(compareScripts(a, b), a.Layer, b.Layer)
-	})
-	p.Scripts = slices.Compact(p.Scripts)
+	p.Scripts = mergeScripts(p.Scripts)
 	p.Syscalls, p.Sockets = sorted(p.Syscalls), sorted(p.Sockets)
 	p.Writes, p.Reads = tidy(p.Writes), tidy(p.Reads)
 	p.Capabilities, p.Anonymous = sorted(p.Capabilities), sorted(p.Anonymous)
@@ -88,11 +83,19 @@ func Tidy(p bulkhead.Profile) bulkhead.Profile {
 	return p
 }
 
-func compareLayer(order int, a, b string) int {
-	if order != 0 {
-		return order
+// mergeScripts joins entries of the same path, interpreter and content.
+func mergeScripts(list []bulkhead.Script) []bulkhead.Script {
+	type key struct{ path, interpreter, digest string }
+	byKey := map[key]bulkhead.Script{}
+	for _, s := range list {
+		k := key{s.Path, s.Interpreter, s.Digest}
+		old := byKey[k]
+		s.Layer, s.Foreign = max(s.Layer, old.Layer), s.Foreign || old.Foreign
+		byKey[k] = s
 	}
-	return strings.Compare(a, b)
+	out := append([]bulkhead.Script{}, slices.Collect(maps.Values(byKey))...)
+	slices.SortFunc(out, compareScripts)
+	return out
 }
 
 // mergeCompleteness takes each run as the other one's held-out part: a run's figures hold

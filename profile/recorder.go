@@ -27,10 +27,17 @@ const maxItems = 4096
 // maxName bounds names from a workload that are not paths (applets): the kernel's NAME_MAX.
 const maxName = 255
 
-// Describe tells about an executable of a container: its content's digest, the image layer
-// it is from, and whether it does what argv[0] says. It may be slow; it is called once for
-// each executable and without locks held.
-type Describe func(containerID, path string) (digest, layer string, multicall bool)
+// Describe tells about an executable or a script of a container. It may be slow; it is called
+// once for each of them and without locks held.
+type Describe func(containerID, path string) Description
+
+// Description is what is known of a file; empty where it could not be read.
+type Description struct {
+	Digest    string // "sha256:…" of its content
+	Layer     string // of the image, that it is from
+	Multicall bool   // it does what argv[0] says
+	Foreign   bool   // its bytes are not the image's: written after the start, or from a mount
+}
 
 // Recorder learns one workload's profile. It is safe for concurrent use.
 type Recorder struct {
@@ -43,6 +50,7 @@ type Recorder struct {
 	sockets      map[string]bool
 	executables  section[program]
 	scripts      section[script]
+	written      map[script]Description // what is known of each script
 	syscalls     section[string]
 	writes       paths
 	reads        paths
@@ -210,7 +218,7 @@ func newRecorder(head bulkhead.Profile, describe Describe) *Recorder {
 	head.Version = bulkhead.ProfileVersion
 	return &Recorder{
 		describe: describe, head: head,
-		programs: map[string]*bulkhead.Executable{}, multicall: map[string]bool{}, sockets: map[string]bool{},
+		programs: map[string]*bulkhead.Executable{}, multicall: map[string]bool{}, written: map[script]Description{}, sockets: map[string]bool{},
 		executables: newSection[program](), scripts: newSection[script](), syscalls: newSection[string](),
 		writes: newPaths(), reads: newPaths(), capabilities: newSection[string](),
 		listens: newSection[bulkhead.Port](), peers: newSection[peer](), networks: map[peer]int{}, memory: newSection[string](),
@@ -233,6 +241,9 @@ func Resume(p bulkhead.Profile, describe Describe) *Recorder {
 	}
 	r.executables.restore(programs, c[bulkhead.SectionExecutables], t)
 	r.scripts.restore(convert(p.Scripts, func(s bulkhead.Script) script { return script{s.Path, s.Interpreter} }), c[bulkhead.SectionScripts], t)
+	for _, s := range p.Scripts {
+		r.write(script{s.Path, s.Interpreter}, Description{Digest: s.Digest, Layer: s.Layer, Foreign: s.Foreign})
+	}
 	r.syscalls.restore(p.Syscalls, c[bulkhead.SectionSyscalls], t)
 	r.writes.resume(p.Writes, c[bulkhead.SectionWrites], t)
 	r.reads.resume(p.Reads, c[bulkhead.SectionReads], t)
@@ -279,6 +290,7 @@ func (r *Recorder) Observe(e *bulkhead.Event) bool {
 	}
 	if e.Kind == bulkhead.EventExec && e.Exec != nil {
 		r.introduce(e)
+		r.introduceScript(e)
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -325,9 +337,8 @@ func (r *Recorder) introduce(e *bulkhead.Event) {
 	found := bulkhead.Executable{Path: text(path), Foreign: foreign(e.Exec.Origin)}
 	multicall := multicallName(path)
 	if r.describe != nil {
-		var several bool
-		found.Digest, found.Layer, several = r.describe(e.Container.ID, path)
-		multicall = multicall || several
+		d := r.describe(e.Container.ID, path)
+		found.Digest, found.Layer, multicall = d.Digest, d.Layer, multicall || d.Multicall
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -335,6 +346,36 @@ func (r *Recorder) introduce(e *bulkhead.Event) {
 		r.programs[path], r.multicall[path] = &found, multicall
 	}
 }
+
+// introduceScript asks about a script that is seen for the first time.
+func (r *Recorder) introduceScript(e *bulkhead.Event) {
+	if !clean(e.Exec.Script) {
+		return
+	}
+	key := scriptOf(e.Exec)
+	r.mu.Lock()
+	_, known := r.written[key]
+	ask := !known && len(r.written) < maxItems
+	r.mu.Unlock()
+	if !ask {
+		return
+	}
+	d := Description{}
+	if r.describe != nil {
+		d = r.describe(e.Container.ID, e.Exec.Script)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.write(key, d)
+}
+
+// write keeps what is known of a script. Once its bytes were not the image's, it stays so.
+func (r *Recorder) write(key script, d Description) {
+	d.Foreign = d.Foreign || r.written[key].Foreign
+	r.written[key] = d
+}
+
+func scriptOf(x *bulkhead.Exec) script { return script{Quote(x.Script), x.Path} }
 
 func foreign(o bulkhead.Origin) bool { return o != "" && o != bulkhead.OriginImage }
 
@@ -380,7 +421,15 @@ func (r *Recorder) exec(x *bulkhead.Exec, times uint64) bool {
 		return isNew
 	}
 	entry.Interpreter = true
-	return r.scripts.see(script{Quote(x.Script), x.Path}, times, nil) || isNew
+	return r.script(x, times) || isNew
+}
+
+func (r *Recorder) script(x *bulkhead.Exec, times uint64) bool {
+	key := scriptOf(x)
+	if foreign(x.ScriptOrigin) && !r.written[key].Foreign && len(r.written) < maxItems {
+		r.write(key, Description{Foreign: true})
+	}
+	return r.scripts.see(key, times, nil)
 }
 
 // ObserveSyscalls learns the set of system calls that a container has used; names that are
@@ -515,7 +564,8 @@ func (r *Recorder) executableList() []bulkhead.Executable {
 func (r *Recorder) scriptList() []bulkhead.Script {
 	out := make([]bulkhead.Script, 0, len(r.scripts.items))
 	for key := range r.scripts.items {
-		out = append(out, bulkhead.Script{Path: key.path, Interpreter: text(key.interpreter)})
+		d := r.written[key]
+		out = append(out, bulkhead.Script{Path: key.path, Interpreter: text(key.interpreter), Digest: d.Digest, Layer: d.Layer, Foreign: d.Foreign})
 	}
 	slices.SortFunc(out, compareScripts)
 	return out

@@ -31,8 +31,8 @@ func listen(port int) *bulkhead.Event {
 	return &bulkhead.Event{Kind: bulkhead.EventListen, Network: &bulkhead.Network{Protocol: "tcp", Port: port}}
 }
 
-func describe(_, path string) (string, string, bool) {
-	return "sha256:" + path, "sha256:layer", path == "/bin/multi"
+func describe(_, path string) profile.Description {
+	return profile.Description{Digest: "sha256:" + path, Layer: "sha256:layer", Multicall: path == "/bin/multi", Foreign: strings.HasPrefix(path, "/tmp/")}
 }
 
 func recorder() *profile.Recorder {
@@ -85,6 +85,34 @@ func someProfile(events []*bulkhead.Event) bulkhead.Profile {
 	return p
 }
 
+// TestRecorderTellsWhoseBytesAScriptHad: the file itself says so, or an interpreter that was seen to read other bytes.
+func TestRecorderTellsWhoseBytesAScriptHad(t *testing.T) {
+	r := recorder()
+	run := func(script string, origin bulkhead.Origin) {
+		r.Observe(&bulkhead.Event{Kind: bulkhead.EventExec, Exec: &bulkhead.Exec{Path: "/bin/sh", Script: script, ScriptOrigin: origin, Origin: bulkhead.OriginImage}})
+	}
+	run("/app/own.sh", "")
+	run("/tmp/made.sh", "")
+	run("/app/changed.sh", "")
+	run("/app/changed.sh", bulkhead.OriginUpper)
+	run("/app/changed.sh", "")
+	learned := r.Profile()
+	resumed := profile.Resume(learned, nil).Profile()
+	merged, err := profile.Merge(learned, resumed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, p := range map[string]bulkhead.Profile{"learned": learned, "resumed": resumed, "merged": merged} {
+		got := map[string]bool{}
+		for _, s := range p.Scripts {
+			got[s.Path] = s.Foreign
+		}
+		if d := cmp.Diff(map[string]bool{"/app/own.sh": false, "/tmp/made.sh": true, "/app/changed.sh": true}, got); d != "" {
+			t.Errorf("%s: foreign (-want +got):\n%s", name, d)
+		}
+	}
+}
+
 func TestRecorderLearns(t *testing.T) {
 	p := someProfile(someEvents())
 	image := func(path string, more ...string) bulkhead.Executable {
@@ -95,7 +123,7 @@ func TestRecorderLearns(t *testing.T) {
 	want := bulkhead.Profile{
 		Version: bulkhead.ProfileVersion, Workload: "docker/shop", Image: p.Image, Started: p.Started, Updated: p.Updated, Observed: 15, Events: p.Events,
 		Executables: []bulkhead.Executable{image("/bin/busybox", "ls", "sh"), image("/bin/multi", "one"), dropped, python, image("/usr/sbin/nginx")},
-		Scripts:     []bulkhead.Script{{Path: "/app/run.py", Interpreter: "/usr/bin/python3.11"}},
+		Scripts:     []bulkhead.Script{{Path: "/app/run.py", Interpreter: "/usr/bin/python3.11", Digest: "sha256:/app/run.py", Layer: "sha256:layer"}},
 		Syscalls:    []string{"openat", "ptrace", "read", "socket"}, Sockets: []string{"inet", "unix"},
 		Writes: []string{"/tmp/php*", "/var/log/nginx/*.log"}, Reads: []string{"/etc/shadow"}, Capabilities: []string{"CAP_NET_RAW"},
 		Listens: []bulkhead.Port{{Protocol: "tcp", Port: 0}, {Protocol: "tcp", Port: 80}},

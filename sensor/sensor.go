@@ -128,6 +128,9 @@ func (s *Sensor) fill(e *bulkhead.Event, raw *bpf.Event) {
 	switch raw.Kind {
 	case bpf.KindExec:
 		e.Kind, e.Exec = bulkhead.EventExec, execOf(raw)
+		if int(raw.PID) == e.Container.PID {
+			e.Exec.Entered = false // its parent is the runtime too, but it is what the container was started for
+		}
 		if raw.Flags&bpf.FlagHostNamespace != 0 && e.Reason == "" {
 			e.Reason = bulkhead.ReasonHostNamespace
 		}
@@ -148,7 +151,7 @@ func execOf(raw *bpf.Event) *bulkhead.Exec {
 	x := &bulkhead.Exec{
 		Path: raw.Path(), Origin: origin(raw.Origin),
 		StdinSocket: raw.Flags&bpf.FlagStdinSocket != 0, StdinFile: raw.Flags&bpf.FlagStdinFile != 0,
-		Entered: raw.Flags&bpf.FlagHeld != 0,
+		Entered: raw.Flags&bpf.FlagEntered != 0,
 	}
 	if args := argv(raw.Text()); len(args) > 0 {
 		x.Applet = strings.TrimPrefix(args[0][strings.LastIndexByte(args[0], '/')+1:], "-")

@@ -64,7 +64,7 @@ func TestEvents(t *testing.T) {
 		want bulkhead.Event
 	}{
 		{
-			"exec", record(bpf.KindExec, "/usr/bin/busybox", "/bin/sh\x00-c\x00id\x00"), func(r *bpf.Event) { r.Flags = bpf.FlagStdinSocket | bpf.FlagHeld },
+			"exec", record(bpf.KindExec, "/usr/bin/busybox", "/bin/sh\x00-c\x00id\x00"), func(r *bpf.Event) { r.Flags = bpf.FlagStdinSocket | bpf.FlagEntered },
 			bulkhead.Event{Kind: bulkhead.EventExec, Exec: &bulkhead.Exec{Path: "/usr/bin/busybox", Applet: "sh", Origin: bulkhead.OriginImage, StdinSocket: true, Entered: true}},
 		},
 		{

@@ -192,6 +192,7 @@ static __always_inline int exec_judge(struct task_struct *t, struct linux_binprm
 		return 0;
 	struct file *f = BPF_CORE_READ(bprm, file);
 	bool outside = in_runtime(t, slot);
+	bool entered = !outside && BPF_CORE_READ(t, nsproxy, mnt_ns) != BPF_CORE_READ(t, real_parent, nsproxy, mnt_ns);
 	u64 hash = image_hash((u64)f);
 	int origin = origin_of((u64)f, slot->root_dev), reason = REASON_NONE;
 	u32 entry = 0, flags = stdin_flags(slot->root_dev);
@@ -219,7 +220,7 @@ static __always_inline int exec_judge(struct task_struct *t, struct linux_binprm
 	e->verdict = verdict;
 	e->reason = reason;
 	e->origin = origin;
-	e->flags = flags | (outside ? FLAG_HOST_NAMESPACE : 0) | (held ? FLAG_HELD : 0);
+	e->flags = flags | (outside ? FLAG_HOST_NAMESPACE : 0) | (held ? FLAG_HELD : 0) | (entered ? FLAG_ENTERED : 0);
 	event_path(e, (u64)f, origin == ORIGIN_IMAGE || origin == ORIGIN_UPPER);
 	exec_args(e, t);
 	event_send(e);
