@@ -56,6 +56,7 @@ type Agent struct {
 	spool      *spool
 	alerts     *alerter
 	images     *images
+	addresses  *addresses
 
 	adopting sync.Mutex // one container after the other
 
@@ -102,7 +103,7 @@ func start(ctx context.Context, o *Options) (*Agent, error) {
 	if err := privileged(); err != nil {
 		return nil, err
 	}
-	a := &Agent{options: *o, log: o.Log, workloads: map[string]*workload{}, problems: map[string]string{}, changed: make(chan struct{}, 1), ready: make(chan struct{}), images: newImages()}
+	a := &Agent{options: *o, log: o.Log, workloads: map[string]*workload{}, problems: map[string]string{}, changed: make(chan struct{}, 1), ready: make(chan struct{}), images: newImages(), addresses: newAddresses()}
 	var err error
 	if err := mountPins(o.Pin); err != nil {
 		return a, err
@@ -160,7 +161,7 @@ func (a *Agent) openKernel(ctx context.Context) error {
 	if err := a.openKeeper(ctx); err != nil {
 		a.problem("keeper", "system calls are not held to profiles: "+err.Error())
 	}
-	a.enforcer, err = enforce.New(enforce.Options{Kernel: a.kernel, Keeper: a.keeper, CgroupRoot: root, Kill: a.options.Kill, Cut: a.cut, Log: a.log})
+	a.enforcer, err = enforce.New(enforce.Options{Kernel: a.kernel, Keeper: a.keeper, CgroupRoot: root, Kill: a.options.Kill, Addresses: a.addresses.of, Cut: a.cut, Log: a.log})
 	if err != nil {
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"bulkhead"
+	"bulkhead/profile"
 	"bulkhead/rule"
 )
 
@@ -221,6 +222,8 @@ func healing(e *bulkhead.Event) *bulkhead.Approval {
 		ap.Section, ap.Value = bulkhead.SectionCapabilities, "CAP_NET_RAW"
 	case e.Kind == bulkhead.EventListen:
 		ap.Section, ap.Value = bulkhead.SectionListens, fmt.Sprintf("%s/%d", e.Network.Protocol, e.Network.Port)
+	case e.Network != nil && e.Network.Peer != "":
+		ap.Section, ap.Value = bulkhead.SectionPeers, profile.PeerValue(bulkhead.Peer{Protocol: e.Network.Protocol, Workload: e.Network.Peer, Port: e.Network.Port})
 	case e.Network != nil:
 		bits := 32
 		if strings.Contains(e.Network.Address, ":") {

@@ -143,6 +143,7 @@ func (a *Agent) adoptEntered(ctx context.Context, c bulkhead.Container) {
 	if now, ok := a.containers.Lookup(c.CgroupID); !ok || now.PID != c.PID {
 		return
 	}
+	a.locate(ctx, c)
 	if err := a.adopt(ctx, c); err != nil {
 		a.problem("container "+c.ID, err.Error())
 	}
@@ -173,7 +174,9 @@ func (a *Agent) end(ctx context.Context, c bulkhead.Container) {
 		}
 	}
 	delete(a.problems, "container "+c.ID)
+	delete(a.problems, "peers "+c.ID)
 	a.mu.Unlock()
+	a.addresses.forget(c.ID)
 	if c.CgroupID == 0 {
 		return
 	}
@@ -278,6 +281,7 @@ func (a *Agent) arrived(ctx context.Context, cgroup uint64, pid int) {
 		return
 	}
 	c.PID, c.CgroupID = pid, cgroup
+	a.locate(ctx, c)
 	if c.Cgroup == "" {
 		c.Cgroup = cgroupPath(pid)
 	}

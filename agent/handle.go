@@ -25,6 +25,7 @@ func (a *Agent) handle(e *bulkhead.Event) {
 	if runtimeEntering(e) {
 		return
 	}
+	a.name(e)
 	a.mu.Lock()
 	w := a.workloads[e.Container.Workload.Name]
 	learning := w != nil && w.Mode == bulkhead.Learn

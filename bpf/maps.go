@@ -169,16 +169,29 @@ func dropKeys[K any](m *ebpf.Map, drop func(K) bool) error {
 // PutPeers lets a profile's number talk to these.
 func (k *Kernel) PutPeers(profile uint32, peers []PeerEntry) error {
 	for _, p := range peers {
-		addr, bits := p.Range.Addr(), p.Range.Bits()
-		if addr.Is4() {
-			bits += 96
-		}
-		key := peerKey{Prefix: uint32(64 + bits), Profile: profile, Port: p.Port, Protocol: p.Protocol, Addr: addr.As16()}
-		if err := k.coll.Maps["peers"].Put(key, uint32(1)); err != nil {
+		if err := k.coll.Maps["peers"].Put(keyOf(profile, p), uint32(1)); err != nil {
 			return fmt.Errorf("allowing peer %v: %w", p.Range, err)
 		}
 	}
 	return nil
+}
+
+// DropPeers takes peers out of a profile; one that it does not have is none to take.
+func (k *Kernel) DropPeers(profile uint32, peers []PeerEntry) error {
+	for _, p := range peers {
+		if err := k.coll.Maps["peers"].Delete(keyOf(profile, p)); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+			return fmt.Errorf("taking peer %v back: %w", p.Range, err)
+		}
+	}
+	return nil
+}
+
+func keyOf(profile uint32, p PeerEntry) peerKey {
+	addr, bits := p.Range.Addr(), p.Range.Bits()
+	if addr.Is4() {
+		bits += 96
+	}
+	return peerKey{Prefix: uint32(64 + bits), Profile: profile, Port: p.Port, Protocol: p.Protocol, Addr: addr.As16()}
 }
 
 // Watch says what to do at one system call (native number).

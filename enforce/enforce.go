@@ -15,6 +15,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -53,6 +54,7 @@ type ward struct {
 	state     bpf.Slot
 	mode      bulkhead.Mode
 	covered   bool // the keeper has it
+	peers     []bpf.PeerEntry
 }
 
 // New takes over what an earlier process left in the kernel.
@@ -255,7 +257,7 @@ func (e *Enforcer) Apply(ctx context.Context, c bulkhead.Container, mode bulkhea
 	} else {
 		err = e.cover(ctx, w, mode, p, k, &next)
 	}
-	w.state, w.mode = next, mode
+	w.state, w.mode, w.peers = next, mode, k.peers
 	if serr := e.options.Kernel.SetSlot(w.slot, next); serr != nil {
 		return errors.Join(err, serr)
 	}
@@ -341,11 +343,28 @@ func (e *Enforcer) Widen(ctx context.Context, c bulkhead.Container, a bulkhead.A
 	if err := errors.Join(e.options.Kernel.PutPolicy(w.state.Profile, k.entries), e.options.Kernel.PutPeers(w.state.Profile, k.peers)); err != nil {
 		return fmt.Errorf("widening the policy of %s: %w", describe(c), err)
 	}
-	w.state.Allowed = k.allowed
+	w.state.Allowed, w.peers = k.allowed, k.peers
 	if k.anonymous {
 		w.state.Flags |= bpf.Anonymous
 	}
 	return e.options.Kernel.SetSlot(w.slot, w.state)
+}
+
+// Readdress lets a container reach its peers where they are now, and no longer where they were.
+func (e *Enforcer) Readdress(c bulkhead.Container, p bulkhead.Profile) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	w := e.wards[c.CgroupID]
+	if w == nil || w.state.Profile == 0 {
+		return nil
+	}
+	now := compile(e.options.Kernel.Hasher(), p, e.options.Addresses).peers
+	gone := slices.DeleteFunc(slices.Clone(w.peers), func(p bpf.PeerEntry) bool { return slices.Contains(now, p) })
+	w.peers = now
+	if err := errors.Join(e.options.Kernel.PutPeers(w.state.Profile, now), e.options.Kernel.DropPeers(w.state.Profile, gone)); err != nil {
+		return fmt.Errorf("telling %s where its peers are: %w", describe(c), err)
+	}
+	return nil
 }
 
 // LearnInterpreters tells the kernel of a learning container's interpreters, so that it reports what they read.
