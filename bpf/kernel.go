@@ -44,8 +44,9 @@ type Kernel struct {
 	hasher   Hasher
 	features Features
 
-	mu    sync.Mutex
-	links map[string]link.Link
+	mu      sync.Mutex
+	links   map[string]link.Link
+	watched [8]uint64 // the system calls of Watch, one bit each
 }
 
 // Features says what this kernel lets Bulkhead do.
@@ -59,9 +60,13 @@ type Features struct {
 
 // The programs by what they are for. Those of `always` are attached as long as Bulkhead is loaded.
 var (
-	always   = []string{"on_exec", "on_cgroup", "on_cgroup_end", "on_state", "on_connect4", "on_connect6", "on_sendmsg4", "on_sendmsg6", "on_bind4", "on_bind6", "on_socket"}
-	calls    = []string{"on_enter"}
-	returns  = []string{"on_exit", "on_fault"}
+	always = []string{"on_exec", "on_cgroup", "on_cgroup_end", "on_state", "on_connect4", "on_connect6", "on_sendmsg4", "on_sendmsg6", "on_bind4", "on_bind6", "on_socket"}
+	calls  = []string{"on_enter"}
+	faults = []string{"on_fault"}
+	exits  = [][]string{ // the first that the kernel takes; what follows the dash is the call whose tracepoint it is for
+		{"exit_open-openat", "exit_open-open", "exit_open-openat2", "exit_open-creat", "exit_code-mmap", "exit_code-mprotect", "exit_code-pkey_mprotect"},
+		{"on_exit"},
+	}
 	lsm      = []string{"lsm_exec", "lsm_mmap", "lsm_mprotect", "lsm_open"}
 	modify   = []string{"mod_exec", "mod_mmap", "mod_mprotect", "mod_open"} // the same where no security module may be BPF
 	capables = []string{"on_capable", "on_capable_exit"}                    // the first that the kernel takes
@@ -258,6 +263,9 @@ func (k *Kernel) configure() error {
 		s.Seed = binary.LittleEndian.Uint64(seed[:]) | 1
 	}
 	k.hasher = Hasher(s.Seed)
+	if err := k.readWatched(); err != nil {
+		return err
+	}
 	s.HostMntNS = namespaceInode("/proc/1/ns/mnt")
 	s.BackingBit = backingBit(k.features.Release)
 	s.OwnTgid = uint32(os.Getpid())
@@ -359,11 +367,15 @@ func (k *Kernel) attach(name string) error {
 			return nil
 		}
 	}
-	p := k.coll.Programs[name]
+	program, call, _ := strings.Cut(name, "-")
+	p := k.coll.Programs[program]
 	if p == nil {
-		return fmt.Errorf("the kernel refused it: %s", k.features.Refused[name])
+		return fmt.Errorf("the kernel refused it: %s", k.features.Refused[program])
 	}
-	l, err := k.attachProgram(name, p)
+	l, err := k.attachProgram(name, call, p)
+	if errors.Is(err, errNoCall) {
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -386,7 +398,39 @@ var cgroupHooks = map[string]ebpf.AttachType{
 	"on_socket": ebpf.AttachCGroupInetSockCreate,
 }
 
-func (k *Kernel) attachProgram(name string, p *ebpf.Program) (link.Link, error) {
+// errNoCall: this processor's system calls have other names.
+var errNoCall = errors.New("no such system call")
+
+// attachReturn attaches to the tracepoint of one call's return.
+func attachReturn(call string, p *ebpf.Program) (link.Link, error) {
+	if err := mountTracefs(); err != nil {
+		return nil, err
+	}
+	if _, err := os.Stat(tracefs + "/events/syscalls/sys_exit_" + call); errors.Is(err, fs.ErrNotExist) {
+		return nil, errNoCall
+	}
+	return link.Tracepoint("syscalls", "sys_exit_"+call, p, nil)
+}
+
+// mountTracefs brings up the file system that knows the tracepoints' numbers, where nobody has.
+func mountTracefs() error {
+	if _, err := os.Stat(tracefs + "/events"); err != nil {
+		if err := syscall.Mount("tracefs", tracefs, "tracefs", 0, "mode=0700"); err != nil {
+			return fmt.Errorf("mounting tracefs at %s: %w", tracefs, err)
+		}
+	}
+	if _, err := os.Stat(tracefs + "/events/syscalls"); err != nil {
+		return fmt.Errorf("looking for tracepoints of single system calls: %w", err)
+	}
+	return nil
+}
+
+const tracefs = "/sys/kernel/tracing"
+
+func (k *Kernel) attachProgram(name, call string, p *ebpf.Program) (link.Link, error) {
+	if call != "" {
+		return attachReturn(call, p)
+	}
 	if hook, ok := cgroupHooks[name]; ok {
 		return link.AttachCgroup(link.CgroupOptions{Path: k.options.CgroupRoot, Attach: hook, Program: p})
 	}
@@ -421,9 +465,17 @@ func (k *Kernel) Need(learning, holding bool) error {
 	code := (learning || holding) && !k.features.LSM
 	return errors.Join(
 		k.want(learning || code || (holding && !k.features.LSM), calls),
-		k.want(code, returns),
-		k.wantFirst(learning, capables),
+		k.want(holding && !k.features.LSM, faults),
+		k.wantFirst(code, exits...),
+		k.wantFirst(learning, one(capables)...),
 	)
+}
+
+func one(names []string) (groups [][]string) {
+	for _, n := range names {
+		groups = append(groups, []string{n})
+	}
+	return groups
 }
 
 func (k *Kernel) want(wanted bool, names []string) error {
@@ -438,17 +490,19 @@ func (k *Kernel) want(wanted bool, names []string) error {
 	return errors.Join(errs...)
 }
 
-func (k *Kernel) wantFirst(wanted bool, names []string) error {
-	if !wanted {
-		return k.want(false, names)
-	}
+// wantFirst attaches the first group that the kernel takes whole.
+func (k *Kernel) wantFirst(wanted bool, groups ...[]string) error {
 	var errs []error
-	for _, name := range names {
-		err := k.attach(name)
+	for _, names := range groups {
+		if !wanted {
+			errs = append(errs, k.want(false, names))
+			continue
+		}
+		err := k.want(true, names)
 		if err == nil {
 			return nil
 		}
-		errs = append(errs, err)
+		errs = append(errs, err, k.want(false, names))
 	}
 	return errors.Join(errs...)
 }

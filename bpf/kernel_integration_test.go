@@ -67,13 +67,17 @@ func (h *hall) files(t *testing.T) {
 	if h.lsm {
 		ordinary = "EPERM"
 	}
+	foreign := "ok" // 32-bit calls are in no profile where tracepoints decide
+	if !h.lsm {
+		foreign = h.denied()
+	}
 	for _, c := range []struct {
 		act, path          string
 		outside, inProfile string
 	}{
 		{"read", "/etc/motd", "ok", "ok"},
 		{"read", "/etc/shadow", h.denied(), "ok"},
-		{"read32", "/etc/shadow", h.denied(), "ok"},
+		{"read32", "/etc/shadow", h.denied(), foreign},
 		{"read", "/etc/../etc//shadow", h.denied(), "ok"},
 		{"read", "/proc/self/root/etc/shadow", h.denied(), "ok"},
 		{"read", "/etc/deep/er/key", h.denied(), "ok"},

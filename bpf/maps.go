@@ -28,6 +28,9 @@ type PeerEntry struct {
 
 // SetSlot writes what container n is held to.
 func (k *Kernel) SetSlot(n uint32, s Slot) error {
+	k.mu.Lock()
+	s.Watched = k.watched
+	k.mu.Unlock()
 	if err := k.coll.Maps["slots"].Put(n, s); err != nil {
 		return fmt.Errorf("writing slot %d: %w", n, err)
 	}
@@ -199,7 +202,43 @@ func (k *Kernel) Watch(nr uint32, flags uint32) error {
 	if err := k.coll.Maps["watched"].Put(nr, flags); err != nil {
 		return fmt.Errorf("watching system call %d: %w", nr, err)
 	}
+	k.mu.Lock()
+	if word, bit := &k.watched[nr>>6&7], uint64(1)<<(nr&63); flags != 0 {
+		*word |= bit
+	} else {
+		*word &^= bit
+	}
+	k.mu.Unlock()
+	return k.refreshSlots()
+}
+
+// readWatched takes over which calls an earlier process watched.
+func (k *Kernel) readWatched() error {
+	var nr, flags uint32
+	it := k.coll.Maps["watched"].Iterate()
+	for it.Next(&nr, &flags) {
+		if flags != 0 {
+			k.watched[nr>>6&7] |= 1 << (nr & 63)
+		}
+	}
+	if err := it.Err(); err != nil {
+		return fmt.Errorf("reading which system calls are watched: %w", err)
+	}
 	return nil
+}
+
+// refreshSlots tells the containers that are held already which calls are watched now.
+func (k *Kernel) refreshSlots() error {
+	bound, err := k.Bound()
+	errs := []error{err}
+	for _, n := range bound {
+		s, err := k.Slot(n)
+		if err == nil {
+			err = k.SetSlot(n, s)
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
 }
 
 // HoldNew turns the stopping of new containers' first process on or off.

@@ -31,7 +31,8 @@ type programsFileKey struct {
 	_          structs.HostLayout
 	Inode      uint64
 	Ino        uint64
-	Slot       uint32
+	Entry      uint64
+	Dev        uint32
 	Generation uint32
 }
 
@@ -99,6 +100,7 @@ type programsSlot struct {
 	Filters      uint32
 	Pad          uint32
 	Allowed      [8]uint64
+	Watched      [8]uint64
 }
 
 // Names of all BPF objects in the ELF.
@@ -110,6 +112,7 @@ const (
 	programsMapCgroups        = "cgroups"
 	programsMapCounters       = "counters"
 	programsMapEvents         = "events"
+	programsMapHashes         = "hashes"
 	programsMapHeartbeat      = "heartbeat"
 	programsMapHolds          = "holds"
 	programsMapLasts          = "lasts"
@@ -124,6 +127,8 @@ const (
 	programsMapSlots          = "slots"
 	programsMapTools          = "tools"
 	programsMapWatched        = "watched"
+	programsProgExitCode      = "exit_code"
+	programsProgExitOpen      = "exit_open"
 	programsProgLsmExec       = "lsm_exec"
 	programsProgLsmMmap       = "lsm_mmap"
 	programsProgLsmMprotect   = "lsm_mprotect"
@@ -192,6 +197,8 @@ type programsSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type programsProgramSpecs struct {
+	ExitCode      *ebpf.ProgramSpec `ebpf:"exit_code"`
+	ExitOpen      *ebpf.ProgramSpec `ebpf:"exit_open"`
 	LsmExec       *ebpf.ProgramSpec `ebpf:"lsm_exec"`
 	LsmMmap       *ebpf.ProgramSpec `ebpf:"lsm_mmap"`
 	LsmMprotect   *ebpf.ProgramSpec `ebpf:"lsm_mprotect"`
@@ -227,6 +234,7 @@ type programsMapSpecs struct {
 	Cgroups   *ebpf.MapSpec `ebpf:"cgroups"`
 	Counters  *ebpf.MapSpec `ebpf:"counters"`
 	Events    *ebpf.MapSpec `ebpf:"events"`
+	Hashes    *ebpf.MapSpec `ebpf:"hashes"`
 	Heartbeat *ebpf.MapSpec `ebpf:"heartbeat"`
 	Holds     *ebpf.MapSpec `ebpf:"holds"`
 	Lasts     *ebpf.MapSpec `ebpf:"lasts"`
@@ -274,6 +282,7 @@ type programsMaps struct {
 	Cgroups   *ebpf.Map `ebpf:"cgroups"`
 	Counters  *ebpf.Map `ebpf:"counters"`
 	Events    *ebpf.Map `ebpf:"events"`
+	Hashes    *ebpf.Map `ebpf:"hashes"`
 	Heartbeat *ebpf.Map `ebpf:"heartbeat"`
 	Holds     *ebpf.Map `ebpf:"holds"`
 	Lasts     *ebpf.Map `ebpf:"lasts"`
@@ -297,6 +306,7 @@ func (m *programsMaps) Close() error {
 		m.Cgroups,
 		m.Counters,
 		m.Events,
+		m.Hashes,
 		m.Heartbeat,
 		m.Holds,
 		m.Lasts,
@@ -324,6 +334,8 @@ type programsVariables struct {
 //
 // It can be passed to loadProgramsObjects or ebpf.CollectionSpec.LoadAndAssign.
 type programsPrograms struct {
+	ExitCode      *ebpf.Program `ebpf:"exit_code"`
+	ExitOpen      *ebpf.Program `ebpf:"exit_open"`
 	LsmExec       *ebpf.Program `ebpf:"lsm_exec"`
 	LsmMmap       *ebpf.Program `ebpf:"lsm_mmap"`
 	LsmMprotect   *ebpf.Program `ebpf:"lsm_mprotect"`
@@ -352,6 +364,8 @@ type programsPrograms struct {
 
 func (p *programsPrograms) Close() error {
 	return _ProgramsClose(
+		p.ExitCode,
+		p.ExitOpen,
 		p.LsmExec,
 		p.LsmMmap,
 		p.LsmMprotect,

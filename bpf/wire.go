@@ -30,6 +30,7 @@ type Slot struct {
 	Filters      uint32
 	_            uint32
 	Allowed      [8]uint64 // system calls, one bit each
+	Watched      [8]uint64 // those of [Kernel.Watch]; SetSlot fills them in
 }
 
 // Seen is what the kernel collected of one container.

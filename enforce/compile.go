@@ -146,7 +146,9 @@ var protocolNumbers = map[string]uint8{"tcp": 6, "udp": 17}
 func (c *compiled) network(p bulkhead.Profile, addresses func(string) []netip.Addr) {
 	for _, l := range p.Listens {
 		c.add(bpf.PolicyListen, uint64(protocolNumbers[l.Protocol])<<16|uint64(l.Port), 0)
-		c.itself(l)
+		if l.Port != 0 || callsItself(p, l.Protocol) {
+			c.itself(l)
+		}
 	}
 	if slices.Contains(p.Capabilities, "CAP_NET_RAW") {
 		for protocol := range 256 {
@@ -165,12 +167,21 @@ var ownAddresses = []netip.Prefix{
 	netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("0.0.0.0/32"), netip.MustParsePrefix("::1/128"), netip.MustParsePrefix("::/128"),
 }
 
-// itself lets a container talk to a port of its own: a server wakes its idle workers that way, which a learner
+// callsItself: where the kernel chooses the port that a workload listens on, the next call of itself goes to another
+// port than the one that was learned.
+func callsItself(p bulkhead.Profile, protocol string) bool {
+	return slices.ContainsFunc(p.Peers, func(q bulkhead.Peer) bool {
+		r, err := netip.ParsePrefix(q.CIDR)
+		return err == nil && q.Protocol == protocol && r.Addr().IsLoopback() && (q.Port == 0 || q.Port >= firstChosen)
+	})
+}
+
+// firstChosen is the first port that Linux gives to who asks for any (net.ipv4.ip_local_port_range).
+const firstChosen = 32768
+
+// itself lets a container talk to a port of its own (0: any): a server wakes its idle workers that way, which a learner
 // seldom sees.
 func (c *compiled) itself(l bulkhead.Port) {
-	if l.Port == 0 {
-		return
-	}
 	for _, r := range ownAddresses {
 		c.peers = append(c.peers, bpf.PeerEntry{Protocol: protocolNumbers[l.Protocol], Port: uint16(l.Port), Range: r})
 	}

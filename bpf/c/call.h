@@ -175,29 +175,9 @@ static __always_inline bool is_compat(struct task_struct *t) {
 #endif
 }
 
-SEC("tp_btf/sys_enter")
-int BPF_PROG(on_enter, struct pt_regs *regs, long nr) {
-	u32 number = slot_now();
-	if (number == NO_SLOT)
-		return 0;
-	struct slot *slot = slot_get(number);
-	struct seen *s = seen_get(number);
-	if (!slot || !s)
-		return 0;
-	bool compat = is_compat(bpf_get_current_task_btf());
+/* A call that needs a look: the rarer way, apart from the one that every call of a container takes. */
+static __always_inline int call_look(u32 number, struct pt_regs *regs, long nr) {
 	u32 bare = nr & 511;
-	if (compat || nr >= 512 || nr < 0) {
-		mark(number, s->compat, bare);
-		if (slot->flags & SLOT_SYSCALLS)
-			call_outside(number, nr, 1);
-		if (slot->flags & (SLOT_EXEC | SLOT_LEARN))
-			code_enter(number, regs, nr);
-		return 0;
-	}
-	if (slot->flags & SLOT_LEARN)
-		mark(number, s->syscalls, bare);
-	else if ((slot->flags & SLOT_SYSCALLS) && !(slot->allowed[word_of(bare)] >> (bare & 63) & 1))
-		call_outside(number, nr, 0);
 	u32 *watch = bpf_map_lookup_elem(&watched, &bare);
 	if (!watch || !*watch)
 		return 0;
@@ -208,6 +188,65 @@ int BPF_PROG(on_enter, struct pt_regs *regs, long nr) {
 	return 0;
 }
 
+static __always_inline int call_foreign(u32 number, struct pt_regs *regs, long nr) {
+	struct slot *slot = slot_get(number);
+	struct seen *s = seen_get(number);
+	if (!slot || !s)
+		return 0;
+	mark(number, s->compat, nr & 511);
+	if (slot->flags & (SLOT_SYSCALLS | SLOT_ENFORCE)) /* what they open is not looked at when they return */
+		call_outside(number, nr, 1);
+	if (slot->flags & (SLOT_EXEC | SLOT_LEARN))
+		code_enter(number, regs, nr);
+	return 0;
+}
+
+SEC("tp_btf/sys_enter")
+int BPF_PROG(on_enter, struct pt_regs *regs, long nr) {
+	struct task_struct *t = bpf_get_current_task_btf();
+	u32 number = slot_of_task(t);
+	if (number == NO_SLOT)
+		return 0;
+	if (is_compat(t) || (u64)nr >= 512)
+		return call_foreign(number, regs, nr);
+	struct slot *slot = slot_get(number);
+	if (!slot)
+		return 0;
+	u32 bare = nr & 511;
+	u64 bit = 1ULL << (bare & 63), word = word_of(bare);
+	if (slot->flags & SLOT_LEARN) {
+		struct seen *s = seen_get(number);
+		if (s)
+			mark(number, s->syscalls, bare);
+	} else if (!(slot->allowed[word] & bit) && (slot->flags & SLOT_SYSCALLS)) {
+		call_outside(number, nr, 0);
+	}
+	return slot->watched[word] & bit ? call_look(number, regs, nr) : 0;
+}
+
+/* The returns of calls that open files or map code. Attached to the tracepoints of those calls: the one of all
+ * returns costs every call of the host more. 32-bit calls have no tracepoints of their own, and in no profile. */
+struct returned { u64 common; long nr; long ret; };
+
+SEC("tracepoint/syscalls/sys_exit_openat")
+int exit_open(struct returned *r) {
+	if (r->ret < 0)
+		return 0;
+	u32 number = slot_now();
+	if (number != NO_SLOT)
+		file_opened(number, (u64)fd_file(bpf_get_current_task_btf(), r->ret), BACKEND_TRACEPOINT);
+	return 0;
+}
+
+SEC("tracepoint/syscalls/sys_exit_mmap")
+int exit_code(struct returned *r) {
+	u32 number = slot_now();
+	if (number != NO_SLOT)
+		code_exit(number, (struct pt_regs *)bpf_task_pt_regs(bpf_get_current_task_btf()), r->nr, r->ret);
+	return 0;
+}
+
+/* The same for kernels that take no such programs. */
 SEC("tp_btf/sys_exit")
 int BPF_PROG(on_exit, struct pt_regs *regs, long ret) {
 #ifdef __TARGET_ARCH_x86

@@ -9,7 +9,7 @@ enum { CALL_NONE, CALL_MAP, CALL_PROTECT, CALL_SHARED_MEMORY, CALL_OPEN };
 enum { WATCH_CODE = 1 << 0, WATCH_OPEN = 1 << 1, WATCH_TELL = 1 << 2, WATCH_PATH0 = 1 << 3, WATCH_PATH1 = 1 << 4, WATCH_PATH2 = 1 << 5,
        WATCH_PATH3 = 1 << 6, WATCH_CLONE = 1 << 7, WATCH_CONNECT = 1 << 8, WATCH_SOCKET = 1 << 9, WATCH_CONTROL = 1 << 10 };
 
-struct code { u32 root_dev; int origin; u64 end; };
+struct code { u32 root_dev; int origin; u64 end, file; };
 
 /* Reason against one mapping's file; ORIGIN in *origin. */
 static __always_inline int code_reason(int origin) {
@@ -21,7 +21,8 @@ static __always_inline int code_reason(int origin) {
 static long code_vma(struct task_struct *t, struct vm_area_struct *v, struct code *c) {
 	c->end = v->vm_end;
 	struct file *f = v->vm_file;
-	c->origin = f ? origin_of(number_of(f), c->root_dev) : ORIGIN_ANONYMOUS;
+	c->file = f ? number_of(f) : 0;
+	c->origin = f ? origin_of(c->file, c->root_dev) : ORIGIN_ANONYMOUS;
 	if (c->origin == ORIGIN_IMAGE && BPF_CORE_READ(v, anon_vma))
 		c->origin = ORIGIN_ANONYMOUS; /* pages of the image that were written to are nobody's any more */
 	return 0;
@@ -269,6 +270,6 @@ int BPF_PROG(on_fault, unsigned long addr, struct pt_regs *regs, unsigned long c
 	struct code c = {.root_dev = slot->root_dev, .origin = ORIGIN_IMAGE};
 	bpf_find_vma(t, addr, code_vma, &c, 0);
 	if (c.origin != ORIGIN_IMAGE && c.origin != ORIGIN_ANONYMOUS)
-		code_decide(number, c.origin, 0, NULL, BACKEND_TRACEPOINT);
+		code_decide(number, c.origin, 0, (struct file *)c.file, BACKEND_TRACEPOINT);
 	return 0;
 }

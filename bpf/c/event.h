@@ -7,6 +7,21 @@
 #define BUDGET 1000 /* events a container may send in a second */
 #define BUDGET_BLOCKED 2000 /* … when they tell of a block */
 
+/* Is it the first of its kind within the window? If not it is counted, and told with the next one. */
+static __always_inline bool is_fresh(struct seen *s, u64 key, u64 window, u64 now, u32 *repeats) {
+	struct recent *r = bpf_map_lookup_elem(&recents, &key);
+	if (r && now - r->time < window) {
+		__sync_fetch_and_add(&r->count, 1);
+		__sync_fetch_and_add(&s->folded, 1);
+		return false;
+	}
+	if (r)
+		*repeats = r->count;
+	struct recent fresh = {.time = now};
+	bpf_map_update_elem(&recents, &key, &fresh, BPF_ANY);
+	return true;
+}
+
 /* Count an event in; false: fold it away. */
 __noinline int worth_telling(u32 slot, u64 key, u64 window, u32 *repeats, u32 budget) {
 	struct seen *s = seen_get(slot);
@@ -14,18 +29,8 @@ __noinline int worth_telling(u32 slot, u64 key, u64 window, u32 *repeats, u32 bu
 	if (!s || !repeats)
 		return false;
 	*repeats = 0;
-	if (window) {
-		struct recent *r = bpf_map_lookup_elem(&recents, &key);
-		if (r && now - r->time < window) {
-			__sync_fetch_and_add(&r->count, 1);
-			__sync_fetch_and_add(&s->folded, 1);
-			return false;
-		}
-		if (r)
-			*repeats = r->count;
-		struct recent fresh = {.time = now};
-		bpf_map_update_elem(&recents, &key, &fresh, BPF_ANY);
-	}
+	if (window && !is_fresh(s, key, window, now, repeats))
+		return false;
 	u64 second = now / SECOND;
 	if (s->second != second) {
 		s->second = second;

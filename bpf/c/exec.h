@@ -4,10 +4,10 @@
 #include "event.h"
 
 static __always_inline struct file *fd_file(struct task_struct *t, u32 fd) {
-	struct fdtable *table = BPF_CORE_READ(t, files, fdt);
-	if (fd >= BPF_CORE_READ(table, max_fds))
+	struct fdtable *table = t->files->fdt;
+	if (fd >= table->max_fds)
 		return NULL;
-	struct file **array = BPF_CORE_READ(table, fd), *f = NULL;
+	struct file **array = (struct file **)table->fd, *f = NULL;
 	bpf_probe_read_kernel(&f, sizeof f, array + fd);
 	return f;
 }
@@ -37,7 +37,7 @@ __noinline int stdin_flags(u32 root_dev) {
 	struct file *in = fd_file(bpf_get_current_task_btf(), 0);
 	if (!in)
 		return 0;
-	u16 mode = BPF_CORE_READ(in, f_inode, i_mode) & S_IFMT;
+	u16 mode = SEE2(struct file, in, f_inode, i_mode) & S_IFMT;
 	if (mode == S_IFSOCK)
 		return FLAG_STDIN_SOCKET;
 	if (mode == S_IFREG && origin_of((u64)in, root_dev) != ORIGIN_IMAGE)
@@ -174,6 +174,48 @@ __noinline int start_reason(u32 profile, u64 hash, u32 entry, u32 flags) {
 	return REASON_NONE;
 }
 
+/* What makes two starts equal: the program, how it is called, and by whom. */
+struct call_line { u64 at, end, h; };
+static long call_line_step(u32 i, struct call_line *l) {
+	u64 word[4] = {};
+	if (l->at >= l->end)
+		return 1;
+	u64 n = l->end - l->at;
+	bpf_probe_read_user(word, n < sizeof word ? n & 31 : sizeof word, (void *)l->at);
+	l->h = mix(mix(mix(mix(l->h, word[0]), word[1]), word[2]), word[3]);
+	l->at += sizeof word;
+	return 0;
+}
+__noinline u64 start_key(u64 hash, u32 number, u32 flags) {
+	struct task_struct *t = bpf_get_current_task_btf();
+	struct call_line l = {.at = BPF_CORE_READ(t, mm, arg_start), .end = BPF_CORE_READ(t, mm, arg_end), .h = mix(mix(hash, number), flags)};
+	bpf_loop(ARGS_ROOM / 32, call_line_step, &l, 0);
+	u64 by[4] = {BPF_CORE_READ(t, cred, euid.val), l.end - l.at};
+	bpf_core_read(&by[2], 16, &t->real_parent->comm);
+	return mix(mix(mix(mix(l.h, by[0]), by[1]), by[2]), by[3]);
+}
+
+#define TOLD_STARTS 32 /* equal starts that are told one by one within a window; a service seldom makes more */
+
+/* Is a start worth telling? A program that is started over and over in the same way is told as one. */
+__noinline int start_worth(u32 number, u64 key, u32 *repeats) {
+	u64 slot = mix(key, 0x57a27);
+	u64 now = bpf_ktime_get_boot_ns();
+	struct recent *r = bpf_map_lookup_elem(&recents, &slot);
+	if (!repeats)
+		return false;
+	if (!r || now - r->time >= 10 * SECOND) {
+		struct recent fresh = {.time = now};
+		bpf_map_update_elem(&recents, &slot, &fresh, BPF_ANY);
+		return worth_telling(number, 0, 0, repeats, BUDGET);
+	}
+	u32 told = r->count;
+	__sync_fetch_and_add(&r->count, 1);
+	if (told < TOLD_STARTS)
+		return worth_telling(number, 0, 0, repeats, BUDGET);
+	return worth_telling(number, key, 2 * SECOND, repeats, BUDGET);
+}
+
 static __always_inline int exec_judge(struct task_struct *t, struct linux_binprm *bprm) {
 	u64 cgroup = bpf_get_current_cgroup_id();
 	u32 number = slot_of(cgroup);
@@ -190,6 +232,8 @@ static __always_inline int exec_judge(struct task_struct *t, struct linux_binprm
 	struct slot *slot = slot_get(number);
 	if (!slot)
 		return 0;
+	u64 mm = (u64)t->mm;
+	bpf_map_delete_elem(&armed, &mm); /* of a process that had its address before */
 	struct file *f = BPF_CORE_READ(bprm, file);
 	bool outside = in_runtime(t, slot);
 	bool entered = !outside && BPF_CORE_READ(t, nsproxy, mnt_ns) != BPF_CORE_READ(t, real_parent, nsproxy, mnt_ns);
@@ -210,17 +254,18 @@ static __always_inline int exec_judge(struct task_struct *t, struct linux_binprm
 	if (verdict != VERDICT_BLOCKED && !outside && (slot->flags & SLOT_COVER) && filters_of(t) < slot->filters)
 		held = hold_task(cgroup, 0);
 
-	u32 repeats;
-	if (!worth_telling(number, 0, 0, &repeats, verdict == VERDICT_BLOCKED ? BUDGET_BLOCKED : BUDGET))
+	u32 repeats, marks = flags | (outside ? FLAG_HOST_NAMESPACE : 0) | (held ? FLAG_HELD : 0) | (entered ? FLAG_ENTERED : 0);
+	if (verdict ? !worth_telling(number, 0, 0, &repeats, BUDGET_BLOCKED) : !start_worth(number, start_key(hash, number, marks), &repeats))
 		return 0;
 	struct event *e = event_new(number, KIND_EXEC);
 	if (!e)
 		return 0;
 	e->hash = hash;
+	e->repeats = repeats;
 	e->verdict = verdict;
 	e->reason = reason;
 	e->origin = origin;
-	e->flags = flags | (outside ? FLAG_HOST_NAMESPACE : 0) | (held ? FLAG_HELD : 0) | (entered ? FLAG_ENTERED : 0);
+	e->flags = marks;
 	event_path(e, (u64)f, origin == ORIGIN_IMAGE || origin == ORIGIN_UPPER);
 	exec_args(e, t);
 	event_send(e);

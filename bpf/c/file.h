@@ -75,9 +75,14 @@ static __always_inline bool in_force(struct slot *slot, int reason) {
 	return slot->flags & SLOT_FILES;
 }
 
-/* Files of the image that were opened before need no second look, unless they were changed since. */
-static __always_inline bool is_boring(struct file_key *key, u64 file, u32 root_dev) {
-	return bpf_map_lookup_elem(&boring, key) && origin_of(file, root_dev) == ORIGIN_IMAGE;
+/* Files that were found harmless to read need no second look under the same name, unless an interpreter could run
+ * bytes that are not the image's. */
+__noinline int is_boring(struct slot *slot, struct file_key *key, u64 inode) {
+	if (!slot || !key || !bpf_map_lookup_elem(&boring, key))
+		return false;
+	if (key->dev == slot->root_dev && !is_copied_up((struct inode *)inode))
+		return true;
+	return !(program_entry(slot->profile) & ENTRY_INTERPRETER);
 }
 
 __noinline int open_tell(struct opened *o, struct chain *c, int backend) {
@@ -113,7 +118,7 @@ static __always_inline int open_decide(struct opened *o, u64 file, struct chain 
 	struct path p = shown((void *)file);
 	climb(c, (u64)p.dentry, (u64)p.mnt, false);
 	if (!open_judge(o, file, c)) {
-		o->dull = o->origin == ORIGIN_IMAGE;
+		o->dull = o->origin != ORIGIN_KERNEL; /* a file of /proc is harmless to its owner only */
 		return false;
 	}
 	if (o->reason && in_force(slot, o->reason))
@@ -136,13 +141,14 @@ __noinline int file_opened(u32 number, u64 file, int backend) {
 	struct task_struct *t = bpf_get_current_task_btf();
 	if (!slot || !f)
 		return false;
-	struct inode *inode = BPF_CORE_READ(f, f_inode);
-	u16 type = BPF_CORE_READ(inode, i_mode) & S_IFMT;
+	struct inode *inode = NULL;
+	bpf_core_read(&inode, sizeof inode, &f->f_inode);
+	u16 type = SEE(struct inode, inode, i_mode) & S_IFMT;
 	if (type != S_IFREG && type != S_IFBLK)
 		return false;
-	bool write = BPF_CORE_READ(f, f_mode) & FMODE_WRITE;
-	struct file_key key = {.inode = (u64)inode, .ino = BPF_CORE_READ(inode, i_ino), .slot = number, .generation = BPF_CORE_READ(inode, i_generation)};
-	if (!write && is_boring(&key, file, slot->root_dev))
+	bool write = SEE(struct file, f, f_mode) & FMODE_WRITE;
+	struct file_key key = file_key_of(BPF_CORE_READ(f, f_path.dentry), inode);
+	if (!write && is_boring(slot, &key, (u64)inode))
 		return false;
 	if (in_runtime(t, slot))
 		return false;

@@ -188,6 +188,13 @@ extern struct task_struct *bpf_task_acquire(struct task_struct *p) __ksym __weak
 extern void bpf_task_release(struct task_struct *p) __ksym __weak;
 extern int bpf_send_signal_task(struct task_struct *task, int sig, enum pid_type type, u64 value) __ksym __weak;
 
+/* A plain load of what a pointer names, for kernels that take our word for its type (6.2 and later); a checked copy for
+ * the others. The copy is a call of three functions: at every opened file that adds up to more than all else. */
+extern void *bpf_rdonly_cast(const void *obj, u32 btf_id) __ksym __weak;
+#define TYPED(T, p) ((T *)bpf_rdonly_cast((void *)(p), bpf_core_type_id_kernel(T)))
+#define SEE(T, p, a) (bpf_ksym_exists(bpf_rdonly_cast) ? TYPED(T, p)->a : BPF_CORE_READ((T *)(p), a))
+#define SEE2(T, p, a, b) (bpf_ksym_exists(bpf_rdonly_cast) ? TYPED(T, p)->a->b : BPF_CORE_READ((T *)(p), a, b))
+
 #define SIGKILL 9
 #define SIGSTOP 19
 #define EPERM 1

@@ -129,9 +129,14 @@ SEC("cgroup/bind6") int on_bind6(struct bpf_sock_addr *c) {
 	return answer(binding(&key, bpf_ntohs(c->user_port)));
 }
 
-struct sock { struct sock_common __sk_common; } __attribute__((preserve_access_index));
+struct sock {
+	struct sock_common __sk_common;
+	u8 sk_userlocks : 4;
+} __attribute__((preserve_access_index));
+#define SOCK_BINDPORT_LOCK 8 /* bind() named the port */
 
-/* listen() on a socket that was never bound takes any port, past the bind hooks. */
+/* listen() on a socket that was never bound, or to port 0, takes any port, past the bind hooks. What is told and asked
+ * for is then port 0: the next one will be another. */
 SEC("tp_btf/inet_sock_set_state")
 int BPF_PROG(on_state, const struct sock *sk, int oldstate, int newstate) {
 	if (newstate != TCP_LISTEN)
@@ -141,6 +146,8 @@ int BPF_PROG(on_state, const struct sock *sk, int oldstate, int newstate) {
 	if (!slot)
 		return 0;
 	struct peer_key key = {.protocol = IPPROTO_TCP, .port = BPF_CORE_READ(sk, __sk_common.skc_num)};
+	if (!(BPF_CORE_READ_BITFIELD_PROBED(sk, sk_userlocks) & SOCK_BINDPORT_LOCK))
+		key.port = 0;
 	int verdict = net_verdict(slot, may_listen(slot, IPPROTO_TCP, key.port));
 	if (verdict == VERDICT_BLOCKED)
 		bpf_send_signal(SIGKILL);

@@ -7,10 +7,10 @@ __noinline int origin_of(u64 file, u32 root_dev) {
 	if (!f)
 		return ORIGIN_ANONYMOUS;
 	struct path p = shown(f);
-	struct inode *inode = BPF_CORE_READ(p.dentry, d_inode), *real = BPF_CORE_READ(f, f_inode);
-	u32 magic = BPF_CORE_READ(inode, i_sb, s_magic), dev = BPF_CORE_READ(inode, i_sb, s_dev);
+	struct inode *inode = SEE(struct dentry, p.dentry, d_inode), *real = SEE(struct file, f, f_inode);
+	u32 magic = SEE2(struct inode, inode, i_sb, s_magic), dev = SEE2(struct inode, inode, i_sb, s_dev);
 	if (magic == TMPFS_MAGIC || magic == RAMFS_MAGIC || magic == HUGETLBFS_MAGIC)
-		return BPF_CORE_READ(inode, i_nlink) ? ORIGIN_TMPFS : ORIGIN_MEMFD;
+		return SEE(struct inode, inode, i_nlink) ? ORIGIN_TMPFS : ORIGIN_MEMFD;
 	if (dev == root_dev) {
 		if (magic != OVERLAYFS_MAGIC)
 			return ORIGIN_UPPER; /* a root that is no overlay cannot tell: never called the image's */
@@ -31,20 +31,46 @@ __noinline int origin_of(u64 file, u32 root_dev) {
 
 /* Does the task run where the container runtime does, i.e. has it not entered the container yet? */
 static __always_inline bool in_runtime(struct task_struct *t, struct slot *slot) {
-	u32 ns = BPF_CORE_READ(t, nsproxy, mnt_ns, ns.inum);
+	u32 ns = t->nsproxy->mnt_ns->ns.inum;
 	struct settings *s = settings_get();
 	return ns == slot->runtime_mntns || (s && ns == s->host_mntns);
 }
 
-/* Hash of the path, in the image, of a file. */
+/* A file that was looked at before is known again by its inode and the name it was found by. */
+static __always_inline struct file_key file_key_of(struct dentry *d, struct inode *inode) {
+	struct file_key key = {
+		.inode = (u64)inode, .entry = mix((u64)d, SEE(struct dentry, d, d_name.hash_len)), .ino = SEE(struct inode, inode, i_ino),
+		.dev = SEE2(struct inode, inode, i_sb, s_dev), .generation = SEE(struct inode, inode, i_generation),
+	};
+	return key;
+}
+
+/* Has a file of an overlay been changed, or moved, since its image was made? Both copy it up first. */
+static __always_inline bool is_copied_up(struct inode *inode) {
+	struct ovl_inode *oi = (void *)inode - bpf_core_field_offset(struct ovl_inode, vfs_inode);
+	return BPF_CORE_READ(oi, __upperdentry) != NULL;
+}
+
+/* Hash of the path, in the image, of a file. Programs are asked for at every start: what an image has is remembered. */
 __noinline u64 image_hash(u64 file) {
+	struct path p = shown((void *)file);
+	struct inode *inode = SEE(struct dentry, p.dentry, d_inode);
+	bool lasting = SEE2(struct inode, inode, i_sb, s_magic) == OVERLAYFS_MAGIC && !is_copied_up(inode);
+	struct file_key key = {};
+	if (lasting) {
+		key = file_key_of(p.dentry, inode);
+		u64 *known = bpf_map_lookup_elem(&hashes, &key);
+		if (known)
+			return *known;
+	}
 	struct chain *c = chain_take();
 	if (!c)
 		return 0;
-	struct path p = shown((void *)file);
 	climb(c, (u64)p.dentry, (u64)p.mnt, true);
 	u64 hash = hash_chain(c);
 	chain_give(c);
+	if (lasting && hash)
+		bpf_map_update_elem(&hashes, &key, &hash, BPF_ANY);
 	return hash;
 }
 
@@ -54,7 +80,8 @@ static __always_inline u64 process_key(struct task_struct *t) {
 
 /* What the profile says of the program that the current task runs. */
 __noinline u32 program_entry(u32 profile) {
-	struct file *exe = BPF_CORE_READ(bpf_get_current_task_btf(), mm, exe_file);
+	struct file *exe = NULL;
+	bpf_core_read(&exe, sizeof exe, &bpf_get_current_task_btf()->mm->exe_file);
 	if (!exe)
 		return 0;
 	u32 *entry = policy_find(profile, POLICY_EXEC, image_hash((u64)exe));

@@ -83,7 +83,7 @@ __noinline u64 hash_name(u64 h, u64 name, u32 len) {
 static __always_inline struct path shown(struct file *f) {
 	struct path p;
 	struct settings *s = settings_get();
-	if (s && s->backing_bit && (BPF_CORE_READ(f, f_mode) & s->backing_bit) && bpf_core_field_exists(struct backing_file, user_path)) {
+	if (s && s->backing_bit && (SEE(struct file, f, f_mode) & s->backing_bit) && bpf_core_field_exists(struct backing_file, user_path)) {
 		struct backing_file *b = (void *)f - bpf_core_field_offset(struct backing_file, file);
 		bpf_core_read(&p, sizeof p, &b->user_path);
 		return p;

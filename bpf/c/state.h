@@ -28,6 +28,7 @@ struct slot {
 	u32 filters;       /* seccomp filters of a covered process, at least */
 	u32 pad;
 	u64 allowed[8];    /* system calls of the native ABI, one bit each */
+	u64 watched[8];    /* those that somebody wants to look at */
 };
 
 /* One per container. Programs write it, user space reads it. */
@@ -122,7 +123,7 @@ struct peer_key {
 };
 
 struct recent { u64 time; u32 count; u32 pad; };
-struct file_key { u64 inode; u64 ino; u32 slot; u32 generation; };
+struct file_key { u64 inode; u64 ino; u64 entry; u32 dev; u32 generation; };
 
 #define MAP(NAME, TYPE, MAX, KEY, VALUE, FLAGS) \
 	struct { __uint(type, TYPE); __uint(max_entries, MAX); __type(key, KEY); __type(value, VALUE); __uint(map_flags, FLAGS); } NAME SEC(".maps")
@@ -137,7 +138,8 @@ MAP(seen, BPF_MAP_TYPE_ARRAY, SLOTS, u32, struct seen, 0);
 MAP(policy, BPF_MAP_TYPE_HASH, 131072, struct policy_key, u32, BPF_F_NO_PREALLOC);
 MAP(peers, BPF_MAP_TYPE_LPM_TRIE, 16384, struct peer_key, u32, BPF_F_NO_PREALLOC);
 MAP(recents, BPF_MAP_TYPE_LRU_HASH, 16384, u64, struct recent, 0);
-MAP(boring, BPF_MAP_TYPE_LRU_HASH, 16384, struct file_key, u8, 0);
+MAP(boring, BPF_MAP_TYPE_LRU_HASH, 16384, struct file_key, u8, 0);  /* files of images that nobody needs to look at again */
+MAP(hashes, BPF_MAP_TYPE_LRU_HASH, 8192, struct file_key, u64, 0);  /* the image paths of programs */
 MAP(tools, BPF_MAP_TYPE_LRU_HASH, 16384, u64, u8, 0);           /* processes of an interpreter's file that are none: busybox called as tar */
 MAP(armed, BPF_MAP_TYPE_LRU_HASH, 4096, u64, u64, 0);          /* mm with a code mapping in flight while its descriptors are shared */
 MAP(watched, BPF_MAP_TYPE_ARRAY, 512, u32, u32, 0);            /* per system call: what to look at */
@@ -164,8 +166,7 @@ static __always_inline u32 slot_of(u64 cgroup) {
 
 /* Slot number of the container that runs now. The processor's last answer is read again after the
  * number was taken: a program that came between would have changed it. */
-static __always_inline u32 slot_now(void) {
-	u64 cgroup = bpf_get_current_cgroup_id();
+static __always_inline u32 slot_by(u64 cgroup) {
 	u32 zero = 0;
 	struct last *last = bpf_map_lookup_elem(&lasts, &zero);
 	u64 *generation = counter(COUNTER_GENERATION);
@@ -183,6 +184,12 @@ static __always_inline u32 slot_now(void) {
 	*(volatile u64 *)&last->cgroup = cgroup;
 	return slot;
 }
+
+static __always_inline u32 slot_now(void) { return slot_by(bpf_get_current_cgroup_id()); }
+
+/* The same for what runs at every system call: where processors are kept from guessing returns, a helper costs as much
+ * as the rest together. */
+static __always_inline u32 slot_of_task(struct task_struct *t) { return slot_by(t->cgroups->dfl_cgrp->kn->id); }
 
 static __always_inline struct slot *slot_get(u32 i) { return bpf_map_lookup_elem(&slots, &i); }
 static __always_inline struct seen *seen_get(u32 i) { return bpf_map_lookup_elem(&seen, &i); }

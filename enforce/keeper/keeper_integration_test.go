@@ -134,7 +134,7 @@ func appRole() {
 func forkRole() {
 	fmt.Println("ready")
 	bufio.NewReader(os.Stdin).ReadString('\n')
-	out, _ := exec.Command("/bin/sh", "-c", "i=0; while [ $i -lt 300 ]; do (:) & i=$((i+1)); done; wait").CombinedOutput()
+	out, _ := exec.Command("/bin/sh", "-c", "i=0; while [ $i -lt 2000 ]; do (:) & i=$((i+1)); done; wait").CombinedOutput()
 	fmt.Println(string(out), rmdir())
 }
 
