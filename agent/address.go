@@ -85,8 +85,7 @@ func (d *addresses) who(address string) string {
 // addressesOf reads the addresses of a process's network namespace, but not the host's: those are everybody's.
 func addressesOf(pid int) []netip.Addr {
 	own, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/net", pid))
-	host, herr := os.Readlink("/proc/1/ns/net")
-	if err != nil || herr != nil || own == host {
+	if err != nil || own == hostNetwork() {
 		return nil
 	}
 	var list []netip.Addr
@@ -100,6 +99,16 @@ func addressesOf(pid int) []netip.Addr {
 	}
 	slices.SortFunc(list, netip.Addr.Compare)
 	return slices.Compact(list)
+}
+
+// hostNetwork names the host's network namespace: that of its first process, or the agent's own where that one may not
+// be looked at.
+func hostNetwork() string {
+	if name, err := os.Readlink("/proc/1/ns/net"); err == nil {
+		return name
+	}
+	name, _ := os.Readlink("/proc/self/ns/net")
+	return name
 }
 
 // localAddresses reads the kernel's table of IPv4 routes: a line "|-- 172.17.0.2" with a line "/32 host LOCAL" below.

@@ -77,10 +77,10 @@ static __always_inline bool in_force(struct slot *slot, int reason) {
 
 /* Files that were found harmless to read need no second look under the same name, unless an interpreter could run
  * bytes that are not the image's. */
-__noinline int is_boring(struct slot *slot, struct file_key *key, u64 inode) {
-	if (!slot || !key || !bpf_map_lookup_elem(&boring, key))
+static __always_inline bool is_boring(struct slot *slot, struct file_key *key, struct inode *inode) {
+	if (!bpf_map_lookup_elem(&boring, key))
 		return false;
-	if (key->dev == slot->root_dev && !is_copied_up((struct inode *)inode))
+	if (key->dev == slot->root_dev && !is_copied_up(inode))
 		return true;
 	return !(program_entry(slot->profile) & ENTRY_INTERPRETER);
 }
@@ -148,7 +148,7 @@ __noinline int file_opened(u32 number, u64 file, int backend) {
 		return false;
 	bool write = SEE(struct file, f, f_mode) & FMODE_WRITE;
 	struct file_key key = file_key_of(BPF_CORE_READ(f, f_path.dentry), inode);
-	if (!write && is_boring(slot, &key, (u64)inode))
+	if (!write && is_boring(slot, &key, inode))
 		return false;
 	if (in_runtime(t, slot))
 		return false;

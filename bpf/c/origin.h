@@ -51,26 +51,36 @@ static __always_inline bool is_copied_up(struct inode *inode) {
 	return BPF_CORE_READ(oi, __upperdentry) != NULL;
 }
 
-/* Hash of the path, in the image, of a file. Programs are asked for at every start: what an image has is remembered. */
-__noinline u64 image_hash(u64 file) {
+/* The hash that is remembered of a file, 0 for none; one that is given is remembered. It has a frame of its own: the
+ * way down to hash_name is as deep as kernels before 6.13 let it be. */
+__noinline u64 hash_memory(u64 file, u64 hash) {
 	struct path p = shown((void *)file);
 	struct inode *inode = SEE(struct dentry, p.dentry, d_inode);
-	bool lasting = SEE2(struct inode, inode, i_sb, s_magic) == OVERLAYFS_MAGIC && !is_copied_up(inode);
-	struct file_key key = {};
-	if (lasting) {
-		key = file_key_of(p.dentry, inode);
-		u64 *known = bpf_map_lookup_elem(&hashes, &key);
-		if (known)
-			return *known;
+	if (SEE2(struct inode, inode, i_sb, s_magic) != OVERLAYFS_MAGIC || is_copied_up(inode))
+		return 0;
+	struct file_key key = file_key_of(p.dentry, inode);
+	if (hash) {
+		bpf_map_update_elem(&hashes, &key, &hash, BPF_ANY);
+		return hash;
 	}
+	u64 *known = bpf_map_lookup_elem(&hashes, &key);
+	return known ? *known : 0;
+}
+
+/* Hash of the path, in the image, of a file. Programs are asked for at every start: what an image has is remembered. */
+__noinline u64 image_hash(u64 file) {
+	u64 hash = hash_memory(file, 0);
+	if (hash)
+		return hash;
 	struct chain *c = chain_take();
 	if (!c)
 		return 0;
+	struct path p = shown((void *)file);
 	climb(c, (u64)p.dentry, (u64)p.mnt, true);
-	u64 hash = hash_chain(c);
+	hash = hash_chain(c);
 	chain_give(c);
-	if (lasting && hash)
-		bpf_map_update_elem(&hashes, &key, &hash, BPF_ANY);
+	if (hash)
+		hash_memory(file, hash);
 	return hash;
 }
 

@@ -164,8 +164,13 @@ func connect(address string) error {
 	return c.Close()
 }
 
+// listen tries for a second: a child that another thread has just forked holds the last listener until its exec.
 func listen(address string) error {
 	l, err := net.Listen("tcp", address)
+	for n := 0; n < 100 && errors.Is(err, syscall.EADDRINUSE); n++ {
+		time.Sleep(10 * time.Millisecond)
+		l, err = net.Listen("tcp", address)
+	}
 	if err != nil {
 		return err
 	}
