@@ -147,7 +147,6 @@ const (
 	programsProgOnConnect6    = "on_connect6"
 	programsProgOnEnter       = "on_enter"
 	programsProgOnExec        = "on_exec"
-	programsProgOnExit        = "on_exit"
 	programsProgOnFault       = "on_fault"
 	programsProgOnSendmsg4    = "on_sendmsg4"
 	programsProgOnSendmsg6    = "on_sendmsg6"
@@ -217,7 +216,6 @@ type programsProgramSpecs struct {
 	OnConnect6    *ebpf.ProgramSpec `ebpf:"on_connect6"`
 	OnEnter       *ebpf.ProgramSpec `ebpf:"on_enter"`
 	OnExec        *ebpf.ProgramSpec `ebpf:"on_exec"`
-	OnExit        *ebpf.ProgramSpec `ebpf:"on_exit"`
 	OnFault       *ebpf.ProgramSpec `ebpf:"on_fault"`
 	OnSendmsg4    *ebpf.ProgramSpec `ebpf:"on_sendmsg4"`
 	OnSendmsg6    *ebpf.ProgramSpec `ebpf:"on_sendmsg6"`
@@ -354,7 +352,6 @@ type programsPrograms struct {
 	OnConnect6    *ebpf.Program `ebpf:"on_connect6"`
 	OnEnter       *ebpf.Program `ebpf:"on_enter"`
 	OnExec        *ebpf.Program `ebpf:"on_exec"`
-	OnExit        *ebpf.Program `ebpf:"on_exit"`
 	OnFault       *ebpf.Program `ebpf:"on_fault"`
 	OnSendmsg4    *ebpf.Program `ebpf:"on_sendmsg4"`
 	OnSendmsg6    *ebpf.Program `ebpf:"on_sendmsg6"`
@@ -384,7 +381,6 @@ func (p *programsPrograms) Close() error {
 		p.OnConnect6,
 		p.OnEnter,
 		p.OnExec,
-		p.OnExit,
 		p.OnFault,
 		p.OnSendmsg4,
 		p.OnSendmsg6,

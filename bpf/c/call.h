@@ -245,33 +245,3 @@ int exit_code(struct returned *r) {
 		code_exit(number, (struct pt_regs *)bpf_task_pt_regs(bpf_get_current_task_btf()), r->nr, r->ret);
 	return 0;
 }
-
-/* The same for kernels that take no such programs. */
-SEC("tp_btf/sys_exit")
-int BPF_PROG(on_exit, struct pt_regs *regs, long ret) {
-#ifdef __TARGET_ARCH_x86
-	long nr = regs->orig_ax;
-#else
-	long nr = regs->syscallno;
-#endif
-	u32 bare = nr & 511;
-	struct task_struct *t = bpf_get_current_task_btf();
-	u64 a[5];
-	if (!is_compat(t)) {
-		u32 *watch = bpf_map_lookup_elem(&watched, &bare);
-		if (!watch || !(*watch & (WATCH_CODE | WATCH_OPEN)))
-			return 0;
-	}
-	u32 number = slot_now();
-	if (number == NO_SLOT)
-		return 0;
-	int call = code_call(t, regs, nr, a);
-	if (call == CALL_OPEN) {
-		if (ret >= 0)
-			file_opened(number, (u64)fd_file(t, ret), BACKEND_TRACEPOINT);
-		return 0;
-	}
-	if (call)
-		code_exit(number, regs, nr, ret);
-	return 0;
-}

@@ -29,25 +29,37 @@ import (
 var source string
 
 // loads are what is measured in each mode: a command in one of the containers, or against it, that prints one number.
-var loads = []struct {
+var loads = []load{
+	{name: "fork+exec", container: "load", unit: "ns", command: inside("load", "exec"), number: aNumber},
+	{name: "getppid", container: "load", unit: "ns", command: inside("load", "call"), number: aNumber},
+	{name: "open+close of an image file", container: "load", unit: "ns", command: inside("load", "open", "/bin/load"), number: aNumber},
+	{name: "open+close of another file", container: "load", unit: "ns", command: inside("load", "open", "/etc/hostname"), number: aNumber},
+	{name: "nginx, requests (wrk, 2 connections)", container: "nginx", unit: "/s", more: true, command: wrk, number: regexp.MustCompile(`Requests/sec:\s+([\d.]+)`), requests: regexp.MustCompile(`(\d+) requests in`)},
+	{name: "redis GET and SET, requests", container: "redis", unit: "/s", more: true, command: redis, number: regexp.MustCompile(`(?s)GET: ([\d.]+)`)},
+}
+
+type load struct {
 	name, container, unit string
 	more                  bool // more is better
 	command               func(h *host) *exec.Cmd
 	number                *regexp.Regexp
-}{
-	{"fork+exec", "load", "ns", false, inside("load", "exec"), regexp.MustCompile(`([\d.]+)`)},
-	{"getppid", "load", "ns", false, inside("load", "call"), regexp.MustCompile(`([\d.]+)`)},
-	{"open+close of an image file", "load", "ns", false, inside("load", "open"), regexp.MustCompile(`([\d.]+)`)},
-	{"nginx, requests/s (wrk, 2 connections)", "nginx", "/s", true, wrk, regexp.MustCompile(`Requests/sec:\s+([\d.]+)`)},
-	{"redis GET+SET, requests/s", "redis", "/s", true, redis, regexp.MustCompile(`(?s)GET: ([\d.]+)`)},
+	requests              *regexp.Regexp // how many there were; nil: as many as redis was asked for
 }
+
+var aNumber = regexp.MustCompile(`([\d.]+)`)
+
+// perRequest names the second figure of a server: what its container used of the processors, which other programs on
+// the machine disturb less than its rate.
+func (l load) perRequest() string { return l.name + ": processor time of one" }
 
 var containers = []string{"load", "nginx", "redis"}
 
 var modes = []string{"off", "learn", "monitor", "protect"}
 
-func inside(container, what string) func(*host) *exec.Cmd {
-	return func(h *host) *exec.Cmd { return h.docker("exec", h.prefix+container, "/bin/load", what) }
+func inside(container string, what ...string) func(*host) *exec.Cmd {
+	return func(h *host) *exec.Cmd {
+		return h.docker(append([]string{"exec", h.prefix + container, "/bin/load"}, what...)...)
+	}
 }
 
 func wrk(h *host) *exec.Cmd {
@@ -55,8 +67,10 @@ func wrk(h *host) *exec.Cmd {
 }
 
 func redis(h *host) *exec.Cmd {
-	return exec.Command("redis-benchmark", "-h", h.address["redis"], "-t", "get,set", "-n", "60000", "-c", "4", "-q")
+	return exec.Command("redis-benchmark", "-h", h.address["redis"], "-t", "get,set", "-n", strconv.Itoa(redisRequests/2), "-c", "4", "-q")
 }
+
+const redisRequests = 200000
 
 // host is what the measurement runs on.
 type host struct {
@@ -171,22 +185,86 @@ func (h *host) round(ctx context.Context, results map[string]map[string][]float6
 			return fmt.Errorf("entering mode %s: %w", mode, err)
 		}
 		for _, l := range loads {
-			text, err := output(l.command(h))
-			if err != nil {
+			if err := h.measure(l, mode, results); err != nil {
 				return fmt.Errorf("measuring %s in mode %s: %w", l.name, mode, err)
 			}
-			m := l.number.FindStringSubmatch(strings.ReplaceAll(text, "\r", "\n"))
-			if m == nil {
-				return fmt.Errorf("measuring %s in mode %s: no number in %q", l.name, mode, text)
-			}
-			v, _ := strconv.ParseFloat(m[1], 64)
-			if results[l.name] == nil {
-				results[l.name] = map[string][]float64{}
-			}
-			results[l.name][mode] = append(results[l.name][mode], v)
 		}
 	}
 	return nil
+}
+
+func (h *host) measure(l load, mode string, results map[string]map[string][]float64) error {
+	add := func(name string, v float64) {
+		if results[name] == nil {
+			results[name] = map[string][]float64{}
+		}
+		results[name][mode] = append(results[name][mode], v)
+	}
+	before, err := h.processorTime(l.container)
+	if err != nil {
+		return err
+	}
+	text, err := output(l.command(h))
+	if err != nil {
+		return err
+	}
+	after, err := h.processorTime(l.container)
+	if err != nil {
+		return err
+	}
+	m := l.number.FindStringSubmatch(strings.ReplaceAll(text, "\r", "\n"))
+	if m == nil {
+		return fmt.Errorf("no number in %q", text)
+	}
+	v, _ := strconv.ParseFloat(m[1], 64)
+	add(l.name, v)
+	if l.more {
+		add(l.perRequest(), (after-before)/l.count(text))
+	}
+	return nil
+}
+
+func (l load) count(text string) float64 {
+	if l.requests == nil {
+		return redisRequests
+	}
+	m := l.requests.FindStringSubmatch(text)
+	if m == nil {
+		return 1
+	}
+	n, _ := strconv.ParseFloat(m[1], 64)
+	return n
+}
+
+// processorTime is what a container has used of the processors so far, in nanoseconds.
+func (h *host) processorTime(container string) (float64, error) {
+	pid, err := output(h.docker("inspect", "-f", "{{.State.Pid}}", h.prefix+container))
+	if err != nil {
+		return 0, err
+	}
+	b, err := os.ReadFile("/proc/" + pid + "/cgroup")
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(b)) {
+		_, rest, _ := strings.Cut(strings.TrimSpace(line), ":")
+		controllers, path, _ := strings.Cut(rest, ":")
+		if slices.Contains(strings.Split(controllers, ","), "cpuacct") {
+			text, err := os.ReadFile(filepath.Join("/sys/fs/cgroup/cpuacct", path, "cpuacct.usage"))
+			n, _ := strconv.ParseFloat(strings.TrimSpace(string(text)), 64)
+			return n, err
+		}
+	}
+	text, err := os.ReadFile(filepath.Join("/sys/fs/cgroup", strings.TrimSpace(strings.TrimPrefix(string(b), "0::")), "cpu.stat"))
+	m := regexp.MustCompile(`usage_usec (\d+)`).FindStringSubmatch(string(text))
+	if err == nil && m == nil {
+		err = errors.New("no processor time in cpu.stat")
+	}
+	if err != nil {
+		return 0, err
+	}
+	n, _ := strconv.ParseFloat(m[1], 64)
+	return n * 1000, nil
 }
 
 // enter puts a mode in force on all three containers. Learning begins with every function of the loads.
@@ -298,20 +376,26 @@ func median(v []float64) float64 {
 func print(results map[string]map[string][]float64) {
 	fmt.Printf("| what | off | learn | monitor | protect |\n|---|---|---|---|---|\n")
 	for _, l := range loads {
-		off := results[l.name]["off"]
-		fmt.Printf("| %s | %.1f %s |", l.name, median(off), l.unit)
-		for _, mode := range modes[1:] {
-			v := results[l.name][mode]
-			var ratios []float64
-			for i := range v {
-				ratio := v[i] / off[i]
-				if l.more {
-					ratio = off[i] / v[i]
-				}
-				ratios = append(ratios, ratio)
-			}
-			fmt.Printf(" %.1f (%+.1f %%) |", median(v), (median(ratios)-1)*100)
+		row(l.name, l.unit, l.more, results[l.name])
+		if l.more {
+			row(l.perRequest(), "ns", false, results[l.perRequest()])
 		}
-		fmt.Println()
 	}
+}
+
+func row(name, unit string, more bool, values map[string][]float64) {
+	off := values["off"]
+	fmt.Printf("| %s | %.1f %s |", name, median(off), unit)
+	for _, mode := range modes[1:] {
+		var ratios []float64
+		for i, v := range values[mode] {
+			if more {
+				ratios = append(ratios, off[i]/v)
+			} else {
+				ratios = append(ratios, v/off[i])
+			}
+		}
+		fmt.Printf(" %.1f (%+.1f %%) |", median(values[mode]), (median(ratios)-1)*100)
+	}
+	fmt.Println()
 }
