@@ -60,12 +60,11 @@ type Features struct {
 
 // The programs by what they are for. Those of `always` are attached as long as Bulkhead is loaded.
 var (
-	always = []string{"on_exec", "on_cgroup", "on_cgroup_end", "on_state", "on_connect4", "on_connect6", "on_sendmsg4", "on_sendmsg6", "on_bind4", "on_bind6", "on_socket"}
-	calls  = []string{"on_enter"}
-	faults = []string{"on_fault"}
-	exits  = [][]string{ // the first that the kernel takes; what follows the dash is the call whose tracepoint it is for
-		{"exit_open-openat", "exit_open-open", "exit_open-openat2", "exit_open-creat", "exit_code-mmap", "exit_code-mprotect", "exit_code-pkey_mprotect"},
-		{"on_exit"},
+	always  = []string{"on_exec", "on_cgroup", "on_cgroup_end", "on_state", "on_connect4", "on_connect6", "on_sendmsg4", "on_sendmsg6", "on_bind4", "on_bind6", "on_socket"}
+	calls   = []string{"on_enter"}
+	faults  = []string{"on_fault"}
+	returns = []string{ // what follows the dash is the call whose tracepoint it is for
+		"exit_open-openat", "exit_open-open", "exit_open-openat2", "exit_open-creat", "exit_code-mmap", "exit_code-mprotect", "exit_code-pkey_mprotect",
 	}
 	lsm      = []string{"lsm_exec", "lsm_mmap", "lsm_mprotect", "lsm_open"}
 	modify   = []string{"mod_exec", "mod_mmap", "mod_mprotect", "mod_open"} // the same where no security module may be BPF
@@ -420,7 +419,7 @@ func mountTracefs() error {
 		}
 	}
 	if _, err := os.Stat(tracefs + "/events/syscalls"); err != nil {
-		return fmt.Errorf("looking for tracepoints of single system calls: %w", err)
+		return fmt.Errorf("looking for tracepoints of single system calls: %w; they come with a kernel that has CONFIG_FTRACE_SYSCALLS", err)
 	}
 	return nil
 }
@@ -466,16 +465,9 @@ func (k *Kernel) Need(learning, holding bool) error {
 	return errors.Join(
 		k.want(learning || code || (holding && !k.features.LSM), calls),
 		k.want(holding && !k.features.LSM, faults),
-		k.wantFirst(code, exits...),
-		k.wantFirst(learning, one(capables)...),
+		k.want(code, returns),
+		k.wantFirst(learning, capables),
 	)
-}
-
-func one(names []string) (groups [][]string) {
-	for _, n := range names {
-		groups = append(groups, []string{n})
-	}
-	return groups
 }
 
 func (k *Kernel) want(wanted bool, names []string) error {
@@ -490,19 +482,17 @@ func (k *Kernel) want(wanted bool, names []string) error {
 	return errors.Join(errs...)
 }
 
-// wantFirst attaches the first group that the kernel takes whole.
-func (k *Kernel) wantFirst(wanted bool, groups ...[]string) error {
+func (k *Kernel) wantFirst(wanted bool, names []string) error {
+	if !wanted {
+		return k.want(false, names)
+	}
 	var errs []error
-	for _, names := range groups {
-		if !wanted {
-			errs = append(errs, k.want(false, names))
-			continue
-		}
-		err := k.want(true, names)
+	for _, name := range names {
+		err := k.attach(name)
 		if err == nil {
 			return nil
 		}
-		errs = append(errs, err, k.want(false, names))
+		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
 }
