@@ -65,6 +65,9 @@ func firstBytes(b []byte, n int) []byte { return b[:min(n, len(b))] }
 // tidy returns the licences sorted, each once. A word of more than a line's length is none.
 func tidy(found []string) []string {
 	found = slices.DeleteFunc(found, func(s string) bool { return s == "" || len(s) > 120 })
+	if len(found) == 0 {
+		return nil
+	}
 	slices.Sort(found)
 	return slices.Compact(found)
 }

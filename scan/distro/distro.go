@@ -119,7 +119,7 @@ func newOwners() *owners { return &owners{map[string][]string{}, maxOwned} }
 func (o *owners) add(name string, paths []string) {
 	files := slices.Grow(o.files[name], len(paths))
 	for i, p := range paths {
-		p = strings.TrimPrefix(p, "/")
+		p = strings.TrimPrefix(strings.TrimPrefix(p, "./"), "/")
 		if p == "" || p == "." || i+1 < len(paths) && inside(p, strings.TrimPrefix(paths[i+1], "/")) {
 			continue
 		}
