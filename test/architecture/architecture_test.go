@@ -30,9 +30,12 @@ var rooms = map[string][]string{
 	"profile": {"."},
 	"rule":    {"."},
 	"image":   {"."},
-	"malware": {"."},
+	"malware": {".", "image", "scan/look"},
 	"vuln":    {"."},
-	"scan":    {".", "image", "malware", "vuln"},
+	"scan":    {".", "image", "malware", "scan/look", "vuln"},
+
+	// the words of analyzers, which live in several rooms
+	"scan/look": {".", "image"},
 
 	// wire
 	"api": {"."},
