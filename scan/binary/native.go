@@ -146,7 +146,11 @@ func lookWhole(f *image.File, p program) (look.Facts, error) {
 
 // redis glues its build's name together: version, host, "-", time in seconds, number of changed files, eight digits of
 // the commit. The host may be missing, or begin with a digit as a container's does.
-var redisBuild = regexp.MustCompile(`(\d{1,2}\.\d{1,3}\.)\d[\w.-]{0,80}?\d{10}\d{1,4}[0-9a-f]{8}$`)
+var (
+	redisBuild = regexp.MustCompile(`(\d{1,2}\.\d{1,3}\.)\d[\w.-]{0,80}?\d{10}\d{1,4}[0-9a-f]{8}$`)
+	// redisInContainer has the host of a container: the first twelve digits of its number.
+	redisInContainer = regexp.MustCompile(`(\d{1,2}\.\d{1,3}\.\d{1,3})[0-9a-f]{12}-\d{10}\d{1,4}[0-9a-f]{8}$`)
+)
 
 // maxBuild is the longest build's name that is looked at.
 const maxBuild = 128
@@ -163,6 +167,9 @@ func buildID(b []byte) string {
 			continue
 		}
 		name := b[max(0, at-maxBuild):at]
+		if m := redisInContainer.FindSubmatch(name); m != nil {
+			return string(m[1])
+		}
 		if m := redisBuild.FindSubmatchIndex(name); m != nil {
 			if version := patch(b, string(name[m[0]:m[1]]), m[3]-m[2]); version != "" {
 				return version

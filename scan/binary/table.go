@@ -69,7 +69,7 @@ var programs = []program{
 	{name: "phpmailer", feed: true, files: []string{"PHPMailer.php", "class.phpmailer.php"}, texts: []string{"ersion = '#.#.#"}, text: true},
 
 	// libraries and tools that are often copied in
-	{name: "openssl", files: []string{"openssl", "libcrypto.so*", "libcrypto-*"}, texts: []string{"OpenSSL #.#.#@ "}},
+	{name: "openssl", files: []string{"openssl", "libcrypto.so*", "libcrypto-*"}, texts: []string{"OpenSSL #.#.#@* 20"}},
 	{name: "curl", files: []string{"curl", "libcurl.so*", "libcurl-*"}, texts: []string{"curl/#.#.#"}},
 	{name: "busybox", files: []string{"busybox"}, texts: []string{"BusyBox v#.#.#"}},
 	{name: "bash", files: []string{"bash"}, texts: []string{"Bash version #.#.#"}},

@@ -10,6 +10,7 @@ type text struct {
 	pattern string
 	anchor  []byte
 	back    bool // the anchor comes after the version: the match begins before it
+	before  int  // bytes of the match before the anchor
 	lead    int  // bytes of the pattern before the version
 	start   bool // "^": it stands at the start of the file or nowhere
 }
@@ -26,11 +27,12 @@ func compile(pattern, base string) (text, bool) {
 	if before, after, named := strings.Cut(pattern, "%"); named {
 		number := numberIn(base)
 		// The number of the name is as fixed as the rest of the text.
-		return text{pattern: before + "#.#" + after, anchor: []byte(before + number + "."), lead: len(before)}, strings.Count(number, ".") == 1
+		t := text{pattern: before + "#.#" + after, lead: len(before)}
+		return t.anchored(before + number + "."), strings.Count(number, ".") == 1
 	}
 	lead := strings.IndexByte(pattern, '#')
 	fixed := strings.TrimRight(pattern[:lead], "0123456789.") // "3." of "\x003.#.#" belongs to the version
-	t := text{pattern: pattern, anchor: []byte(pattern[:lead]), lead: len(fixed), start: atStart}
+	t := text{pattern: pattern, lead: len(fixed), start: atStart}.anchored(pattern[:lead])
 	if lead <= 1 && !atStart {
 		// A lone zero byte is everywhere in a program: what follows the version is the better anchor.
 		if last := pattern[strings.LastIndexByte(pattern, '#')+1:]; len(last) > 1 {
@@ -38,6 +40,16 @@ func compile(pattern, base string) (text, bool) {
 		}
 	}
 	return t, true
+}
+
+// anchored sets the anchor to the fixed bytes at the pattern's start, without a zero byte before them: programs are full
+// of those, and the search for one would stop at each.
+func (t text) anchored(fixed string) text {
+	if rest, zero := strings.CutPrefix(fixed, "\x00"); zero && rest != "" {
+		fixed, t.before = rest, 1
+	}
+	t.anchor = []byte(fixed)
+	return t
 }
 
 // numberIn returns the first number with dots of a file's name: "3.12" of "libpython3.12.so.1.0", "3" of "python3".
@@ -69,7 +81,7 @@ func (t text) find(b []byte, from int) (version string, at int) {
 			break
 		}
 		from += n
-		begin := from
+		begin := from - t.before
 		if t.back {
 			begin = beforeNumber(b, from) - t.lead
 		}
