@@ -18,12 +18,14 @@ const (
 
 // Cycle is one release line of a product: Debian 12, Python 3.8.
 type Cycle struct {
-	Product string    `json:"product"`
-	Name    string    `json:"name"`
-	EOL     time.Time `json:"eol,omitzero"` // its last day with security fixes; zero when there is none yet, or it is not known
-	Ended   bool      `json:"ended"`        // it ended on a day that is not known
-	Latest  string    `json:"latest,omitempty"`
-	LTS     bool      `json:"lts,omitempty"`
+	Product  string    `json:"product"`
+	Name     string    `json:"name"`
+	EOL      time.Time `json:"eol,omitzero"`      // its last day with security fixes; zero when there is none yet, or it is not known
+	Ended    bool      `json:"ended"`             // it ended on a day that is not known
+	Extended time.Time `json:"extended,omitzero"` // the last day of extended support: by others, for some packages, or for money
+	Codename string    `json:"codename,omitempty"`
+	Latest   string    `json:"latest,omitempty"`
+	LTS      bool      `json:"lts,omitempty"`
 }
 
 // Over reports whether the line gets no security fixes any more.
@@ -38,10 +40,12 @@ type endsProduct struct {
 }
 
 type endsRelease struct {
-	Cycle  string `json:"releaseCycle"`
-	EOL    day    `json:"eol"`
-	LTS    day    `json:"lts"`
-	Latest string `json:"latest"`
+	Cycle    string `json:"releaseCycle"`
+	Codename string `json:"codename,omitempty"`
+	EOL      day    `json:"eol"`
+	Extended day    `json:"eoes"`
+	LTS      day    `json:"lts"`
+	Latest   string `json:"latest"`
 }
 
 // day is a date, or whether there is one: endoflife.date writes both.
@@ -96,29 +100,38 @@ func (c *collector) endOfLife(s source, told *Source) error {
 	return nil
 }
 
-// EndOfLife returns the release line that a version of a product belongs to, with the product's name at endoflife.date:
-// "debian" "12.5", "nodejs" "18.19.0", "python" "3.8.1". It is not ok where the product or the line is not known.
-func (db *DB) EndOfLife(product, version string) (c Cycle, ok bool, err error) {
+// Cycles returns the release lines of a product, by its name at endoflife.date, the newest first; none where the
+// product is not known.
+func (db *DB) Cycles(product string) ([]Cycle, error) {
 	in, ok, err := db.value(endsEcosystem, product)
 	if !ok || err != nil {
-		return c, false, err
+		return nil, err
 	}
 	var releases []endsRelease
 	if err := json.Unmarshal([]byte(in.text()), &releases); err != nil || in.bad {
-		return c, false, errDamaged
+		return nil, errDamaged
 	}
-	version = strings.TrimPrefix(version, "v")
-	best := -1
+	cycles := make([]Cycle, len(releases))
 	for i, r := range releases {
-		if belongs(version, r.Cycle) && (best < 0 || len(r.Cycle) > len(releases[best].Cycle)) {
-			best = i
+		cycles[i] = Cycle{
+			Product: product, Name: r.Cycle, Codename: r.Codename, EOL: r.EOL.Time, Ended: r.EOL.yes && r.EOL.IsZero(),
+			Extended: r.Extended.Time, Latest: r.Latest, LTS: r.LTS.yes,
 		}
 	}
-	if best < 0 {
-		return c, false, nil
+	return cycles, nil
+}
+
+// EndOfLife returns the release line that a version of a product belongs to, with the product's name at endoflife.date:
+// "debian" "12.5", "nodejs" "18.19.0", "python" "3.8.1". It is not ok where the product or the line is not known.
+func (db *DB) EndOfLife(product, version string) (c Cycle, ok bool, err error) {
+	cycles, err := db.Cycles(product)
+	version = strings.TrimPrefix(version, "v")
+	for _, next := range cycles {
+		if belongs(version, next.Name) && (!ok || len(next.Name) > len(c.Name)) {
+			c, ok = next, true
+		}
 	}
-	r := releases[best]
-	return Cycle{Product: product, Name: r.Cycle, EOL: r.EOL.Time, Ended: r.EOL.yes && r.EOL.IsZero(), Latest: r.Latest, LTS: r.LTS.yes}, true, nil
+	return c, ok, err
 }
 
 // belongs reports whether a version is of a release line: 3.8.1 of 3.8, and not of 3.

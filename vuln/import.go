@@ -39,15 +39,33 @@ const (
 // given as files or as directories that are searched for them. What a file is, its content tells. The database appears
 // at dst whole or not at all. A record that cannot be understood is counted in [Left] and the others are imported.
 func Import(ctx context.Context, dst string, sources []string, o ImportOptions) (Status, error) {
+	found, err := findSources(ctx, sources)
+	if err != nil {
+		return Status{}, err
+	}
+	return importSources(ctx, dst, found, o)
+}
+
+// importNamed imports the given files below root under their names there.
+func importNamed(ctx context.Context, dst, root string, paths []string, o ImportOptions) (Status, error) {
+	found, err := findSources(ctx, paths)
+	if err != nil {
+		return Status{}, err
+	}
+	for i := range found {
+		if name, err := filepath.Rel(root, found[i].path); err == nil {
+			found[i].name = filepath.ToSlash(name)
+		}
+	}
+	return importSources(ctx, dst, found, o)
+}
+
+func importSources(ctx context.Context, dst string, found []source, o ImportOptions) (Status, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
 	if o.Progress == nil {
 		o.Progress = func(Progress) {}
-	}
-	found, err := findSources(ctx, sources)
-	if err != nil {
-		return Status{}, err
 	}
 	if err := os.MkdirAll(filepath.Dir(dst), 0o755); err != nil {
 		return Status{}, fmt.Errorf("make the directory of the vulnerability database: %w", err)
