@@ -15,7 +15,7 @@ import (
 
 // openContainer opens a container, running or not: the layers of its image, and as the last one what it has written.
 func openContainer(ctx context.Context, target, name string, opt Options) (*Image, error) {
-	var tried []string
+	var tried []error
 	for _, open := range []func(context.Context, string, string, Options) (*Image, error){openDockerContainer, openContainerdContainer} {
 		i, err := open(ctx, target, name, opt)
 		if err == nil {

@@ -58,16 +58,16 @@ var containerdSockets = []string{"/run/containerd/containerd.sock", "/run/docker
 
 // anyContainerd asks all namespaces of all sockets in turn, until one has it.
 func anyContainerd(ctx context.Context, opt Options, target string, ask func(*containerd) (*Image, error)) (*Image, error) {
-	var tried []string
+	var tried []error
 	for _, socket := range containerdAddresses(opt) {
 		i, err := askContainerd(ctx, socket, opt, ask)
 		if err == nil {
 			return i, nil
 		}
-		tried = append(tried, "containerd at "+socket+": "+err.Error())
+		tried = append(tried, fmt.Errorf("containerd at %s: %w", socket, err))
 	}
 	if len(tried) == 0 {
-		tried = []string{"containerd: not on this machine"}
+		tried = []error{errors.New("containerd: not on this machine")}
 	}
 	return nil, &NotFoundError{Target: target, Tried: tried}
 }

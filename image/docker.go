@@ -57,11 +57,11 @@ func openDocker(ctx context.Context, target, rest string, opt Options) (*Image, 
 
 // anyDocker asks the engines in turn, until one has it.
 func anyDocker(opt Options, target string, ask func(*docker) (*Image, error)) (*Image, error) {
-	var tried []string
+	var tried []error
 	for _, host := range dockerHosts(opt) {
 		d, err := dialDocker(host, opt)
 		if err != nil {
-			tried = append(tried, "docker: "+err.Error())
+			tried = append(tried, fmt.Errorf("docker: %w", err))
 			continue
 		}
 		i, err := ask(d)
@@ -70,10 +70,10 @@ func anyDocker(opt Options, target string, ask func(*docker) (*Image, error)) (*
 			return i, nil
 		}
 		d.http.CloseIdleConnections()
-		tried = append(tried, "docker at "+host+": "+err.Error())
+		tried = append(tried, fmt.Errorf("docker at %s: %w", host, err))
 	}
 	if len(tried) == 0 {
-		tried = []string{"docker: no engine on this machine"}
+		tried = []error{errors.New("docker: no engine on this machine")}
 	}
 	return nil, &NotFoundError{Target: target, Tried: tried}
 }

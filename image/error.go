@@ -13,15 +13,21 @@ func (e *SBOMError) Error() string {
 	return e.Path + " is a software bill of materials, not an image: it has packages and no files"
 }
 
-// NotFoundError says that no place that was asked has the image.
+// NotFoundError says that no place that was asked could give the image.
 type NotFoundError struct {
 	Target string
-	Tried  []string // what each place said
+	Tried  []error // what each place said
 }
 
 func (e *NotFoundError) Error() string {
-	return fmt.Sprintf("no image %q: %s", e.Target, strings.Join(e.Tried, "; "))
+	said := make([]string, 0, len(e.Tried))
+	for _, err := range e.Tried {
+		said = append(said, err.Error())
+	}
+	return fmt.Sprintf("no place has the image %q: %s", e.Target, strings.Join(said, "; "))
 }
+
+func (e *NotFoundError) Unwrap() []error { return e.Tried }
 
 // MismatchError says that bytes are not those that were promised.
 type MismatchError struct {

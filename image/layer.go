@@ -37,7 +37,7 @@ func (s stored) walk(ctx context.Context, visit func(*File) error) error {
 		if errors.As(err, &own) {
 			return own.error
 		}
-		return s.wrap(cause(ctx, err))
+		return s.wrap(cause(ctx, p.blame(s, err)))
 	}
 	if err := p.prove(s); err != nil {
 		return s.wrap(cause(ctx, err))
@@ -137,6 +137,19 @@ func (p *pipe) decompress(ctx context.Context, limits Limits) error {
 type closer func()
 
 func (c closer) Close() error { c(); return nil }
+
+// blame finds out whether what could not be read was something else than was promised: that then is the error.
+func (p *pipe) blame(s stored, err error) error {
+	var limit *LimitError
+	if s.digest == "" || errors.As(err, &limit) {
+		return err
+	}
+	io.Copy(io.Discard, p.files) // lets the stage between end
+	if _, failed := io.Copy(io.Discard, p.packed); failed != nil || p.digest.digest() == s.digest {
+		return err
+	}
+	return &MismatchError{"digest", s.digest, p.digest.digest()}
+}
 
 // prove reads what follows the tar's end, and compares digests and sizes.
 func (p *pipe) prove(s stored) error {

@@ -256,3 +256,10 @@ func writeFile(t testing.TB, name string, b []byte) string {
 	}
 	return name
 }
+
+func writeExecutable(t testing.TB, name, text string) {
+	t.Helper()
+	if err := os.WriteFile(name, []byte(text), 0o755); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -202,7 +202,7 @@ func openAnywhere(ctx context.Context, target string, opt Options) (*Image, erro
 	if _, err := parseReference(target); err != nil {
 		return nil, err
 	}
-	var tried []string
+	var tried []error
 	for _, place := range []form{
 		{"docker", openDocker}, {"containerd", openContainerd}, {"registry", openRegistry},
 	} {
@@ -219,12 +219,12 @@ func openAnywhere(ctx context.Context, target string, opt Options) (*Image, erro
 }
 
 // said are the words of one place about why it has no image.
-func said(place string, err error) []string {
+func said(place string, err error) []error {
 	var none *NotFoundError
 	if errors.As(err, &none) {
 		return none.Tried
 	}
-	return []string{place + ": " + err.Error()}
+	return []error{fmt.Errorf("%s: %w", place, err)}
 }
 
 func reasonError(err error) error { return errors.New(reason(err)) }

@@ -60,7 +60,7 @@ func openRegistry(ctx context.Context, target, rest string, opt Options) (*Image
 	if err != nil {
 		return nil, err
 	}
-	var tried []string
+	var tried []error
 	for _, e := range plan.endpoints(reference) {
 		i, err := e.open(ctx, target, reference)
 		if err == nil {
@@ -69,7 +69,7 @@ func openRegistry(ctx context.Context, target, rest string, opt Options) (*Image
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
-		tried = append(tried, fmt.Sprintf("%s: %v", e.host, advice(err)))
+		tried = append(tried, fmt.Errorf("%s: %w", e.host, advice(err)))
 	}
 	return nil, &NotFoundError{Target: target, Tried: tried}
 }
