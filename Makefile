@@ -13,7 +13,7 @@ GO   := go
 ENGINE_PACKAGES := dockerd=docker.io docker=docker-cli containerd=containerd runc=runc iptables=iptables ip=iproute2
 TEST_PACKAGES := $(ENGINE_PACKAGES) git=git gcc=gcc /usr/include/stdio.h=libc6-dev clang-19=clang-19 llvm-strip-19=llvm-19 \
   /usr/include/bpf/bpf_helpers.h=libbpf-dev protoc=protobuf-compiler /usr/include/google/protobuf/timestamp.proto=libprotobuf-dev \
-  chromium=chromium /bin/busybox=busybox-static xz=xz-utils curl=curl
+  chromium=chromium /bin/busybox=busybox-static xz=xz-utils curl=curl rpmbuild=rpm
 BENCH_PACKAGES := wrk=wrk redis-benchmark=redis-tools perf=linux-perf
 
 # Packages whose tests also run on other kernels, as PACKAGE or PACKAGE:REGEXP.

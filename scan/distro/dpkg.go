@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"path"
-	"slices"
 	"strings"
 
 	"bulkhead"
@@ -58,7 +57,7 @@ func owner(list, name string, paths []string) (facts look.Facts) {
 
 // listed reads one path a line.
 func listed(b []byte) []string {
-	return slices.Collect(strings.SplitSeq(string(bytes.TrimSpace(b)), "\n"))
+	return strings.Split(string(bytes.TrimSpace(b)), "\n")
 }
 
 // summed reads what md5sum prints: a checksum of 32 digits, two spaces, a path.
