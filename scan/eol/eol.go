@@ -8,6 +8,7 @@ package eol
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -65,6 +66,37 @@ func Find(cycles Cycles, os bulkhead.OS, packages []bulkhead.Package, now time.T
 	return findings
 }
 
+// Products returns the products whose cycles [Find] asks for.
+func Products(os bulkhead.OS, packages []bulkhead.Package) []string {
+	list := []string{productOf(os)}
+	for _, p := range packages {
+		if counts(p) {
+			list = append(list, productsOf(p)...)
+		}
+	}
+	slices.Sort(list)
+	return slices.DeleteFunc(slices.Compact(list), func(product string) bool { return product == "" })
+}
+
+func productOf(os bulkhead.OS) string {
+	if os.ID == "centos" && strings.Contains(os.Name, "Stream") {
+		return "centos-stream"
+	}
+	return distributions[os.ID]
+}
+
+// counts reports whether a package is a program that no distribution fixes.
+func counts(p bulkhead.Package) bool {
+	return (p.Type == "bitnami" || p.Type == "generic") && p.Owner == ""
+}
+
+func productsOf(p bulkhead.Package) []string {
+	if products := programs[p.Name]; len(products) > 0 {
+		return products
+	}
+	return []string{p.Name}
+}
+
 // ends answers for one day.
 type ends struct {
 	told, known Cycles
@@ -72,10 +104,7 @@ type ends struct {
 }
 
 func (e ends) distribution(os bulkhead.OS) (bulkhead.Finding, bool) {
-	product := distributions[os.ID]
-	if os.ID == "centos" && strings.Contains(os.Name, "Stream") {
-		product = "centos-stream"
-	}
+	product := productOf(os)
 	c, ok := e.cycle(product, os)
 	if !ok {
 		return bulkhead.Finding{}, false
@@ -99,13 +128,10 @@ func (e ends) distribution(os bulkhead.OS) (bulkhead.Finding, bool) {
 }
 
 func (e ends) program(p bulkhead.Package) (bulkhead.Finding, bool) {
-	if p.Type != "bitnami" && p.Type != "generic" || p.Owner != "" {
+	if !counts(p) {
 		return bulkhead.Finding{}, false
 	}
-	products := programs[p.Name]
-	if len(products) == 0 {
-		products = []string{p.Name}
-	}
+	products := productsOf(p)
 	// One program may be maintained by several, as Java is: as long as one of them is known to fix it, it is not over.
 	var last Cycle
 	var by string
