@@ -1,15 +1,15 @@
 package image
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 
-	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
+
+	"bulkhead/image/inflate"
 )
 
 // stored is a layer as a registry, an archive or a content store keeps it: a tar, mostly compressed.
@@ -106,17 +106,12 @@ func (p *pipe) decompress(ctx context.Context, limits Limits) error {
 	if err != nil {
 		return err
 	}
-	head := bufio.NewReaderSize(p.packed, 64<<10) // gzip reads single bytes
 	var r io.Reader
 	switch {
 	case bytes.HasPrefix(magic, magicGzip):
-		z, err := gzip.NewReader(head)
-		if err != nil {
-			return fmt.Errorf("gzip: %w", err)
-		}
-		r, p.unpack = z, z
+		r = inflate.NewReader(p.packed)
 	case bytes.HasPrefix(magic, magicZstd):
-		z, err := zstd.NewReader(head, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxWindow), zstd.WithDecoderLowmem(true))
+		z, err := zstd.NewReader(p.packed, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxWindow), zstd.WithDecoderLowmem(true))
 		if err != nil {
 			return fmt.Errorf("zstd: %w", err)
 		}
