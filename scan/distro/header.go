@@ -155,6 +155,9 @@ func (h header) rpm() (bulkhead.Package, error) {
 		p.Version += "-" + release
 	}
 	p.Version = epoch + p.Version
+	if !word(p.Version) {
+		return p, errors.New("header has no valid release")
+	}
 	p.Source = sourceRPM(h.text(tagSourceRPM), epoch, p)
 	if licence := h.text(tagLicense); licence != "" {
 		p.Licenses = []string{licence}

@@ -106,6 +106,17 @@ func checkOwned(t *testing.T, owned map[string][]string) {
 	}
 }
 
+// TestTiny has what the fuzz tests begin with.
+func TestTiny(t *testing.T) {
+	for name, read := range map[string]blobs{"tiny.sqlite": sqliteBlobs, "tiny.bdb": bdbBlobs, "tiny.ndb": ndbBlobs} {
+		b := fixture(t, name)
+		facts := readDamaged(t, name, b, read)
+		if len(facts.Packages) != 3 || len(facts.Owned["c"]) != 40 || len(facts.Incomplete) > 0 {
+			t.Errorf("%s: %+v", name, facts)
+		}
+	}
+}
+
 // TestSQLiteTree has interior pages, chains of many pages and rows that were deleted.
 func TestSQLiteTree(t *testing.T) {
 	facts, err := lookAt(t, "var/lib/rpm/rpmdb.sqlite", fixture(t, "rpmdb-512.sqlite"))
