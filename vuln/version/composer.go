@@ -12,13 +12,23 @@ func compareComposer(a, b string) int {
 	if c := sign(int(x.rank), int(y.rank)); c != 0 {
 		return c
 	}
-	if c := compareOptional(x.suffix != "", y.suffix != "", "", ""); c != 0 {
-		return c
-	}
-	if c := compareDotted(x.suffix, y.suffix); c != 0 {
+	if c := compareListed(x.suffix, y.suffix); c != 0 {
 		return c
 	}
 	return sign(truth(!x.dev), truth(!y.dev))
+}
+
+// compareListed compares numbers with dots between them; a longer list is newer than its beginning.
+func compareListed(a, b string) int {
+	for a != "" && b != "" {
+		var x, y string
+		x, a, _ = strings.Cut(a, ".")
+		y, b, _ = strings.Cut(b, ".")
+		if c := compareNumbers(x, y); c != 0 {
+			return c
+		}
+	}
+	return sign(truth(a != ""), truth(b != ""))
 }
 
 type composer struct {
@@ -51,6 +61,11 @@ func parseComposer(v string) composer {
 		if after, ok := cutFold(r, w.word); ok {
 			c.rank, r = w.rank, separator(after)
 			break
+		}
+	}
+	if c.rank == composerStable && len(r) < len(v)-n {
+		if _, ok := cutFold(separator(v[n:]), "stable"); ok {
+			return c // and whatever follows does not count
 		}
 	}
 	n = dottedRun(r)

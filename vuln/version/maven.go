@@ -149,43 +149,28 @@ func normalizeMaven(items []mavenItem) []mavenItem {
 }
 
 func compareMavenLists(a, b []mavenItem) int {
-	for i := 0; i < len(a) || i < len(b); i++ {
+	for i := range min(len(a), len(b)) {
+		if c := a[i].compare(b[i]); c != 0 {
+			return c
+		}
+	}
+	if len(a) > len(b) {
+		return mavenAgainstNothing(a[len(b):])
+	}
+	return -mavenAgainstNothing(b[len(a):])
+}
+
+// mavenAgainstNothing compares what one version has more with what the other has not.
+func mavenAgainstNothing(items []mavenItem) int {
+	for _, i := range items {
 		switch {
-		case i >= len(a):
-			if c := mavenAgainstNothing(b[i:]); c != 0 {
-				return -c
-			}
-			if b[i].kind == mavenList {
-				return 0
-			}
-		case i >= len(b):
-			if c := mavenAgainstNothing(a[i:]); c != 0 {
-				return c
-			}
-			if a[i].kind == mavenList {
-				return 0
-			}
-		default:
-			if c := a[i].compare(b[i]); c != 0 {
-				return c
-			}
+		case i.kind == mavenNumber && !i.null():
+			return 1
+		case i.kind == mavenWord && i.rank != mavenRelease:
+			return sign(int(i.rank), mavenRelease)
 		}
 	}
 	return 0
-}
-
-// mavenAgainstNothing compares the first item with a missing one.
-func mavenAgainstNothing(items []mavenItem) int {
-	switch i := items[0]; i.kind {
-	case mavenNumber:
-		return truth(!i.null())
-	case mavenWord:
-		return sign(int(i.rank), mavenRelease)
-	}
-	if len(items) == 1 {
-		return 0
-	}
-	return mavenAgainstNothing(items[1:])
 }
 
 // compare orders kinds too: 1-word < 1-1 < 1.1.
