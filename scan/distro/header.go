@@ -106,15 +106,19 @@ func (h header) text(tag uint32) string {
 // texts returns an array of strings, each ended by a zero byte; fewer than it says when the data ends before.
 func (h header) texts(tag uint32) []string {
 	data, count := h.at(tag, typeStringArray)
-	var all []string
-	for len(all) < count {
-		text, rest, ended := bytes.Cut(data, []byte{0})
-		if !ended {
+	end, found := 0, 0
+	for found < count {
+		n := bytes.IndexByte(data[end:], 0)
+		if n < 0 {
 			break
 		}
-		all, data = append(all, string(text)), rest
+		end += n + 1
+		found++
 	}
-	return all
+	if found == 0 {
+		return nil
+	}
+	return strings.Split(string(data[:end-1]), "\x00") // all in one piece of memory
 }
 
 func (h header) int32s(tag uint32) []uint32 {
