@@ -186,10 +186,7 @@ func (c *containerd) overlay(i *Image, m overlayMount) error {
 		return fmt.Errorf("%s cannot be read: run this as root, on the same host", m.upper)
 	}
 	if len(m.lower) == len(i.Layers) && readable(m.lower) {
-		for n := range i.Layers {
-			t := &tree{dir: m.lower[n], diffID: i.Layers[n].DiffID, overlay: true, prune: none, opt: c.opt, skip: i.skip}
-			i.Layers[n].walk = t.walk
-		}
+		i.fromTrees(c.opt, m.lower)
 	}
 	i.addTree(c.opt, "", m.upper)
 	i.Layers[len(i.Layers)-1].LayerInfo = bulkhead.LayerInfo{CreatedBy: createdBy}

@@ -196,6 +196,9 @@ func (c *containerd) image(ctx context.Context, name string) (*Image, error) {
 	if err := (&opener{store: c, opt: c.opt, image: i}).open(ctx, d); err != nil {
 		return nil, err
 	}
+	if err := c.unpacked(ctx, i); err != nil {
+		return nil, err
+	}
 	i.attribute(base{})
 	return i, nil
 }

@@ -37,6 +37,10 @@ func TestSameEverywhere(t *testing.T) {
 	saved, layout := filepath.Join(dir, "nginx.tar"), filepath.Join(dir, "layout")
 	command(t, "docker", "tag", reference, pushed)
 	command(t, "docker", "push", pushed)
+	t.Cleanup(func() {
+		exec.Command("ctr", "images", "rm", pushed).Run()
+		exec.Command("docker", "rmi", pushed).Run()
+	})
 	command(t, "docker", "save", "-o", saved, reference)
 	command(t, "gzip", "-1", "-k", saved)
 	command(t, "ctr", "images", "pull", "--plain-http", pushed)
@@ -61,6 +65,42 @@ func TestSameEverywhere(t *testing.T) {
 			t.Errorf("files (-Docker's store +here):\n%.4000s", diff)
 		}
 	})
+}
+
+// TestUnpacked opens an image whose packed layers containerd has thrown away, and a container of it.
+func TestUnpacked(t *testing.T) {
+	l := lab.Start(t)
+	reference, err := l.Image(t.Context(), "redis")
+	if err != nil {
+		t.Fatal(err)
+	}
+	pushed := l.Registry() + "/image-test/redis:1"
+	command(t, "docker", "tag", reference, pushed)
+	command(t, "docker", "push", pushed)
+	command(t, "ctr", "-n", "image-test", "images", "pull", "--plain-http", pushed)
+	t.Cleanup(func() {
+		exec.Command("ctr", "-n", "image-test", "containers", "rm", "redis-test").Run()
+		exec.Command("ctr", "-n", "image-test", "images", "rm", "--sync", pushed).Run()
+		exec.Command("docker", "rmi", pushed).Run()
+	})
+	want := merged(t, "docker:"+reference, Options{})
+	i, err := Open(t.Context(), "containerd:"+pushed, Options{Namespace: "image-test"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer i.Close()
+	for _, layer := range i.Layers {
+		command(t, "ctr", "-n", "image-test", "content", "rm", layer.Digest)
+	}
+	command(t, "ctr", "-n", "image-test", "containers", "create", pushed, "redis-test")
+	for _, target := range []string{"containerd:" + pushed, "container:redis-test"} {
+		if diff := cmp.Diff(want, merged(t, target, Options{Namespace: "image-test"})); diff != "" {
+			t.Errorf("%s: files (-Docker's store +here):\n%.4000s", target, diff)
+		}
+	}
+	if views := command(t, "ctr", "-n", "image-test", "snapshots", "ls"); strings.Contains(views, "bulkhead-") {
+		t.Errorf("a view is left: %s", views)
+	}
 }
 
 // savedImage opens an image as somebody who cannot read the engine's directories must.

@@ -144,3 +144,12 @@ func TestOverlayOptions(t *testing.T) {
 		t.Errorf("directories (-want +got):\n%s", diff)
 	}
 }
+
+func TestChainID(t *testing.T) {
+	a, b := digestOf([]byte("a")), digestOf([]byte("b"))
+	for want, ids := range map[string][]string{"": nil, a: {a}, digestOf([]byte(a + " " + b)): {a, b}} {
+		if got := chainID(ids); got != want {
+			t.Errorf("%v: %s, want %s", ids, got, want)
+		}
+	}
+}

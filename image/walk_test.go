@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -278,5 +279,78 @@ func TestNoContent(t *testing.T) {
 	}
 	if _, err := f.ReaderAt(); err == nil {
 		t.Error("a directory has a ReaderAt")
+	}
+}
+
+// TestWalkHeaders refuses headers of absurd sizes without taking the memory for them.
+func TestWalkHeaders(t *testing.T) {
+	for name, kind := range map[string]byte{"PAX": tar.TypeXHeader, "GNU name": tar.TypeGNULongName, "GNU link": tar.TypeGNULongLink} {
+		head := rawHeader(kind, 2<<30)
+		s := layerOf(nil, nil)
+		s.size, s.open = 0, func(context.Context) (io.ReadCloser, error) {
+			return io.NopCloser(io.MultiReader(bytes.NewReader(head), io.LimitReader(nothing{}, 2<<30))), nil
+		}
+		s.digest = ""
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		err := s.walk(t.Context(), func(*File) error { return nil })
+		runtime.ReadMemStats(&after)
+		if err == nil {
+			t.Errorf("%s: no error", name)
+		}
+		if used := after.TotalAlloc - before.TotalAlloc; used > 64<<20 {
+			t.Errorf("%s: %d MiB were taken", name, used>>20)
+		}
+	}
+}
+
+// rawHeader is a header that archive/tar would not write.
+func rawHeader(kind byte, size int64) []byte {
+	b := make([]byte, 512)
+	copy(b, "x")
+	copy(b[100:], "0000644\x000000000\x000000000\x00")
+	copy(b[124:], fmt.Sprintf("%011o\x00", size))
+	copy(b[136:], "00000000000\x00        ")
+	b[156] = kind
+	copy(b[257:], "ustar\x0000")
+	sum := 0
+	for _, c := range b {
+		sum += int(c)
+	}
+	copy(b[148:], fmt.Sprintf("%06o\x00 ", sum))
+	return b
+}
+
+// TestWalkMany holds nothing of an entry that was visited.
+func TestWalkMany(t *testing.T) {
+	const many = 200_000
+	read, write := io.Pipe()
+	go func() {
+		w := tar.NewWriter(write)
+		for n := range many {
+			if w.WriteHeader(&tar.Header{Name: fmt.Sprint("a/file/with/a/longer/name/", n), Typeflag: tar.TypeReg, Mode: 0o644}) != nil {
+				return
+			}
+		}
+		write.CloseWithError(w.Close())
+	}()
+	s := layerOf(nil, nil)
+	s.diffID, s.digest, s.size, s.open = "", "", 0, func(context.Context) (io.ReadCloser, error) { return read, nil }
+	var start, end runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&start)
+	visited := 0
+	err := s.walk(t.Context(), func(*File) error {
+		if visited++; visited == many {
+			runtime.GC()
+			runtime.ReadMemStats(&end)
+		}
+		return nil
+	})
+	if err != nil || visited != many {
+		t.Errorf("%d entries, %v", visited, err)
+	}
+	if end.HeapAlloc > start.HeapAlloc+16<<20 {
+		t.Errorf("%d MiB are held after %d entries", (end.HeapAlloc-start.HeapAlloc)>>20, many)
 	}
 }
