@@ -192,6 +192,14 @@ func TestBitnami(t *testing.T) {
 	}
 }
 
+func TestBitnamiTagValue(t *testing.T) {
+	got := lookAt(t, "opt/bitnami/redis/.spdx-redis.spdx", 0o644, []byte("SPDXVersion: SPDX-2.3\nDocumentName: Redis\n\nPackageName: redis\nPackageLicenseDeclared: RSALv2\n"+
+		"ExternalRef: SECURITY cpe23Type cpe:2.3:*:redis:redis:7.4.1:*\nExternalRef: PACKAGE-MANAGER purl pkg:bitnami/redis@7.4.1-0?arch=arm64\n"))
+	if !slices.Equal(got, []string{"pkg:bitnami/redis@7.4.1?arch=arm64"}) {
+		t.Errorf("got %q", got)
+	}
+}
+
 func TestDistinct(t *testing.T) {
 	at := func(purl, path string) bulkhead.Package {
 		return bulkhead.Package{PURL: purl, Path: path, Type: purl[4:11]}

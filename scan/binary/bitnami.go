@@ -1,6 +1,7 @@
 package binary
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -25,15 +26,19 @@ func wantsBitnami(f *image.File) bool {
 		strings.HasPrefix(base, ".spdx-") && strings.HasSuffix(base, ".spdx")
 }
 
-// spdx is the part of an SPDX document that is used.
+// spdx is the part of an SPDX document that is used, in the names of its JSON.
 type spdx struct {
-	Packages []struct {
-		Licence      string `json:"licenseDeclared"`
-		ExternalRefs []struct {
-			Type    string `json:"referenceType"`
-			Locator string `json:"referenceLocator"`
-		} `json:"externalRefs"`
-	} `json:"packages"`
+	Packages []spdxPackage `json:"packages"`
+}
+
+type spdxPackage struct {
+	Licence      string    `json:"licenseDeclared"`
+	ExternalRefs []spdxRef `json:"externalRefs"`
+}
+
+type spdxRef struct {
+	Type    string `json:"referenceType"`
+	Locator string `json:"referenceLocator"`
 }
 
 func lookBitnami(_ context.Context, f *image.File) (look.Facts, error) {
@@ -42,20 +47,56 @@ func lookBitnami(_ context.Context, f *image.File) (look.Facts, error) {
 		return look.Facts{}, err
 	}
 	var document spdx
-	if err := json.Unmarshal(b, &document); err != nil {
-		return look.Facts{}, fmt.Errorf("read the package list %s as SPDX in JSON: %w", f.Path, err)
+	if bytes.HasPrefix(bytes.TrimSpace(b), []byte("{")) {
+		err = json.Unmarshal(b, &document)
+	} else {
+		document = tagValue(b)
+	}
+	if err != nil {
+		return look.Facts{}, fmt.Errorf("read the package list %s as SPDX: %w", f.Path, err)
 	}
 	var facts look.Facts
 	for _, p := range document.Packages {
-		for _, ref := range p.ExternalRefs {
-			if found, ok := bitnamiPackage(ref.Locator); ok && ref.Type == "purl" {
-				found.Licenses = licence(p.Licence)
-				facts.Packages = append(facts.Packages, found)
-				break
-			}
+		if found, ok := p.bitnami(); ok {
+			facts.Packages = append(facts.Packages, found)
 		}
 	}
 	return facts, nil
+}
+
+// tagValue reads SPDX's older form, lines of "Tag: value".
+func tagValue(b []byte) spdx {
+	var document spdx
+	var p *spdxPackage
+	for line := range strings.SplitSeq(string(b), "\n") {
+		tag, value, _ := strings.Cut(strings.TrimSpace(line), ": ")
+		switch {
+		case tag == "PackageName":
+			document.Packages = append(document.Packages, spdxPackage{})
+			p = &document.Packages[len(document.Packages)-1]
+		case p == nil:
+		case tag == "PackageLicenseDeclared":
+			p.Licence = value
+		case tag == "ExternalRef":
+			if words := strings.Fields(value); len(words) == 3 {
+				p.ExternalRefs = append(p.ExternalRefs, spdxRef{Type: words[1], Locator: words[2]})
+			}
+		}
+	}
+	return document
+}
+
+func (p spdxPackage) bitnami() (bulkhead.Package, bool) {
+	for _, ref := range p.ExternalRefs {
+		if ref.Type != "purl" {
+			continue
+		}
+		if found, ok := bitnamiPackage(ref.Locator); ok {
+			found.Licenses = licence(p.Licence)
+			return found, true
+		}
+	}
+	return bulkhead.Package{}, false
 }
 
 // bitnamiPackage reads a purl of Bitnami's. What is of another type in the list (Go modules, Python packages) is found

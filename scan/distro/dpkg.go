@@ -27,7 +27,19 @@ func wantsDpkg(f *image.File) bool {
 	if !regular(f) || !strings.HasPrefix(f.Path, "var/lib/dpkg/") && !strings.HasPrefix(f.Path, docs) {
 		return false
 	}
-	return f.Path == dpkgStatus || in(f, dpkgParts) || isList(f.Path) || isCopyright(f.Path)
+	return f.Path == dpkgStatus || isPart(f) || isList(f.Path) || isCopyright(f.Path)
+}
+
+// isPart knows the packages of distroless images from what some builders leave beside them.
+func isPart(f *image.File) bool {
+	if !in(f, dpkgParts) {
+		return false
+	}
+	switch path.Ext(f.Path) {
+	case ".preinst", ".postinst", ".prerm", ".postrm", ".config", ".conffiles", ".templates", ".triggers", ".shlibs", ".symbols", ".list":
+		return false
+	}
+	return true
 }
 
 func isList(p string) bool {
@@ -79,7 +91,7 @@ func status(name string, b []byte) look.Facts {
 	for len(b) > 0 {
 		var s stanza
 		s, b = nextStanza(b)
-		if !s.installed() {
+		if !s.installed(name != dpkgStatus) {
 			continue
 		}
 		p, ok := s.debian()
@@ -165,14 +177,15 @@ func (s *stanza) field(name []byte) *[]byte {
 }
 
 // installed reports whether files of the package are there. The third word of the status says so: only
-// "not-installed" and "config-files" leave none. A distroless stanza has no status, for what it names is there.
-func (s *stanza) installed() bool {
+// "not-installed" and "config-files" leave none. Without a status, dpkg takes a package as one that it has only heard of;
+// in a distroless image, what is named is there.
+func (s *stanza) installed(distroless bool) bool {
 	if !s.some {
 		return false
 	}
 	words := bytes.Fields(s.state)
 	if len(words) < 3 {
-		return true
+		return distroless
 	}
 	state := string(words[2])
 	return state != "not-installed" && state != "config-files"

@@ -23,6 +23,8 @@ Description: lines
 Conffiles:
  /etc/harbour 0123
 
+Package: heard-of
+
 Package: gone
 Status: deinstall ok config-files
 Architecture: amd64
@@ -141,6 +143,7 @@ func TestWants(t *testing.T) {
 		"var/lib/dpkg/status":                      "dpkg",
 		"var/lib/dpkg/status-old":                  "",
 		"var/lib/dpkg/status.d/base":               "dpkg",
+		"var/lib/dpkg/status.d/base.postinst":      "",
 		"var/lib/dpkg/status.d/base.md5sums":       "dpkg",
 		"var/lib/dpkg/info/base-files.list":        "dpkg",
 		"var/lib/dpkg/info/base-files.md5sums":     "",

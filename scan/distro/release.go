@@ -2,8 +2,8 @@ package distro
 
 import (
 	"bytes"
+	"cmp"
 	"context"
-	"fmt"
 	"regexp"
 	"strings"
 
@@ -72,7 +72,7 @@ func lookRelease(_ context.Context, f *image.File) (look.Facts, error) {
 			os.ID = r.id
 		}
 		if os.ID == "" {
-			return look.Facts{}, fmt.Errorf("%s names no distribution: it has neither an ID nor a name that is known", f.Path)
+			return look.Facts{}, nil // none that anybody knows: an image may be made from nothing
 		}
 		return look.Facts{OS: &os}, nil
 	})
@@ -109,7 +109,7 @@ func fill(os, more bulkhead.OS) bulkhead.OS {
 func osRelease(b []byte) bulkhead.OS {
 	v := assignments(b)
 	return bulkhead.OS{
-		ID:       strings.ToLower(v["ID"]),
+		ID:       cmp.Or(strings.ToLower(v["ID"]), idOf(v["NAME"])),
 		Version:  v["VERSION_ID"],
 		Name:     v["PRETTY_NAME"],
 		Codename: v["VERSION_CODENAME"],
