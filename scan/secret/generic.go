@@ -36,6 +36,8 @@ func isConfiguration(name string) bool {
 		return !strings.Contains(base, "example") && !strings.Contains(base, "sample") && !strings.Contains(base, "dist") && !strings.Contains(base, "template")
 	case base == "wp-config.php" || base == "settings.py" || base == "local_settings.py" || base == "config.php" || base == "database.php" || base == "configuration.php":
 		return true
+	case strings.HasSuffix(base, ".properties") && (strings.Contains(base, "strings") || strings.Contains(base, "messages") || strings.Contains(base, "resources") || strings.Contains(base, "bundle")):
+		return false // translations: "password = Wrong password"
 	case strings.HasPrefix(base, "package") && strings.HasSuffix(base, ".json") || strings.HasSuffix(base, "-lock.json") || strings.HasSuffix(base, ".schema.json"):
 		return false
 	}
@@ -80,7 +82,7 @@ func assigned1(text []byte, begin, end int) (match, bool) {
 	if !likelyPassword(value) || publicName(name) || strings.Contains(strings.ToLower(value), strings.ToLower(lastWord(name))) {
 		return match{}, false
 	}
-	if kinds(value) < 3 && entropy(value) < 3 || looksLikeReference(value) {
+	if strings.Contains(value, `\u`) || kinds(value) < 3 && entropy(value) < 3 || looksLikeReference(value) {
 		return match{}, false
 	}
 	start := begin + loc[4] + offset

@@ -57,6 +57,9 @@ func newDetector(rules []rule) (*detector, error) {
 		}
 		d.rules = append(d.rules, compiled{rule: r, re: re, group: max(re.SubexpIndex("s"), 0), run: tokenRun(r.pattern)})
 		for _, k := range r.keywords {
+			if len(k) < minKeyword {
+				return nil, fmt.Errorf("keyword %q of %s has fewer than %d bytes", k, r.id, minKeyword)
+			}
 			keywords, d.owner = append(keywords, strings.ToLower(k)), append(d.owner, i)
 		}
 	}

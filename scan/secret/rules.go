@@ -135,7 +135,7 @@ func mails() []rule {
 		{id: "mailgun-key", title: "Mailgun key", severity: high, keywords: []string{"key-"}, pattern: `key-[0-9a-f]{32}`, entropy: 3, inText: true},
 		{id: "mailchimp-key", title: "Mailchimp key", severity: high, keywords: []string{"mailchimp"}, pattern: `(?i:mailchimp)` + assigned + `(?P<s>[0-9a-f]{32}-us\d{1,2})`, entropy: 3},
 		{id: "twilio-key", title: "Twilio API key", severity: high, keywords: []string{"twilio"}, pattern: `(?i:twilio)` + assigned + `(?P<s>SK[0-9a-f]{32}|[0-9a-f]{32})`, entropy: 3, inText: true},
-		{id: "twilio-account", title: "Twilio account id with token", severity: high, keywords: []string{"AC"}, pattern: `AC[0-9a-f]{32}["']?\s{0,4}[:,;]\s{0,4}["']?(?P<s>[0-9a-f]{32})`, entropy: 3, inText: true},
+		{id: "twilio-account", title: "Twilio account id with token", severity: high, keywords: accountIDs(), pattern: `AC[0-9a-f]{32}["']?\s{0,4}[:,;]\s{0,4}["']?(?P<s>[0-9a-f]{32})`, entropy: 3, inText: true},
 		{id: "brevo-key", title: "Brevo (Sendinblue) key", severity: high, keywords: []string{"xkeysib-"}, pattern: `xkeysib-[0-9a-f]{64}-[0-9A-Za-z]{16}`},
 		{id: "postmark-token", title: "Postmark token", severity: high, keywords: []string{"postmark"}, pattern: `(?i:postmark)` + assigned + uuid, entropy: 3, inText: true},
 		{id: "resend-key", title: "Resend key", severity: high, keywords: []string{"re_"}, pattern: `re_[0-9A-Za-z]{8}_[0-9A-Za-z]{24}`, entropy: 3.8, valid: mixed, inText: true},
@@ -223,4 +223,13 @@ func formats() []rule {
 		{id: "basic-authorization", title: "HTTP basic authorization", severity: medium, keywords: []string{"authorization"}, pattern: `(?i:authorization)["']?\s{0,4}[:=,]\s{0,4}["']?(?i:basic)\s(?P<s>[A-Za-z0-9+/]{12,200}={0,2})`, valid: basicAuthorization, inText: true, anywhere: true},
 		{id: "bearer-authorization", title: "HTTP bearer authorization", severity: medium, keywords: []string{"authorization"}, pattern: `(?i:authorization)["']?\s{0,4}[:=,]\s{0,4}["']?(?i:bearer|token)\s(?P<s>[A-Za-z0-9_\-.=+/]{24,})`, entropy: 3.7, valid: mixed, inText: true, anywhere: true},
 	}
+}
+
+// accountIDs are the beginnings of Twilio's account ids: "AC" and a hexadecimal digit.
+func accountIDs() []string {
+	var all []string
+	for _, digit := range "0123456789abcdef" {
+		all = append(all, "AC"+string(digit))
+	}
+	return all
 }

@@ -102,6 +102,9 @@ func (s *scanner) findings(b []byte, path string, isText bool, matches []match) 
 			if severity, note, m.end = privateKey(b, m.start); severity == "" {
 				continue
 			}
+			if strings.Contains(path, "snakeoil") {
+				severity, note = bulkhead.Low, "it is the self-signed one of the package ssl-cert, which nobody should trust"
+			}
 		}
 		// Libraries of cryptography carry keys with which they test themselves when they start.
 		if isFixture(path, m.rule) || !isText && m.rule.id == "private-key" && isInstalled(path) || isText && allowed(b, m.start) {

@@ -327,11 +327,11 @@ func TestAnalyzer(t *testing.T) {
 
 // TestSearcher compares the automaton with the plain way.
 func TestSearcher(t *testing.T) {
-	words := []string{"he", "she", "his", "hers", "aab", "ab", "b"}
+	words := []string{"hers", "she", "his", "her", "aab", "aabb", "bhe"}
 	s := newSearcher(words)
 	r := rand.New(rand.NewPCG(11, 12))
 	for range 200 {
-		text := of(r, "heSirsabX", 60)
+		text := of(r, "heSirsabXB", 200)
 		var got, want []string
 		s.each([]byte(text), func(k, start int) bool {
 			got = append(got, fmt.Sprint(start, words[k]))
