@@ -37,21 +37,26 @@ func lookAt(_ context.Context, f *image.File) (look.Facts, error) {
 	if err != nil {
 		return look.Facts{}, fmt.Errorf("read the module file: %w", err)
 	}
+	replaced := map[module.Version]module.Version{}
+	for _, r := range m.Replace {
+		replaced[r.Old] = r.New
+	}
 	l := manifest.NewList("golang")
 	for _, r := range m.Require {
-		if used, ok := replaced(m, r.Mod); ok {
+		// What is replaced by a folder has a version that nobody knows.
+		if used := replacement(replaced, r.Mod); used.Version != "" {
 			l.Add(manifest.Item{Name: used.Path, Version: used.Version})
 		}
 	}
 	return l.Facts(), nil
 }
 
-// replaced returns what is used in place of a module; not ok for a folder, whose version nobody knows.
-func replaced(m *modfile.File, mod module.Version) (used module.Version, ok bool) {
-	for _, r := range m.Replace {
-		if r.Old.Path == mod.Path && (r.Old.Version == "" || r.Old.Version == mod.Version) {
-			return r.New, r.New.Version != ""
+// replacement returns what is used in place of a module, which can be replaced in one version or in all.
+func replacement(replaced map[module.Version]module.Version, mod module.Version) module.Version {
+	for _, old := range []module.Version{mod, {Path: mod.Path}} {
+		if used, ok := replaced[old]; ok {
+			return used
 		}
 	}
-	return mod, true
+	return mod
 }

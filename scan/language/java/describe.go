@@ -129,6 +129,9 @@ func parseProperties(b []byte) coordinates {
 	return c
 }
 
+// maxAttribute is how long an attribute that is wanted may get, in bytes: longer ones are no names.
+const maxAttribute = 2048
+
 // parseManifest returns the main attributes of a MANIFEST.MF: lines of at most 72 bytes, continued after a space.
 func parseManifest(b []byte) map[string]string {
 	attributes := map[string]string{}
@@ -141,7 +144,7 @@ func parseManifest(b []byte) map[string]string {
 			break // sections about single files follow
 		}
 		if more, ok := strings.CutPrefix(line, " "); ok {
-			if wanted(last) {
+			if wanted(last) && len(attributes[last]) < maxAttribute {
 				attributes[last] += more
 			}
 			continue

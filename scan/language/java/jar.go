@@ -30,7 +30,8 @@ func Installed() []look.Analyzer {
 const (
 	maxDepth    = 6         // a jar in a war in an ear in a distribution has 3
 	maxArchives = 20_000    // opened; the largest application servers bring 2,000 jars
-	maxUnpacked = 4 << 30   // bytes; nested jars are mostly stored as they are and cost nothing
+	maxUnpacked = 2 << 30   // bytes; nested jars are mostly stored as they are and cost nothing
+	maxRead     = 4 << 30   // bytes: lists of entries can be one inside another, and each archive can lie about where they are
 	maxMemory   = 8 << 20   // bytes of an unpacked jar that are held in memory; larger ones go into a temporary file
 	maxManifest = 1 << 20   // bytes; OSGi manifests reach 200 KiB
 	maxPackages = 1_000_000 // as long as nothing is nested, some 200 bytes of a jar make a package
@@ -65,8 +66,8 @@ func lookAtJar(ctx context.Context, f *image.File) (look.Facts, error) {
 // Read returns the libraries in the jar at path: itself, those that were copied into it, and those of the jars that it
 // holds. Paths are empty for the jar itself and "PATH!WEB-INF/lib/x.jar" for what is inside it.
 func Read(ctx context.Context, path string, r io.ReaderAt, size int64) (look.Facts, error) {
-	w := &walk{ctx: ctx, path: path, found: manifest.NewList("maven"), unpacked: maxUnpacked, archives: maxArchives}
-	if err := w.jar(manifest.Base(path), path, r, size, 0); err != nil {
+	w := &walk{ctx: ctx, path: path, found: manifest.NewList("maven"), unpacked: maxUnpacked, left: maxRead, archives: maxArchives}
+	if err := w.jar(manifest.Base(path), path, reader{w, r}, size, 0); err != nil {
 		return look.Facts{}, err
 	}
 	facts := w.found.Facts()
@@ -81,8 +82,29 @@ type walk struct {
 	found      *manifest.List
 	incomplete []bulkhead.Omission
 	unpacked   int64 // bytes that may still be unpacked
+	left       int64 // bytes that may still be read
 	archives   int   // that may still be opened
 }
+
+// reader counts what is read, and ends when the scan does.
+type reader struct {
+	w *walk
+	r io.ReaderAt
+}
+
+func (r reader) ReadAt(p []byte, at int64) (int, error) {
+	if err := r.w.ctx.Err(); err != nil {
+		return 0, err
+	}
+	if r.w.left < 0 {
+		return 0, errRead
+	}
+	n, err := r.r.ReadAt(p, at)
+	r.w.left -= int64(n)
+	return n, err
+}
+
+var errRead = fmt.Errorf("more than %d GiB to read in one file; its lists of entries overlap", maxRead>>30)
 
 // omit notes what was left out; at most as many as anybody reads.
 func (w *walk) omit(path string, why error) {
@@ -169,7 +191,7 @@ func (w *walk) nested(z *unzip.File, e unzip.Entry, path string, depth int) erro
 		return err
 	}
 	defer done()
-	return w.jar(name, path, r, size, depth)
+	return w.jar(name, path, reader{w, r}, size, depth)
 }
 
 // unpack unpacks an entry into memory, or into a temporary file that done removes.

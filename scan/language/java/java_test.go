@@ -195,12 +195,22 @@ func TestBomb(t *testing.T) {
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}
-	jars := &walk{ctx: context.Background(), found: manifest.NewList("maven"), unpacked: 32 << 20, archives: 10}
+	jars := &walk{ctx: context.Background(), found: manifest.NewList("maven"), unpacked: 32 << 20, left: maxRead, archives: 10}
 	if err := jars.jar("b.jar", "b.jar", bytes.NewReader(b.Bytes()), int64(b.Len()), 0); err != nil {
 		t.Fatal(err)
 	}
 	if len(jars.incomplete) != 1 || !strings.Contains(jars.incomplete[0].Message, "when unpacked") {
 		t.Errorf("%+v", jars.incomplete)
+	}
+}
+
+// TestOverlap: an archive whose entries all are the same long list costs the limit and no more.
+func TestOverlap(t *testing.T) {
+	content := []byte(jar(t, file{"x.jar", jar(t, maven("g", "x", "1")), true}))
+	jars := &walk{ctx: context.Background(), path: "b.jar", found: manifest.NewList("maven"), left: 100, archives: 10}
+	err := jars.jar("b.jar", "b.jar", reader{jars, bytes.NewReader(content)}, int64(len(content)), 0)
+	if err == nil && len(jars.incomplete) == 0 {
+		t.Error("nothing was left out")
 	}
 }
 

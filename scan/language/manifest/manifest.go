@@ -8,11 +8,11 @@ package manifest
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
 
-	"github.com/BurntSushi/toml"
 	"go.yaml.in/yaml/v3"
 
 	"bulkhead/image"
@@ -24,8 +24,9 @@ const (
 	Small = 4 << 20
 	// Large is for what lists many packages as JSON or plain lines: 100,000 packages take some 40 MiB.
 	Large = 64 << 20
-	// Tree is for lists in YAML and TOML, which take ten times their size while they are read.
-	Tree = 12 << 20
+	// YAML and TOML take ten times their size while they are read, and time. The largest known are of 6 and 3 MiB.
+	maxYAML = 12 << 20
+	maxTOML = 6 << 20
 )
 
 // Base is the last part of a slash-separated path. Unlike path.Base it has no special cases and never allocates.
@@ -69,11 +70,11 @@ func Head(f *image.File, limit int64) ([]byte, error) {
 // in the package managers themselves.
 func JSON(f *image.File, into any) error { return decode(f, Large, "JSON", into, json.Unmarshal) }
 
-// YAML decodes a file of at most [Tree] bytes. Aliases that would make it much larger are an error.
-func YAML(f *image.File, into any) error { return decode(f, Tree, "YAML", into, yaml.Unmarshal) }
+// YAML decodes a file of at most 12 MiB without aliases.
+func YAML(f *image.File, into any) error { return decode(f, maxYAML, "YAML", into, unmarshalYAML) }
 
-// TOML decodes a file of at most [Tree] bytes.
-func TOML(f *image.File, into any) error { return decode(f, Tree, "TOML", into, toml.Unmarshal) }
+// TOML decodes a file of at most 6 MiB, in which keys and inline tables are not deep.
+func TOML(f *image.File, into any) error { return decode(f, maxTOML, "TOML", into, unmarshalTOML) }
 
 func decode(f *image.File, limit int64, format string, into any, unmarshal func([]byte, any) error) error {
 	b, err := Bytes(f, limit)
@@ -81,7 +82,21 @@ func decode(f *image.File, limit int64, format string, into any, unmarshal func(
 		return err
 	}
 	if err := unmarshal(b, into); err != nil {
-		return fmt.Errorf("read as %s: %w", format, err)
+		return fmt.Errorf("read as %s: %w", format, readable(err))
 	}
 	return nil
+}
+
+// readable takes the names of Go types out of an error.
+func readable(err error) error {
+	var wrongJSON *json.UnmarshalTypeError
+	if errors.As(err, &wrongJSON) {
+		return fmt.Errorf("byte %d: %q is not for a %s", wrongJSON.Offset, wrongJSON.Field, wrongJSON.Value)
+	}
+	var wrongYAML *yaml.TypeError
+	if errors.As(err, &wrongYAML) && len(wrongYAML.Errors) > 0 {
+		line, _, _ := strings.Cut(wrongYAML.Errors[0], ": ")
+		return fmt.Errorf("%s: not what such a file has there", line)
+	}
+	return err
 }

@@ -137,10 +137,47 @@ func TestAliasBomb(t *testing.T) {
 	}
 }
 
+// TestManyKeys: what would take the decoder hours is refused.
+func TestManyKeys(t *testing.T) {
+	var b strings.Builder
+	for i := range 100_000 {
+		fmt.Fprintf(&b, "k%d: 1\n", i)
+	}
+	var into map[string]int
+	if err := YAML(image.Memory("x.yaml", 0o644, []byte(b.String())), &into); err == nil {
+		t.Error("was read")
+	}
+}
+
+func FuzzYAML(f *testing.F) {
+	f.Add([]byte("a: &x {b: [c, *x]}\n? d\n: e\n"))
+	f.Fuzz(func(_ *testing.T, b []byte) {
+		var into map[string]any
+		_ = YAML(image.Memory("x.yaml", 0o644, b), &into)
+	})
+}
+
 func TestByteOrderMark(t *testing.T) {
 	var into struct{ Name string }
 	if err := JSON(image.Memory("x.json", 0o644, []byte("\xef\xbb\xbf{\"name\":\"a\"}")), &into); err != nil || into.Name != "a" {
 		t.Errorf("%v, %v", into, err)
+	}
+}
+
+// TestDeepTOML: what would take the decoder minutes is refused.
+func TestDeepTOML(t *testing.T) {
+	const n = 20_000
+	for _, text := range []string{
+		strings.Repeat("a.", n) + "a=1",
+		strings.Repeat("\"a\" . ", n) + "a = 1",
+		"[" + strings.Repeat("a.", n) + "a]",
+		"a=" + strings.Repeat("{a=", n) + "1" + strings.Repeat("}", n),
+		"a={b=1," + strings.Repeat("a.", n) + "a=1}",
+	} {
+		var into map[string]any
+		if err := TOML(image.Memory("x.lock", 0o644, []byte(text)), &into); err == nil {
+			t.Errorf("%s… was read", text[:20])
+		}
 	}
 }
 

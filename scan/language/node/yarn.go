@@ -65,8 +65,6 @@ func (y *yarn) field(text string) {
 	switch strings.TrimSuffix(key, ":") {
 	case "version":
 		y.version = value
-	case "resolved":
-		y.resolved = value
 	case "resolution":
 		y.says = value
 	}
@@ -83,7 +81,7 @@ func (y *yarn) end() {
 	if name != "" && name != "__metadata" && registry(y.version) && !local(y.asked) {
 		y.found.Add(manifest.Item{Name: name, Version: y.version})
 	}
-	y.asked, y.version, y.resolved, y.says = "", "", "", ""
+	y.asked, y.version, y.says = "", "", ""
 }
 
 // resolution is the name of what was taken: "typescript@npm:5.0.0", "typescript@patch:typescript@npm%3A5.0.0#…".

@@ -34,6 +34,7 @@ var cases = []languagetest.Case{
 	{Name: "conda", Path: "opt/conda/conda-meta/numpy-1.26.4-py312_0.json", Text: `{"build":"py312_0","files":["a"],"license":"BSD-3-Clause","name":"numpy","subdir":"linux-64","version":"1.26.4"}`, Show: "purl license", Want: "numpy 1.26.4 purl pkg:conda/numpy@1.26.4?build=py312_0&subdir=linux-64 license BSD-3-Clause"},
 	{Name: "requirements", Path: "requirements.txt", Text: "# comment\n-r base.txt\nDjango==4.2.1\nrequests[socks]==2.31.0 ; python_version >= '3.8' # why\nPyYAML==6.0 --hash=sha256:0 \\\n    --hash=sha256:1\na>=1\nb==1.*\nc==1,<2\nd===1.0-x\ne @ https://x/e-1.0.tar.gz\n--index-url https://x/==y\n", Want: "django 4.2.1\nrequests 2.31.0\npyyaml 6.0\nd 1.0-x"},
 	{Name: "requirements for development", Path: "a/requirements-dev.txt", Text: "pytest==7.0\n", Want: "pytest 7.0 dev"},
+	{Name: "requirements of Windows", Path: "requirements.txt", Text: "\xef\xbb\xbfa==1 \\\r\n    --hash=sha256:0\r\nb==2\r\n", Want: "a 1\nb 2"},
 	{Name: "requirements in a folder", Path: "requirements/base.txt", Text: "a==1\n", Want: "a 1"},
 	{Name: "other text", Path: "notes.txt", Text: "a==1\n", Want: languagetest.Unwanted},
 	{Name: "Pipfile.lock", Path: "Pipfile.lock", Text: `{"_meta":{},"default":{"Django":{"version":"==4.2.1"},"local":{"path":"."}},"develop":{"pytest":{"version":"==7.0"},"django":{"version":"==4.2.1"}}}`, Want: "django 4.2.1\npytest 7.0 dev"},

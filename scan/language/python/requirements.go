@@ -18,7 +18,9 @@ func readRequirements(f *image.File) (look.Facts, error) {
 	}
 	dev := forDevelopment(f.Path)
 	l := manifest.NewList("pypi")
-	for line := range bytes.Lines(bytes.ReplaceAll(b, []byte("\\\n"), nil)) {
+	b = bytes.ReplaceAll(b, []byte("\r\n"), []byte("\n"))
+	b = bytes.ReplaceAll(b, []byte("\\\n"), nil) // a line that goes on
+	for line := range bytes.Lines(b) {
 		if name, version := pinned(string(line)); version != "" {
 			l.Add(manifest.Item{Name: name, Version: version, Dev: dev})
 		}

@@ -79,13 +79,9 @@ type directory struct {
 }
 
 func findDirectory(r io.ReaderAt, size int64) (directory, error) {
-	tail := make([]byte, min(size, maxTail))
-	if _, err := r.ReadAt(tail, size-int64(len(tail))); err != nil && err != io.EOF {
+	tail, at, err := readEnd(r, size)
+	if err != nil {
 		return directory{}, err
-	}
-	at := findEnd(tail)
-	if at < 0 {
-		return directory{}, ErrFormat
 	}
 	end := tail[at:]
 	d := directory{size: int64(binary.LittleEndian.Uint32(end[12:])), offset: int64(binary.LittleEndian.Uint32(end[16:]))}
@@ -100,6 +96,20 @@ func findDirectory(r io.ReaderAt, size int64) (directory, error) {
 	}
 	d.base = endAt - d.size - d.offset
 	return d.settle(r)
+}
+
+// readEnd reads the last bytes and finds the end record in them. Few archives have a comment after it.
+func readEnd(r io.ReaderAt, size int64) (tail []byte, at int, err error) {
+	for _, n := range []int64{1 << 10, maxTail} {
+		tail = make([]byte, min(size, n))
+		if _, err := r.ReadAt(tail, size-int64(len(tail))); err != nil && err != io.EOF {
+			return nil, 0, err
+		}
+		if at = findEnd(tail); at >= 0 {
+			return tail, at, nil
+		}
+	}
+	return nil, 0, ErrFormat
 }
 
 // settle chooses between the place where the directory should be, right before its end, and the one that the end
