@@ -279,7 +279,7 @@ func FuzzWalk(f *testing.F) {
 	l := Limits{Depth: 3, Entries: 50, EntryBytes: 1 << 16, Bytes: 1 << 20, Ratio: 50, Free: 1 << 18, Time: 5 * time.Second}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		total := 0
-		_, err := Walk(context.Background(), image.Memory("a.zip", 0o644, b), l, Visitor{
+		omitted, err := Walk(context.Background(), image.Memory("a.zip", 0o644, b), l, Visitor{
 			Wants: func(*image.File) bool { return true },
 			Visit: func(e *image.File) error {
 				total += int(e.Size)
@@ -289,6 +289,11 @@ func FuzzWalk(f *testing.F) {
 				return nil
 			},
 		})
+		for _, o := range omitted {
+			if strings.Contains(o.Message, "took longer") {
+				t.Errorf("a few bytes take %v", l.Time)
+			}
+		}
 		if err != nil || total > 8<<20 {
 			t.Errorf("%d bytes, error %v", total, err)
 		}

@@ -186,3 +186,30 @@ func allowed(b []byte, pos int) bool {
 	above := b[bytes.LastIndexByte(b[:begin-1], '\n')+1 : begin-1]
 	return len(above) < 1000 && bytes.Contains(above, []byte("bulkhead:allow-next"))
 }
+
+// Rule describes one kind of secret, for lists of rules and for documentation.
+type Rule struct {
+	ID       string
+	Title    string
+	Severity bulkhead.Severity
+}
+
+// Rules lists all kinds of secrets that are found.
+func Rules() []Rule {
+	var all []Rule
+	add := func(r rule) {
+		if !slices.ContainsFunc(all, func(x Rule) bool { return x.ID == r.id }) {
+			all = append(all, Rule{r.id, r.title, r.severity})
+		}
+	}
+	for _, r := range allRules() {
+		add(r)
+	}
+	for _, k := range knownFiles() {
+		add(k.rule)
+	}
+	add(generic)
+	add(rule{id: "variable-secret", title: "Variable of an image with a secret's name", severity: bulkhead.High})
+	add(rule{id: "argument-secret", title: "Argument of an image's build with a secret's name", severity: bulkhead.High})
+	return all
+}
