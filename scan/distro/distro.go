@@ -61,7 +61,9 @@ func Complete(os bulkhead.OS, packages []bulkhead.Package) []bulkhead.Package {
 		if p.Licenses == nil {
 			p.Licenses = licences.find(p)
 		}
-		p.PURL = purl(os, p)
+		if p.PURL == "" {
+			p.PURL = purl(os, p)
+		}
 		done = append(done, p)
 	}
 	return done
