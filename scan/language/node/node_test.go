@@ -147,14 +147,22 @@ snapshots:
 `, Want: "@s/b 2.0.0\n@s/real 3.0.0\na 1.0.0\nd 4.0.0 dev\ne 5.0.0 dev\ngit 6.0.0 dev\nreact 17.0.2"},
 	{Name: "bun", Path: "bun.lock", Text: `{
   "lockfileVersion": 1,
-  "workspaces": { "": { "name": "app", "dependencies": { "a": "^1.0.0", }, }, },
+  "workspaces": {
+    "": { "name": "app", "dependencies": { "a": "^1.0.0", }, "devDependencies": { "d": "4", }, },
+    "packages/ws": { "name": "ws", "dependencies": { "e": "1", }, },
+  },
   "packages": {
-    "a": ["a@1.0.0", "", { "dependencies": { "@s/b": "2" } }, "sha512-x"],
+    "a": ["a@1.0.0", "", { "dependencies": { "@s/b": "2" }, "peerDependencies": { "c": "*" }, "optionalPeers": ["c"] }, "sha512-x"],
     "@s/b": ["@s/b@2.0.0", "", {}, "sha512-y"],
+    "c": ["c@3.0.0", "", {}, "sha512-y"],
+    "d": ["d@4.0.0", "", { "dependencies": { "@s/b": "1", "c": "3" } }, "sha512-y"],
+    "d/@s/b": ["@s/b@1.0.0", "", { "dependencies": { "c": "3" } }, "sha512-y"],
+    "e": ["e@5.0.0", "", {}, "sha512-y"],
     "ws": ["ws@workspace:packages/ws"],
+    "ws/e": ["e@1.0.0", "", {}, "sha512-y"],
   }
 }
-`, Want: "a 1.0.0\n@s/b 2.0.0"},
+`, Want: "a 1.0.0\n@s/b 2.0.0\nc 3.0.0 dev\nd 4.0.0 dev\n@s/b 1.0.0 dev\ne 5.0.0 dev\ne 1.0.0"},
 	{Name: "damaged pnpm", Path: "pnpm-lock.yaml", Text: "a: [", Err: "YAML"},
 	{Name: "damaged npm", Path: "package-lock.json", Text: "[]", Err: "JSON"},
 }

@@ -31,8 +31,8 @@ func readYarn(f *image.File) (look.Facts, error) {
 }
 
 type yarn struct {
-	found                          *manifest.List
-	asked, version, resolved, says string // of the entry that is being read
+	found                *manifest.List
+	asked, version, says string // of the entry that is being read
 }
 
 func (y *yarn) line(line string) {

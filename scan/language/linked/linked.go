@@ -56,7 +56,7 @@ func library(path string) bool {
 }
 
 func lookAt(_ context.Context, f *image.File) (look.Facts, error) {
-	// The first bytes alone tell scripts from programs; only a program is worth having in a temporary file.
+	// The first bytes tell scripts from programs.
 	head, err := manifest.Head(f, 64)
 	if err != nil || format(head) == unknown {
 		return look.Facts{}, err
