@@ -170,3 +170,45 @@ func goList(text string) []string {
 	slices.Sort(all)
 	return all
 }
+
+// TestCargo compares with what cargo resolves. Its crates are folders that stand in for the registry, as cargo vendor
+// makes them, so that no registry is needed.
+func TestCargo(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, text string) {
+		t.Helper()
+		name = filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	crate := func(folder, name, version, dependencies string) {
+		t.Helper()
+		write(folder+"/Cargo.toml", "[package]\nname = \""+name+"\"\nversion = \""+version+"\"\nedition = \"2021\"\n[dependencies]\n"+dependencies)
+		write(folder+"/src/lib.rs", "")
+		write(folder+"/.cargo-checksum.json", `{"files":{},"package":"`+strings.Repeat("0", 64)+`"}`)
+	}
+	crate("vendor/one", "one", "1.2.3", "two = \"2\"\n")
+	crate("vendor/two", "two", "2.0.1", "")
+	crate("vendor/two-old", "two", "1.9.0", "")
+	crate("app", "app", "0.1.0", "one = \"1\"\ntwo = \"1\"\n")
+	write("app/.cargo/config.toml", "[source.crates-io]\nreplace-with = \"vendored\"\n[source.vendored]\ndirectory = \""+filepath.Join(dir, "vendor")+"\"\n")
+	app := filepath.Join(dir, "app")
+	var metadata struct {
+		Packages []struct{ Name, Version, Source string }
+	}
+	if err := json.Unmarshal(run(t, app, "cargo", "metadata", "--format-version=1", "--offline"), &metadata); err != nil {
+		t.Fatal(err)
+	}
+	var want []string
+	for _, p := range metadata.Packages {
+		if p.Source != "" { // the project itself
+			want = append(want, p.Name+" "+p.Version)
+		}
+	}
+	slices.Sort(want)
+	same(t, want, names(languagetest.Walk(t, Declared(), app), func(p bulkhead.Package) bool { return p.Type == "cargo" }))
+}

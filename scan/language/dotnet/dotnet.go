@@ -44,6 +44,9 @@ func lookAtDeps(_ context.Context, f *image.File) (look.Facts, error) {
 	var deps struct {
 		Libraries map[string]struct{ Type string }
 	}
+	if head, err := manifest.Head(f, 64); err != nil || strings.HasPrefix(strings.TrimSpace(string(head)), "[") {
+		return look.Facts{}, err // a list: of Unity's editor, and nothing of .NET
+	}
 	if err := manifest.JSON(f, &deps); err != nil {
 		return look.Facts{}, err
 	}
