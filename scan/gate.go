@@ -2,10 +2,12 @@ package scan
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
 	"bulkhead"
+	"bulkhead/scan/look"
 	"bulkhead/vuln"
 )
 
@@ -82,3 +84,20 @@ func (g Gate) Stopped(r bulkhead.Report) (n int) {
 	}
 	return n
 }
+
+// ParseKinds reads what a person selects: vuln, malware, webshell, secret, misconfig.
+func ParseKinds(words []string) ([]look.Kind, error) {
+	all := []look.Kind{look.Packages, look.Malware, look.WebShell, look.Secret, look.Misconfig}
+	var kinds []look.Kind
+	for _, word := range words {
+		kind := look.Kind(strings.TrimSpace(word))
+		if !slices.Contains(all, kind) {
+			return nil, fmt.Errorf("%q is none of vuln, malware, webshell, secret, misconfig", word)
+		}
+		kinds = append(kinds, kind)
+	}
+	return kinds, nil
+}
+
+// Matches reports whether packages are looked up in a vulnerability database.
+func (o *Options) Matches() bool { return len(o.Only) == 0 || slices.Contains(o.Only, look.Packages) }

@@ -19,7 +19,6 @@ import (
 	"bulkhead/image"
 	"bulkhead/scan"
 	"bulkhead/scan/junit"
-	"bulkhead/scan/look"
 	"bulkhead/scan/sarif"
 	"bulkhead/scan/sbom"
 	"bulkhead/vuln"
@@ -48,9 +47,6 @@ type scanFlags struct {
 	cache   string
 	noCache bool
 }
-
-// scanKinds are the words of --only.
-var scanKinds = []look.Kind{look.Packages, look.Malware, look.WebShell, look.Secret, look.Misconfig}
 
 func newScan(a *app) *cobra.Command {
 	c := &cobra.Command{
@@ -106,22 +102,10 @@ func (g *gateFlag) Set(s string) (err error) {
 	return err
 }
 
-func (f *scanFlags) kinds() ([]look.Kind, error) {
-	var kinds []look.Kind
-	for _, word := range f.only {
-		kind := look.Kind(strings.TrimSpace(word))
-		if !slices.Contains(scanKinds, kind) {
-			return nil, usagef("--only %q: want some of vuln, malware, webshell, secret, misconfig", word)
-		}
-		kinds = append(kinds, kind)
-	}
-	return kinds, nil
-}
-
 func (a *app) scan(ctx context.Context, target string, f *scanFlags) error {
-	kinds, err := f.kinds()
+	kinds, err := scan.ParseKinds(f.only)
 	if err != nil {
-		return err
+		return usagef("--only: %w", err)
 	}
 	judged, err := f.judgments()
 	if err != nil {
@@ -426,7 +410,7 @@ func under(dir, name string) string {
 // needs no database is worth telling.
 func (a *app) database(f *scanFlags, o *scan.Options) (done func(), err error) {
 	done = func() {}
-	if len(o.Only) > 0 && !slices.Contains(o.Only, look.Packages) {
+	if !o.Matches() {
 		return done, nil
 	}
 	path := a.databasePath(f.database)
