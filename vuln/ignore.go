@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -80,7 +81,7 @@ func ParseIgnores(name string, data []byte) (*Ignores, error) {
 	}
 	var doc yaml.Node
 	if err := yaml.Unmarshal(data, &doc); err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
+		return nil, p.syntax(err)
 	}
 	if doc.Kind == 0 {
 		return &Ignores{Name: name}, nil // empty
@@ -101,6 +102,18 @@ func (p *ignoreParser) at(n *yaml.Node, format string, a ...any) error {
 	e := &FileError{File: p.file, Line: 1, Column: 1, Problem: fmt.Sprintf(format, a...)}
 	if n != nil {
 		e.Line, e.Column = n.Line, n.Column
+	}
+	return e
+}
+
+// syntax is an error of the YAML reader, which says the line in its text.
+func (p *ignoreParser) syntax(err error) error {
+	e := &FileError{File: p.file, Line: 1, Column: 1, Problem: strings.TrimPrefix(err.Error(), "yaml: ")}
+	if _, after, ok := strings.Cut(e.Problem, "line "); ok {
+		number, problem, _ := strings.Cut(after, ": ")
+		if n, err := strconv.Atoi(number); err == nil {
+			e.Line, e.Problem = n, problem
+		}
 	}
 	return e
 }

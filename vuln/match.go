@@ -43,8 +43,9 @@ type matching struct {
 // question is one name to look up for one package.
 type question struct {
 	target
-	at  place
-	pkg int
+	at     place
+	pkg    int
+	listed bool // the version is no number ("trunk"): only a feed that lists it knows about it
 }
 
 // packageHits are the advisories that hold for one package.
@@ -78,11 +79,12 @@ func (m *matching) questions(s *system, o Options) {
 		}
 		to = s.targets(p, to[:0])
 		for n, t := range to {
-			if !version.Valid(t.order, t.version) {
+			if t.version == "" || len(t.version) > maxName {
 				continue
 			}
 			t.overrides = t.overrides && n > 0
-			m.db.places(t.ecosystem, t.name, func(at place) { m.asked = append(m.asked, question{t, at, i}) })
+			listed := !version.Valid(t.order, t.version)
+			m.db.places(t.ecosystem, t.name, func(at place) { m.asked = append(m.asked, question{t, at, i, listed}) })
 		}
 	}
 	// In the order of the file each block is unpacked once, and equal questions are neighbours.
@@ -169,10 +171,10 @@ func evaluate(in *reader, q *question) (h hit, affected bool) {
 	h = hit{status: "open", order: q.order}
 	switch flags & shapeMask {
 	case shapeOpen:
-		affected = true
+		affected = !q.listed
 	case shapeFixed:
 		h.fixed = in.text()
-		affected = version.Compare(q.order, q.version, h.fixed) < 0
+		affected = !q.listed && version.Compare(q.order, q.version, h.fixed) < 0
 	default:
 		affected = evaluateRanges(in, q, &h)
 	}
@@ -194,14 +196,14 @@ func evaluateRanges(in *reader, q *question, h *hit) (affected bool) {
 			bounded = bounded || kind != introduced
 		}
 		ok, next := inRange(q.order, events, q.version)
-		if ok {
+		if ok && !q.listed {
 			affected = true
 			h.fixed = later(q.order, h.fixed, next)
 		}
 	}
 	for range in.count() {
 		v := in.text()
-		if v == q.version || version.Compare(q.order, v, q.version) == 0 {
+		if v == q.version || !q.listed && version.Compare(q.order, v, q.version) == 0 {
 			affected, bounded = true, true
 		}
 	}

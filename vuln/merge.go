@@ -10,8 +10,23 @@ import (
 
 // list makes the report's entries of what holds for each package.
 func (m *matching) list() []bulkhead.Vulnerability {
-	list := []bulkhead.Vulnerability{}
-	merged := map[*answer][]bulkhead.Vulnerability{}
+	groups, total := m.groups()
+	list := make([]bulkhead.Vulnerability, 0, total)
+	for _, g := range groups {
+		list = m.stamp(list, g.entries, &m.packages[g.pkg])
+	}
+	return list
+}
+
+// group is one package and its vulnerabilities, still without the package's own words.
+type group struct {
+	pkg     int
+	entries []bulkhead.Vulnerability
+}
+
+// groups are all packages with vulnerabilities, and how many these are together.
+func (m *matching) groups() (groups []group, total int) {
+	merged := map[*answer][]bulkhead.Vulnerability{} // the binary packages of one source share the answer
 	for i := 0; i < len(m.found); {
 		j := i + 1
 		for j < len(m.found) && m.found[j].pkg == m.found[i].pkg {
@@ -21,18 +36,17 @@ func (m *matching) list() []bulkhead.Vulnerability {
 		if !ok || j > i+1 {
 			entries = m.merge(m.found[i:j])
 		}
-		if j == i+1 { // the binary packages of one source share the answer
+		if j == i+1 {
 			merged[m.found[i].answer] = entries
 		}
-		list = m.stamp(list, entries, &m.packages[m.found[i].pkg])
+		groups, total = append(groups, group{m.found[i].pkg, entries}), total+len(entries)
 		i = j
 	}
-	return list
+	return groups, total
 }
 
 // stamp appends the entries with the words of one package.
 func (m *matching) stamp(list, entries []bulkhead.Vulnerability, p *bulkhead.Package) []bulkhead.Vulnerability {
-	list = slices.Grow(list, len(entries))
 	for _, v := range entries {
 		v.Package, v.Version, v.Type = p.Name, p.Version, p.Type
 		v.PURL, v.Path, v.Layer, v.Base = p.PURL, p.Path, p.Layer, p.Base

@@ -87,6 +87,7 @@ func newUpdate(dst, base string, o UpdateOptions) (*update, error) {
 	if err != nil || b.Scheme != "http" && b.Scheme != "https" || b.Host == "" {
 		return nil, fmt.Errorf("update the vulnerability database: %q is no address of HTTP; give one like https://feeds.example/bulkhead", base)
 	}
+	b.Path, b.RawPath = strings.TrimRight(b.Path, "/"), strings.TrimRight(b.RawPath, "/")
 	if o.Client == nil {
 		o.Client = newClient()
 	}
@@ -129,8 +130,7 @@ func (u *update) address(name string) *url.URL {
 	for i, part := range escaped {
 		escaped[i] = url.PathEscape(part)
 	}
-	a.Path = strings.TrimSuffix(a.Path, "/") + "/" + name
-	a.RawPath = strings.TrimSuffix(u.base.EscapedPath(), "/") + "/" + strings.Join(escaped, "/")
+	a.Path, a.RawPath = a.Path+"/"+name, u.base.EscapedPath()+"/"+strings.Join(escaped, "/")
 	return &a
 }
 
