@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"bulkhead"
+	"bulkhead/scan/keyword"
 )
 
 // Assignments of passwords by their name, "DB_PASSWORD=…", have no shape of their own. They are believed in files that
@@ -19,7 +20,7 @@ var generic = rule{id: "password-assignment", title: "Password or key in a confi
 var assignment = regexp.MustCompile(`(?i)^[ \t]*(?:-[ \t]+)?(?:export[ \t]+|set[ \t]+|env[ \t]+|define\(\s*)?["']?([\w.\-]{0,60}(?:password|passwd|passphrase|pwd|secret|secret_?key|api_?key|access_?key|auth_?key|encryption_?key|signing_?key|private_?token|auth_?token|access_?token|secret_?token|api_?token|app_?key|master_?key|credentials?))["']?[ \t]*(?:=>|:=|=|:|,)[ \t]*(.{6,200})$`)
 
 // hints are words of which a line with an assignment has one; lines without are not tried.
-var hints = newSearcher([]string{"pass", "pwd", "secret", "key", "token", "credential"})
+var hints = keyword.New([]string{"pass", "pwd", "secret", "key", "token", "credential"})
 
 // configuration are names of files that configure something.
 var configuration = map[string]bool{
@@ -48,7 +49,7 @@ func isConfiguration(name string) bool {
 func assignments(text []byte) []match {
 	var found []match
 	last := -1
-	hints.each(text, func(_, start int) bool {
+	hints.Each(text, func(_, start int) bool {
 		if start < last {
 			return true
 		}

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"bulkhead"
+	"bulkhead/scan/keyword"
 )
 
 // rule is one kind of secret. Adding one is a line in rules.go and a pair of examples in its test.
@@ -41,7 +42,7 @@ type compiled struct {
 
 // detector is all rules, compiled once.
 type detector struct {
-	search *searcher
+	search *keyword.Searcher
 	owner  []int // keyword → rule
 	rules  []compiled
 }
@@ -57,13 +58,13 @@ func newDetector(rules []rule) (*detector, error) {
 		}
 		d.rules = append(d.rules, compiled{rule: r, re: re, group: max(re.SubexpIndex("s"), 0), run: tokenRun(r.pattern)})
 		for _, k := range r.keywords {
-			if len(k) < minKeyword {
-				return nil, fmt.Errorf("keyword %q of %s has fewer than %d bytes", k, r.id, minKeyword)
+			if len(k) < keyword.Shortest {
+				return nil, fmt.Errorf("keyword %q of %s has fewer than %d bytes", k, r.id, keyword.Shortest)
 			}
 			keywords, d.owner = append(keywords, strings.ToLower(k)), append(d.owner, i)
 		}
 	}
-	d.search = newSearcher(keywords)
+	d.search = keyword.New(keywords)
 	return d, nil
 }
 
@@ -84,8 +85,8 @@ func (d *detector) find(text []byte, isText bool) []match {
 	var found []match
 	attempts := 0
 	ends := make(map[int]int) // rule → end of its last match
-	d.search.each(text, func(keyword, start int) bool {
-		n := d.owner[keyword]
+	d.search.Each(text, func(word, start int) bool {
+		n := d.owner[word]
 		r := &d.rules[n]
 		if r.inText && !isText || start < ends[n] || !r.anywhere && start > 0 && isWord(text[start-1]) || !hasRun(text[start:], r.run) {
 			return true

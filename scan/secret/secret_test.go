@@ -325,33 +325,6 @@ func TestAnalyzer(t *testing.T) {
 	}
 }
 
-// TestSearcher compares the automaton with the plain way.
-func TestSearcher(t *testing.T) {
-	words := []string{"hers", "she", "his", "her", "aab", "aabb", "bhe"}
-	s := newSearcher(words)
-	r := rand.New(rand.NewPCG(11, 12))
-	for range 200 {
-		text := of(r, "heSirsabXB", 200)
-		var got, want []string
-		s.each([]byte(text), func(k, start int) bool {
-			got = append(got, fmt.Sprint(start, words[k]))
-			return true
-		})
-		for _, w := range words {
-			for i := range text {
-				if strings.HasPrefix(strings.ToLower(text[i:]), w) {
-					want = append(want, fmt.Sprint(i, w))
-				}
-			}
-		}
-		slices.Sort(got)
-		slices.Sort(want)
-		if diff := cmp.Diff(want, got); diff != "" {
-			t.Fatalf("%s (-want +got):\n%s", text, diff)
-		}
-	}
-}
-
 func FuzzScan(f *testing.F) {
 	for _, text := range examples(rand.New(rand.NewPCG(1, 2))) {
 		f.Add("srv/.env", []byte(text))

@@ -1,10 +1,14 @@
-package secret
+// Package keyword finds many words in one pass over a text. Start with [New] and [Searcher.Each].
+//
+// It promises the same cost for every text, whatever is in it, as long as few places look like the start of a word, and
+// that the case of ASCII letters does not matter. It is not for patterns: those are tried where a word was found.
+package keyword
 
-// searcher finds many keywords in one pass, without regard to the case of ASCII letters. At each byte it asks a small
+// Searcher finds words. At each byte it asks a small
 // table whether any keyword begins with the three bytes that end there; only then it follows the tree of keywords. The
 // question costs the same whatever the text is and needs 4 KB, which stay in a processor's first cache; an automaton of
 // the same keywords needs 200 KB and waits for memory at each byte.
-type searcher struct {
+type Searcher struct {
 	starts  [1 << (3 * codeBits) / 64]uint64 // bit: three codes with which a keyword begins
 	class   [256]uint8
 	classes int
@@ -15,8 +19,8 @@ type searcher struct {
 // codeBits is the size of a byte's code: letters have one each, all else shares six.
 const codeBits = 5
 
-// minKeyword is the shortest keyword that can be searched.
-const minKeyword = 3
+// Shortest is the length of the shortest word that can be searched.
+const Shortest = 3
 
 // codes gives each byte its code.
 var codes = func() (table [256]uint32) {
@@ -41,9 +45,9 @@ var codes = func() (table [256]uint32) {
 	return table
 }()
 
-// newSearcher compiles the keywords, which are lower case and have three bytes or more.
-func newSearcher(keywords []string) *searcher {
-	s := &searcher{classes: 1}
+// New compiles the words, which are lower case, have [Shortest] bytes or more, and together fewer than 65,535.
+func New(keywords []string) *Searcher {
+	s := &Searcher{classes: 1}
 	for _, k := range keywords {
 		for i := range len(k) {
 			s.addClass(k[i])
@@ -59,7 +63,7 @@ func newSearcher(keywords []string) *searcher {
 }
 
 // addClass gives a byte a column of its own in the tree; all bytes that are in no keyword share the first.
-func (s *searcher) addClass(c byte) {
+func (s *Searcher) addClass(c byte) {
 	if s.class[c] != 0 {
 		return
 	}
@@ -70,13 +74,13 @@ func (s *searcher) addClass(c byte) {
 	s.classes++
 }
 
-func (s *searcher) grow() uint16 {
+func (s *Searcher) grow() uint16 {
 	s.next = append(s.next, make([]uint16, s.classes)...)
 	s.found = append(s.found, nil)
 	return uint16(len(s.found) - 1)
 }
 
-func (s *searcher) add(n int, keyword string) {
+func (s *Searcher) add(n int, keyword string) {
 	state := uint16(0)
 	for i := range len(keyword) {
 		at := int(state)*s.classes + int(s.class[keyword[i]])
@@ -88,21 +92,21 @@ func (s *searcher) add(n int, keyword string) {
 	s.found[state] = append(s.found[state], int32(n))
 }
 
-// each calls found with the number of each keyword and where it begins, in the order of the places, until found
+// Each calls found with the number of each keyword and where it begins, in the order of the places, until found
 // returns false.
-func (s *searcher) each(text []byte, found func(keyword, start int) bool) {
+func (s *Searcher) Each(text []byte, found func(keyword, start int) bool) {
 	const mask = 1<<(3*codeBits) - 1
 	code := uint32(0)
 	for i, c := range text {
 		code = (code<<codeBits | codes[c]) & mask
-		if s.starts[code/64]&(1<<(code%64)) != 0 && i >= minKeyword-1 && !s.from(text, i-minKeyword+1, found) {
+		if s.starts[code/64]&(1<<(code%64)) != 0 && i >= Shortest-1 && !s.from(text, i-Shortest+1, found) {
 			return
 		}
 	}
 }
 
 // from follows the tree from one place.
-func (s *searcher) from(text []byte, start int, found func(keyword, start int) bool) bool {
+func (s *Searcher) from(text []byte, start int, found func(keyword, start int) bool) bool {
 	state := 0
 	for _, c := range text[start:] {
 		state = int(s.next[state*s.classes+int(s.class[c])])
