@@ -49,6 +49,7 @@ var forms = []form{
 //	sbom:FILE                  no image: a [*SBOMError]
 //
 // A path without a prefix is looked at: "./x" and "/x" are always one, "x" when there is an archive of that name.
+// "docker:27" and "registry:2" are the images of those names.
 //
 // The layers' DiffIDs and the configuration are known before any layer is read. The image must be closed.
 func Open(ctx context.Context, target string, opt Options) (*Image, error) {
@@ -93,7 +94,7 @@ var errNoPath = errors.New("the target is no path")
 
 // openPath opens a file or a directory; errNoPath says that the target is none.
 func openPath(ctx context.Context, target string, opt Options) (*Image, error) {
-	written := filepath.IsAbs(target) || target == "." || target == ".." || strings.HasPrefix(target, "./") || strings.HasPrefix(target, "../")
+	written := filepath.IsAbs(target) || target == "." || target == ".." || strings.HasSuffix(target, "/") || strings.HasPrefix(target, "./") || strings.HasPrefix(target, "../")
 	info, err := os.Stat(target)
 	switch {
 	case err != nil && written:

@@ -19,6 +19,9 @@ const (
 	minPause = 200 * time.Millisecond
 	// maxPause is the longest pause that a registry may ask for (Retry-After).
 	maxPause = 30 * time.Second
+	// progress is what a download must bring before it breaks for that not to count: a large layer on a bad line may
+	// break often.
+	progress = 1 << 20
 	// slowest is how many bytes must come within the time of a stall: a registry that sends a byte now and then
 	// would hold a scan for days.
 	slowest = 16 << 10
@@ -157,6 +160,7 @@ type resumed struct {
 	body  io.ReadCloser
 	again func(from int64) (io.ReadCloser, error)
 	left  int
+	from  int64 // where it was asked to go on
 	read  int64
 	end   error
 }
@@ -178,6 +182,10 @@ func (r *resumed) Read(p []byte) (int, error) {
 
 // resume asks for the rest, or remembers the error that ended the download.
 func (r *resumed) resume(failed error) {
+	if r.read-r.from > progress {
+		r.left = attempts
+	}
+	r.from = r.read
 	if r.left--; r.left == 0 {
 		r.end = failed
 		return
