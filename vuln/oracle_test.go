@@ -84,6 +84,11 @@ const dpkgLoop = `while read -r a b; do
 if dpkg --compare-versions "$a" lt "$b" 2>/dev/null; then echo -1; elif dpkg --compare-versions "$a" eq "$b" 2>/dev/null; then echo 0; else echo 1; fi
 done`
 
+// rpm itself compares whole versions with rpm.ver from 4.17 on.
+const rpmLoop = `while read -r a b; do
+rpm --eval "%{lua: local a, b = rpm.ver('$a'), rpm.ver('$b'); print(a < b and -1 or (a == b and 0 or 1))}"
+done`
+
 const pipLoop = `
 import sys
 from pip._vendor.packaging.version import Version, InvalidVersion
@@ -316,6 +321,7 @@ func TestAgainstOracle(t *testing.T) {
 	}
 	defer db.Close()
 	dpkg, pip := startTool(t, "sh", "-c", dpkgLoop), startTool(t, "python3", "-c", pipLoop)
+	rpm := startTool(t, "sh", "-c", rpmLoop)
 	debian := func(v string) bulkhead.OS { return bulkhead.OS{ID: "debian", Version: v} }
 	ubuntu := func(v string) bulkhead.OS { return bulkhead.OS{ID: "ubuntu", Version: v} }
 	for _, b := range []bed{
@@ -332,6 +338,9 @@ func TestAgainstOracle(t *testing.T) {
 		{"npm", "npm", "npm", "aliases", bulkhead.OS{}, "npm", semver, 1000},
 		{"crates.io", "crates.io", "crates.io", "aliases", bulkhead.OS{}, "cargo", semver, 1000},
 		{"Bitnami", "Bitnami", "Bitnami", "aliases", bulkhead.OS{}, "bitnami", semver, 200},
+		{"Rocky Linux 9", "Rocky Linux", "Rocky Linux:9", "upstream", bulkhead.OS{ID: "rocky", Version: "9.2"}, "rpm", rpm.compare, 100},
+		{"RHEL 9", "Red Hat", "Red Hat:enterprise_linux:9", "upstream", bulkhead.OS{ID: "rhel", Version: "9.1"}, "rpm", rpm.compare, 100},
+		{"AlmaLinux 9", "AlmaLinux", "AlmaLinux:9", "related", bulkhead.OS{ID: "almalinux", Version: "9.4"}, "rpm", rpm.compare, 150},
 		{"PyPI", "PyPI", "PyPI", "aliases", bulkhead.OS{}, "pypi", pip.compare, 300},
 	} {
 		t.Run(b.name, func(t *testing.T) { b.run(t, db, readFeed(t, root, b.feed)) })
@@ -416,6 +425,9 @@ func (b *bed) expect(records []naive, packages []bulkhead.Package) map[string]bo
 				if p.Source != nil {
 					v = p.Source.Version
 				}
+				if b.kind == "rpm" && strings.Contains(v, ".module") != modular(ranges) {
+					continue // a build of a module and one outside are different software
+				}
 				if vulnerable(a.Versions, ranges, strings.TrimPrefix(v, "v"), b.compare) {
 					for _, cve := range r.cves(b.field) {
 						want[p.Name+" "+p.Version+" "+cve] = true
@@ -425,6 +437,12 @@ func (b *bed) expect(records []naive, packages []bulkhead.Package) map[string]bo
 		}
 	}
 	return want
+}
+
+func modular(ranges []rangeOf) bool {
+	return slices.ContainsFunc(ranges, func(r rangeOf) bool {
+		return slices.ContainsFunc(r.events, func(e [2]string) bool { return strings.Contains(e[1], ".module") })
+	})
 }
 
 func (b *bed) key(name string) string {
@@ -485,13 +503,13 @@ func (b *bed) invent(records []naive) (packages []bulkhead.Package) {
 func (b *bed) near(r *rand.Rand, v string) string {
 	more := map[string][]string{
 		"deb": {"", "", "~1", "+b1", "+deb12u1", ".1"}, "apk": {"", "", ""}, "pypi": {"", "", ".post1", ".dev1"},
-		"golang": {"", "", "-rc.1"}, "npm": {"", "", "-beta.1"}, "cargo": {"", "-alpha"}, "bitnami": {"", ""},
+		"golang": {"", "", "-rc.1"}, "npm": {"", "", "-beta.1"}, "cargo": {"", "-alpha"}, "rpm": {"", "", ".1", "~1"}, "bitnami": {"", ""},
 	}[b.kind]
 	i := strings.LastIndexAny(v, "123456789")
 	if i >= 0 && r.IntN(3) == 0 { // one less somewhere
 		v = v[:i] + string(v[i]-1) + v[i+1:]
 	}
-	if b.kind != "deb" && b.kind != "apk" && strings.ContainsAny(v, "-+abcdefghijklmnopqrstuvwxyz") {
+	if b.kind != "deb" && b.kind != "apk" && b.kind != "rpm" && strings.ContainsAny(v, "-+abcdefghijklmnopqrstuvwxyz") {
 		return v
 	}
 	return v + more[r.IntN(len(more))]

@@ -299,6 +299,9 @@ func (a *osvAffected) keep(summary string) affected {
 
 func (a *osvAffected) wontFix() bool {
 	for _, s := range [...]string{a.Ecosystem.urgency, a.Ecosystem.state, a.Database.state} {
+		if s == "" {
+			continue
+		}
 		switch strings.ToLower(strings.NewReplacer("_", "-", " ", "-").Replace(s)) {
 		case "end-of-life", "wont-fix", "won't-fix", "will-not-fix", "ignored", "out-of-support-scope":
 			return true
