@@ -13,7 +13,7 @@ GO   := go
 ENGINE_PACKAGES := dockerd=docker.io docker=docker-cli containerd=containerd runc=runc iptables=iptables ip=iproute2
 TEST_PACKAGES := $(ENGINE_PACKAGES) git=git gcc=gcc /usr/include/stdio.h=libc6-dev clang-19=clang-19 llvm-strip-19=llvm-19 \
   /usr/include/bpf/bpf_helpers.h=libbpf-dev protoc=protobuf-compiler /usr/include/google/protobuf/timestamp.proto=libprotobuf-dev \
-  chromium=chromium /bin/busybox=busybox-static xz=xz-utils curl=curl rpmbuild=rpm
+  chromium=chromium /bin/busybox=busybox-static xz=xz-utils curl=curl rpm=rpm ruby=ruby rpmbuild=rpm
 # libyara and what it is linked with, for the malware engine of bin/bulkhead. The agent needs no C compiler.
 YARA_PACKAGES := gcc=gcc /usr/include/stdio.h=libc6-dev pkg-config=pkgconf /usr/include/yara.h=libyara-dev /usr/include/openssl/ssl.h=libssl-dev \
   /usr/include/magic.h=libmagic-dev /usr/include/jansson.h=libjansson-dev /usr/include/lzma.h=liblzma-dev /usr/include/bzlib.h=libbz2-dev /usr/include/zlib.h=zlib1g-dev
@@ -129,12 +129,16 @@ images: bin/lab | packages # container images of the tests
 
 ## Measure
 
-.PHONY: bench machine
+.PHONY: bench machine train-webshell
 bench: build packages images ## Benchmarks; docs/benchmarks.md keeps the results
 	@bin/lab missing $(BENCH_PACKAGES) || $(STEP) "install Debian packages" $(SUDO) bin/lab install $(BENCH_PACKAGES)
 	@.ci/machine
 	@$(GO) test -tags integration,yara -run '^$$' -bench . -benchmem -p 1 -timeout 60m $(if $(SUDO),-exec "$(SUDO)") ./... | grep -v 'no test files'
 	@$(GO) build -o .cache/bench ./test/bench && $(SUDO) .cache/bench
+
+CORPUS ?= .cache/webshell-corpus
+train-webshell: ## Train the web shell model again; CORPUS has clones of what malware/webshell/train/corpus.tsv names
+	@$(GO) run ./malware/webshell/train -corpus $(CORPUS) -cache .cache/webshell-samples
 
 machine: ## Describe this machine, for docs/benchmarks.md
 	@.ci/machine

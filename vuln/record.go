@@ -344,7 +344,8 @@ func compareEvents(order version.Order, a, b event) int {
 // uncovered returns the enumerated versions that no range covers: the others add nothing.
 func uncovered(order version.Order, ranges [][]event, versions []string) (left []string) {
 	for _, v := range versions {
-		if v != "" && len(v) <= maxName && !inRanges(order, ranges, v) {
+		// What is no number ("trunk") is in no range when it is installed, so that it has to stay listed.
+		if v != "" && len(v) <= maxName && (!version.Valid(order, v) || !inRanges(order, ranges, v)) {
 			left = append(left, v)
 		}
 	}
