@@ -7,6 +7,9 @@ import "strings"
 func compareSemVer(a, b string, fold bool) int {
 	an, ap := semverParts(a)
 	bn, bp := semverParts(b)
+	if (an == "") != (bn == "") {
+		return sign(truth(an == ""), truth(bn == "")) // "nightly.2026-05-06" is behind every numbered release
+	}
 	if c := compareDotted(an, bn); c != 0 {
 		return c
 	}
