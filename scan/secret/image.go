@@ -16,7 +16,7 @@ var secretNames = []string{"PASSWORD", "PASSWD", "PASSPHRASE", "_PASS", "_PWD", 
 // Image finds secrets in an image's configuration: its variables, labels, command and the steps that made it. All
 // findings have an empty path, as they are in no file. Every holder of the image can read them with one command.
 func Image(c image.Config) []bulkhead.Finding {
-	s := newScanner()
+	s := shared()
 	var found []bulkhead.Finding
 	for _, e := range c.Env {
 		found = append(found, s.variable(e)...)

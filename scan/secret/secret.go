@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 
 	"bulkhead"
 	"bulkhead/image"
@@ -26,7 +27,7 @@ const maxFile = 16 << 20
 
 // Analyzers returns the analyzer of secrets.
 func Analyzers() []look.Analyzer {
-	s := newScanner()
+	s := shared()
 	return []look.Analyzer{{Name: "secret", Version: 1, Kind: look.Secret, Wants: wants, Look: s.look}}
 }
 
@@ -35,6 +36,9 @@ type scanner struct {
 	*detector
 	known []known
 }
+
+// shared is compiled once, when it is first needed: it never changes, and takes ten milliseconds.
+var shared = sync.OnceValue(newScanner)
 
 func newScanner() *scanner {
 	d, err := newDetector(allRules())
@@ -54,7 +58,7 @@ func (s *scanner) look(ctx context.Context, f *image.File) (look.Facts, error) {
 
 // Scan finds the secrets in one text, as the analyzer does in a file: for Dockerfiles and manifests beside an image.
 func Scan(path string, content []byte) []bulkhead.Finding {
-	found := newScanner().scan(path, content)
+	found := shared().scan(path, content)
 	for i := range found {
 		found[i].Path = path
 	}
