@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"bulkhead/malware"
+	"bulkhead/malware/webshell"
 	"bulkhead/scan/archive"
 	"bulkhead/scan/binary"
 	"bulkhead/scan/config"
@@ -24,7 +25,7 @@ func (s *Scanner) addAnalyzers() error {
 	s.add(&s.analyzers, config.Analyzers())
 	s.add(&s.declared, language.Declared())
 	s.add(&s.declared, besideAnalyzers())
-	return s.addMalware()
+	return s.addInside()
 }
 
 func (s *Scanner) add(to *[]look.Analyzer, list []look.Analyzer) {
@@ -38,18 +39,25 @@ func (s *Scanner) add(to *[]look.Analyzer, list []look.Analyzer) {
 // osAnalyzer tells the distribution, which a report has whatever it is about.
 const osAnalyzer = "os"
 
-func (s *Scanner) addMalware() error {
-	if !s.wants(look.Malware) {
-		return nil
+// addInside adds what also looks into archives: who hides something hides it there.
+func (s *Scanner) addInside() error {
+	var inside []look.Analyzer
+	if s.wants(look.Malware) {
+		m, err := malware.New(malware.Options{Rules: s.options.Rules, Hashes: s.options.Hashes, ClamAV: s.options.ClamAV})
+		if err != nil {
+			return fmt.Errorf("prepare the search for malware: %w", err)
+		}
+		s.close = append(s.close, m.Close)
+		s.incomplete = append(s.incomplete, m.Incomplete()...)
+		inside = append(inside, m.Analyzer())
 	}
-	m, err := malware.New(malware.Options{Rules: s.options.Rules, Hashes: s.options.Hashes, ClamAV: s.options.ClamAV})
-	if err != nil {
-		return fmt.Errorf("prepare the search for malware: %w", err)
+	if s.wants(look.WebShell) {
+		inside = append(inside, webshell.Analyzer())
 	}
-	s.close = append(s.close, m.Close)
-	s.incomplete = append(s.incomplete, m.Incomplete()...)
-	files := m.Analyzer()
-	s.analyzers = append(s.analyzers, files, archive.Inside(files))
+	if len(inside) > 0 {
+		s.analyzers = append(s.analyzers, inside...)
+		s.analyzers = append(s.analyzers, archive.Inside(inside...))
+	}
 	return nil
 }
 
