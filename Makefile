@@ -13,7 +13,11 @@ GO   := go
 ENGINE_PACKAGES := dockerd=docker.io docker=docker-cli containerd=containerd runc=runc iptables=iptables ip=iproute2
 TEST_PACKAGES := $(ENGINE_PACKAGES) git=git gcc=gcc /usr/include/stdio.h=libc6-dev clang-19=clang-19 llvm-strip-19=llvm-19 \
   /usr/include/bpf/bpf_helpers.h=libbpf-dev protoc=protobuf-compiler /usr/include/google/protobuf/timestamp.proto=libprotobuf-dev \
-  chromium=chromium /bin/busybox=busybox-static xz=xz-utils curl=curl
+  chromium=chromium /bin/busybox=busybox-static xz=xz-utils curl=curl rpm=rpm ruby=ruby rpmbuild=rpm
+# libyara and what it is linked with, for the malware engine of bin/bulkhead. The agent needs no C compiler.
+YARA_PACKAGES := gcc=gcc /usr/include/stdio.h=libc6-dev pkg-config=pkgconf /usr/include/yara.h=libyara-dev /usr/include/openssl/ssl.h=libssl-dev \
+  /usr/include/magic.h=libmagic-dev /usr/include/jansson.h=libjansson-dev /usr/include/lzma.h=liblzma-dev /usr/include/bzlib.h=libbz2-dev /usr/include/zlib.h=zlib1g-dev
+TEST_PACKAGES += $(YARA_PACKAGES) clamd=clamav-daemon
 BENCH_PACKAGES := wrk=wrk redis-benchmark=redis-tools perf=linux-perf
 
 # Packages whose tests also run on other kernels, as PACKAGE or PACKAGE:REGEXP.
@@ -44,9 +48,26 @@ build: bin/bulkhead bin/bulkhead-agent ## Build the console and the two programs
 	@$(STEP) "fetch Go modules" $(GO) mod download
 	@touch $@
 
-bin/bulkhead bin/bulkhead-agent &: $(SOURCES) .cache/console.ok | .cache/modules.ok
-	@$(STEP) "build bin/bulkhead and bin/bulkhead-agent" env CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o bin/ ./cmd/...
-	@touch bin/bulkhead bin/bulkhead-agent
+# YARA= builds bin/bulkhead without YARA, and without a C compiler: hash lists and ClamAV are left of the malware engine.
+YARA ?= 1
+.cache/yara.ok: bin/lab
+	@bin/lab missing $(YARA_PACKAGES) || $(STEP) "install libyara" $(SUDO) bin/lab install $(YARA_PACKAGES)
+	@touch $@
+
+# With YARA the program is linked whole, so that it runs where there is no libyara. What the linker says about name
+# look-ups in libcrypto is not called; Go's own (netgo, osusergo) are.
+bin/bulkhead: $(SOURCES) .cache/console.ok $(if $(YARA),.cache/yara.ok) | .cache/modules.ok
+ifneq ($(YARA),)
+	@$(STEP) "build bin/bulkhead" env CGO_ENABLED=1 CGO_LDFLAGS="-Wl,--start-group $$(pkg-config --static --libs yara libmagic) -Wl,--end-group" \
+	  $(GO) build -trimpath -tags yara,yara_static,netgo,osusergo -ldflags '-s -w -linkmode external -extldflags "-static"' -o bin/ ./cmd/bulkhead
+else
+	@$(STEP) "build bin/bulkhead, without YARA" env CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o bin/ ./cmd/bulkhead
+endif
+	@touch $@
+
+bin/bulkhead-agent: $(SOURCES) | .cache/modules.ok
+	@$(STEP) "build bin/bulkhead-agent" env CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o bin/ ./cmd/bulkhead-agent
+	@touch $@
 
 .cache/npm.ok: console/package-lock.json
 	@$(STEP) "fetch npm packages" npm --prefix console ci --no-audit --no-fund
@@ -79,14 +100,15 @@ checks: # one after the other, while the images are built beside them
 	@$(MAKE) check-generated
 	@$(MAKE) test-unit
 
-test-unit: .cache/console.ok | .cache/modules.ok ## What needs no root and no network: less than a minute
+test-unit: .cache/console.ok .cache/yara.ok | .cache/modules.ok ## What needs no root and no network: less than a minute
 	@$(STEP) "unit tests" $(GO) test ./... || $(STEP) "unit tests, second try" $(GO) test ./...
+	@$(STEP) "unit tests with YARA" $(GO) test -tags yara ./malware/...
 	@$(STEP) "console unit tests" npm --prefix console test
 
 # Only folders that have such tests; -p 1, as they share one kernel and one lab.
 test-integration: packages build images ## As root: kernel, containers, browser
 	@failed=; for folder in $(INTEGRATION); do \
-	  run() { $(STEP) "integration $$folder$${1-}" $(GO) test -tags integration -p 1 -count=1 -timeout 20m $(if $(SUDO),-exec "$(SUDO)") $$folder; }; \
+	  run() { $(STEP) "integration $$folder$${1-}" $(GO) test -tags integration,yara -p 1 -count=1 -timeout 20m $(if $(SUDO),-exec "$(SUDO)") $$folder; }; \
 	  run || { echo "         once more, to tell a fault from a disturbed machine:"; run ", second try"; } || failed="$$failed $$folder"; \
 	done; [ -z "$$failed" ] || { echo "failed twice:$$failed"; exit 1; }
 
@@ -107,12 +129,16 @@ images: bin/lab | packages # container images of the tests
 
 ## Measure
 
-.PHONY: bench machine
+.PHONY: bench machine train-webshell
 bench: build packages images ## Benchmarks; docs/benchmarks.md keeps the results
 	@bin/lab missing $(BENCH_PACKAGES) || $(STEP) "install Debian packages" $(SUDO) bin/lab install $(BENCH_PACKAGES)
 	@.ci/machine
-	@$(GO) test -tags integration -run '^$$' -bench . -benchmem -p 1 -timeout 60m $(if $(SUDO),-exec "$(SUDO)") ./... | grep -v 'no test files'
+	@$(GO) test -tags integration,yara -run '^$$' -bench . -benchmem -p 1 -timeout 60m $(if $(SUDO),-exec "$(SUDO)") ./... | grep -v 'no test files'
 	@$(GO) build -o .cache/bench ./test/bench && $(SUDO) .cache/bench
+
+CORPUS ?= .cache/webshell-corpus
+train-webshell: ## Train the web shell model again; CORPUS has clones of what malware/webshell/train/corpus.tsv names
+	@$(GO) run ./malware/webshell/train -corpus $(CORPUS) -cache .cache/webshell-samples
 
 machine: ## Describe this machine, for docs/benchmarks.md
 	@.ci/machine
@@ -120,11 +146,12 @@ machine: ## Describe this machine, for docs/benchmarks.md
 ## Keep in order
 
 .PHONY: lint generate check-generated clean help
-lint: bin/tools.ok | .cache/modules.ok ## go vet, gofumpt, staticcheck, the architecture
+lint: bin/tools.ok .cache/yara.ok | .cache/modules.ok ## go vet, gofumpt, staticcheck, the architecture
 	@$(STEP) "lint: gofumpt" bash -c 'bad=$$(bin/gofumpt -l .); [ -z "$$bad" ] || { echo "run bin/gofumpt -w on:" $$bad; exit 1; }'
-	@$(STEP) "lint: go vet" $(GO) vet -tags integration,kernels ./...
+	@$(STEP) "lint: go vet" $(GO) vet -tags integration,kernels,yara ./...
+	@$(STEP) "lint: go vet without YARA" $(GO) vet ./malware ./cmd/bulkhead
 	@$(STEP) "lint: libraries of the agent" bash -c '! $(GO) list -deps ./cmd/bulkhead-agent | grep -E "^(database/sql|modernc.org/sqlite|k8s.io/|github.com/nats-io/nats-server/)"'
-	@$(STEP) "lint: staticcheck" bin/staticcheck -tags integration,kernels ./...
+	@$(STEP) "lint: staticcheck" bin/staticcheck -tags integration,kernels,yara ./...
 
 bin/tools.ok: tools/go.mod tools/go.sum
 	@$(STEP) "build the linters" $(GO) -C tools build -o ../bin/ mvdan.cc/gofumpt honnef.co/go/tools/cmd/staticcheck

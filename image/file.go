@@ -44,23 +44,37 @@ type content interface {
 }
 
 // Reader returns the content from the start.
-func (f *File) Reader() (io.Reader, error) { return f.content.reader() }
+func (f *File) Reader() (io.Reader, error) {
+	if f.content == nil {
+		return nil, f.noContent()
+	}
+	return f.content.reader()
+}
 
 // ReaderAt returns the content for random access; f.Size is its length.
-func (f *File) ReaderAt() (io.ReaderAt, error) { return f.content.readerAt() }
+func (f *File) ReaderAt() (io.ReaderAt, error) {
+	if f.content == nil {
+		return nil, f.noContent()
+	}
+	return f.content.readerAt()
+}
+
+func (f *File) noContent() error { return fmt.Errorf("read %s: it is not a regular file", f.Path) }
 
 // Bytes returns the content. A file of more than limit bytes is a [TooLargeError] and nothing is read of it.
 func (f *File) Bytes(limit int64) ([]byte, error) {
 	if f.Size > limit {
 		return nil, &TooLargeError{Path: f.Path, Size: f.Size, Limit: limit}
 	}
-	r, err := f.content.reader()
+	r, err := f.Reader()
 	if err != nil {
 		return nil, err
 	}
 	b := make([]byte, f.Size)
-	_, err = io.ReadFull(r, b)
-	return b, err
+	if _, err := io.ReadFull(r, b); err != nil {
+		return nil, fmt.Errorf("read %s: %w", f.Path, unexpected(err))
+	}
+	return b, nil
 }
 
 // Memory returns a file with this content and no layer: for tests, and for entries inside archives.

@@ -106,6 +106,7 @@ func newRoot(a *app) *cobra.Command {
 	root.SetErr(a.err)
 	a.commonFlags(root)
 	root.AddCommand(
+		newScan(a), newDB(a),
 		newUp(a), newDown(a), newStatus(a), newServer(a),
 		newWorkloads(a), newMode(a), newProfile(a),
 		newAlerts(a), newApprove(a), newNodes(a),
@@ -119,7 +120,7 @@ func newRoot(a *app) *cobra.Command {
 func (a *app) commonFlags(root *cobra.Command) {
 	f := root.PersistentFlags()
 	f.StringVar(&a.run, "run", or(a.env("BULKHEAD_RUN"), "/run/bulkhead"), "`DIR` of pid files and of the address and token for clients on this host [BULKHEAD_RUN]")
-	f.StringVar(&a.state, "state", or(a.env("BULKHEAD_STATE"), "/var/lib/bulkhead"), "`DIR` of everything that is kept [BULKHEAD_STATE]")
+	f.StringVar(&a.state, "state", or(a.env("BULKHEAD_STATE"), defaultState), "`DIR` of everything that is kept [BULKHEAD_STATE]")
 	f.StringVar(&a.server, "server", a.env("BULKHEAD_SERVER"), "`URL` of the server, instead of the one on this host [BULKHEAD_SERVER]")
 	f.StringVar(&a.token, "token", "", "access `TOKEN` for --server; the variable keeps it out of the process list [BULKHEAD_TOKEN]")
 	f.StringVar(&a.cert, "cert", a.env("BULKHEAD_CERT"), "PEM `FILE` with the one certificate that --server may show [BULKHEAD_CERT]")

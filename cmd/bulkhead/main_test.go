@@ -48,6 +48,7 @@ func TestScripts(t *testing.T) {
 			e.Setenv("BULKHEAD_LISTEN", "127.0.0.1:0")
 			e.Setenv("BULKHEAD_BUS_LISTEN", "127.0.0.1:0")
 			e.Setenv("BULKHEAD_STATE", filepath.Join(e.WorkDir, "state"))
+			e.Setenv("BULKHEAD_CACHE", filepath.Join(e.WorkDir, "cache"))
 			e.Defer(func() { stopAllIn(t, filepath.Join(e.WorkDir, "run")) })
 			return nil
 		},
@@ -56,6 +57,8 @@ func TestScripts(t *testing.T) {
 			"killpid": killCommand,
 			"waitfor": waitCommand,
 			"width":   widthCommand,
+			"feeds":   feedsCommand,
+			"image":   imageCommand,
 		},
 	})
 }

@@ -30,9 +30,15 @@ var rooms = map[string][]string{
 	"profile": {"."},
 	"rule":    {"."},
 	"image":   {"."},
-	"malware": {"."},
+	"malware": {".", "image", "scan/keyword", "scan/look"},
 	"vuln":    {"."},
-	"scan":    {".", "image", "malware", "vuln"},
+	"scan":    {".", "image", "malware", "scan/keyword", "scan/look", "vuln"},
+
+	// the words of analyzers, which live in several rooms
+	"scan/look": {".", "image"},
+
+	// a search that secrets and malware share
+	"scan/keyword": {},
 
 	// wire
 	"api": {"."},

@@ -1,0 +1,224 @@
+package scan
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"runtime"
+	"slices"
+	"sync"
+
+	"golang.org/x/sync/semaphore"
+
+	"bulkhead/image"
+	"bulkhead/scan/look"
+)
+
+const (
+	// walkers is how many layers are read at the same time. Each has a decompressor and its buffers; more of them
+	// than processors only take memory.
+	walkers = 2
+	// aheadBytes bounds the contents that wait for an analyzer, of all layers together.
+	aheadBytes = 32 << 20
+	// handOver is how large a file may be to be looked at while the walk goes on. A larger one is looked at by the
+	// walk itself, where package image has it in memory or spooled.
+	handOver = 8 << 20
+)
+
+// crew looks at files beside the walks.
+type crew struct {
+	jobs chan func()
+	room *semaphore.Weighted
+	done sync.WaitGroup
+	ctx  context.Context
+}
+
+func newCrew(ctx context.Context) *crew {
+	c := &crew{jobs: make(chan func(), 64), room: semaphore.NewWeighted(aheadBytes), ctx: ctx}
+	for range runtime.GOMAXPROCS(0) {
+		c.done.Go(func() {
+			for job := range c.jobs {
+				job()
+			}
+		})
+	}
+	return c
+}
+
+func (c *crew) stop() {
+	close(c.jobs)
+	c.done.Wait()
+}
+
+// walk is one walk over one layer.
+type walk struct {
+	analyzers []look.Analyzer
+	crew      *crew
+	ctx       context.Context
+	progress  *progress
+	own       sync.WaitGroup // jobs of this walk
+
+	wanted []int // scratch: the analyzers that want the current file
+	seq    int32
+	files  int64
+
+	mu     sync.Mutex
+	record *record
+	links  map[string][]*image.File // first name → hard links to it that an analyzer wants and it did not
+}
+
+// look visits a layer and keeps what it says. What cannot be read is told in the record, which is then not cached.
+func (s *Scanner) look(ctx context.Context, c *crew, layer *image.Layer, analyzers []look.Analyzer, p *progress) *record {
+	w := &walk{analyzers: analyzers, crew: c, ctx: ctx, progress: p, record: &record{}, links: map[string][]*image.File{}}
+	err := layer.Walk(ctx, w.visit)
+	w.own.Wait()
+	if err == nil && len(w.links) > 0 {
+		err = layer.Walk(ctx, w.visitLinked)
+		w.own.Wait()
+	}
+	r := w.record
+	r.seal()
+	p.add(func(now *Progress) { now.Done++; now.Files += w.files })
+	if err != nil {
+		r.omit("", untold(ctx, err))
+		return r
+	}
+	s.options.Cache.save(s.key, layer.DiffID, r)
+	return r
+}
+
+func untold(ctx context.Context, err error) string {
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return "the time was over before the end of this layer; give it more with --timeout"
+	}
+	return err.Error()
+}
+
+func (w *walk) visit(f *image.File) error {
+	seq := w.seq
+	w.seq++
+	w.record.note(f)
+	switch f.Kind {
+	case image.HardLink:
+		w.link(f)
+	case image.Regular:
+		if w.choose(f, nil); len(w.wanted) > 0 {
+			return w.offer(f, seq)
+		}
+	}
+	return w.ctx.Err()
+}
+
+// choose lists the analyzers that want a file and not the other.
+func (w *walk) choose(f, not *image.File) {
+	w.wanted = w.wanted[:0]
+	for i := range w.analyzers {
+		if wants := w.analyzers[i].Wants; wants(f) && (not == nil || !wants(not)) {
+			w.wanted = append(w.wanted, i)
+		}
+	}
+}
+
+// maxLinks bounds the hard links that are followed; git has some 150.
+const maxLinks = 10_000
+
+// link remembers a hard link to something that is looked at otherwise under this name: a web shell called a picture
+// is one when PHP finds it as shell.php. Its content is at its first name, which was already passed.
+func (w *walk) link(f *image.File) {
+	name, first := *f, *f
+	name.Kind, name.Size = image.Regular, probeSize
+	first.Kind, first.Size, first.Path = image.Regular, probeSize, f.Link
+	w.choose(&name, &first)
+	switch {
+	case len(w.wanted) == 0:
+	case len(w.links) >= maxLinks:
+		w.mu.Lock()
+		w.record.omit(f.Path, fmt.Sprintf("a hard link; more than %d of them are not followed", maxLinks))
+		w.mu.Unlock()
+	default:
+		w.links[f.Link] = append(w.links[f.Link], &name)
+	}
+}
+
+// probeSize stands for the size that a hard link does not tell: one that any analyzer takes.
+const probeSize = 4096
+
+// visitLinked looks at first names under their other names.
+func (w *walk) visitLinked(f *image.File) error {
+	if f.Kind != image.Regular {
+		return w.ctx.Err()
+	}
+	for _, name := range w.links[f.Path] {
+		other := *f
+		other.Path = name.Path
+		if w.choose(&other, f); len(w.wanted) > 0 {
+			if err := w.offer(&other, w.record.position(name.Path)); err != nil {
+				return err
+			}
+		}
+	}
+	return w.ctx.Err()
+}
+
+// offer gives a file to those who want it: to the crew with a copy of its content, or here when it is large.
+func (w *walk) offer(f *image.File, seq int32) error {
+	w.files++
+	wanted := slices.Clone(w.wanted)
+	if f.Size > handOver {
+		return w.lookAt(w.ctx, f, seq, wanted)
+	}
+	if err := w.crew.room.Acquire(w.ctx, f.Size); err != nil {
+		return err
+	}
+	content, err := read(f)
+	if err != nil {
+		w.crew.room.Release(f.Size)
+		return fmt.Errorf("read %s: %w", f.Path, err)
+	}
+	w.own.Add(1)
+	w.crew.jobs <- func() {
+		defer w.own.Done()
+		defer w.crew.room.Release(content.Size)
+		_ = w.lookAt(w.ctx, content, seq, wanted)
+	}
+	return nil
+}
+
+// read returns a file that outlives the visit.
+func read(f *image.File) (*image.File, error) {
+	r, err := f.Reader()
+	if err != nil {
+		return nil, err
+	}
+	b := make([]byte, f.Size)
+	if _, err := io.ReadFull(r, b); err != nil {
+		return nil, err
+	}
+	kept := image.Memory(f.Path, f.Mode, b)
+	kept.UID, kept.GID = f.UID, f.GID
+	return kept, nil
+}
+
+func (w *walk) lookAt(ctx context.Context, f *image.File, seq int32, wanted []int) error {
+	for _, i := range wanted {
+		facts, err := safely(ctx, &w.analyzers[i], f)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		w.mu.Lock()
+		w.record.add(&w.analyzers[i], f.Path, seq, facts, err)
+		w.mu.Unlock()
+	}
+	return nil
+}
+
+// safely keeps a file that breaks an analyzer from ending the scan of everything else.
+func safely(ctx context.Context, a *look.Analyzer, f *image.File) (facts look.Facts, err error) {
+	defer func() {
+		if broken := recover(); broken != nil {
+			err = fmt.Errorf("this file broke the analyzer %s: %v; please report it", a.Name, broken)
+		}
+	}()
+	return a.Look(ctx, f)
+}
