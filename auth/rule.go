@@ -42,11 +42,21 @@ func Needs(procedure string) (Role, bool) {
 		bulkheadv1connect.WorkloadServiceGetProfileProcedure,
 		bulkheadv1connect.AlertServiceListAlertsProcedure,
 		bulkheadv1connect.AlertServiceWatchAlertsProcedure,
-		bulkheadv1connect.NodeServiceListNodesProcedure:
+		bulkheadv1connect.NodeServiceListNodesProcedure,
+		bulkheadv1connect.ImageServiceListImagesProcedure,
+		bulkheadv1connect.ImageServiceGetImageProcedure,
+		bulkheadv1connect.ImageServiceDiffImagesProcedure,
+		bulkheadv1connect.ImageServiceListScansProcedure,
+		bulkheadv1connect.ImageServiceListWatchesProcedure:
 		return Viewer, true
 	case bulkheadv1connect.WorkloadServiceSetModeProcedure,
-		bulkheadv1connect.WorkloadServiceApproveProcedure:
+		bulkheadv1connect.WorkloadServiceApproveProcedure,
+		bulkheadv1connect.ImageServiceScanImageProcedure,
+		bulkheadv1connect.ImageServiceWatchRepositoryProcedure:
 		return Operator, true
+	case bulkheadv1connect.ImageServiceAddHookProcedure, // a token for a program outside
+		bulkheadv1connect.ImageServiceRemoveHookProcedure:
+		return Admin, true
 	}
 	return "", false
 }

@@ -27,6 +27,9 @@ type Options struct {
 	// Credentials tell the user and password for a registry, empty for none. Nil: as Docker keeps them, in its
 	// configuration file and credential helpers (or Podman's).
 	Credentials func(ctx context.Context, registry string) (user, password string, err error)
+	// Authorization is the header ("Basic …", "Bearer …") of somebody who asks for the scan and has access to the
+	// registry. Neither Credentials nor Mirrors count then: it is for nobody else.
+	Authorization string
 	// Stall is how long an answer of a registry or engine may stop before it is given up. Default 30 s.
 	Stall time.Duration
 

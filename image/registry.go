@@ -43,11 +43,13 @@ func parseReference(target string) (name.Reference, error) {
 }
 
 // familiar is the full name of an image, as engines call it: "docker.io/library/nginx:1.27".
-func familiar(r name.Reference) string {
-	if rest, ok := strings.CutPrefix(r.Name(), dockerHubHost+"/"); ok {
+func familiar(r name.Reference) string { return familiarName(r.Name()) }
+
+func familiarName(full string) string {
+	if rest, ok := strings.CutPrefix(full, dockerHubHost+"/"); ok {
 		return dockerHub + "/" + rest
 	}
-	return r.Name()
+	return full
 }
 
 // openRegistry opens an image from its registry, or from the first mirror that has it.
@@ -156,6 +158,9 @@ func (p *plan) endpoints(r name.Reference) []endpoint {
 }
 
 func (p *plan) mirrors(host string) []string {
+	if p.opt.Authorization != "" {
+		return nil
+	}
 	if host == dockerHubHost {
 		return slices.Concat(p.opt.Mirrors[dockerHub], p.opt.Mirrors[dockerHubHost])
 	}
@@ -221,6 +226,9 @@ func (e endpoint) allowed() []string {
 const helperWait = 30 * time.Second
 
 func (p *plan) credentials(ctx context.Context, r name.Repository) (authn.Authenticator, error) {
+	if p.opt.Authorization != "" {
+		return authorization(p.opt.Authorization)
+	}
 	if p.opt.Credentials != nil {
 		user, password, err := p.opt.Credentials(ctx, r.RegistryStr())
 		if err != nil || user == "" && password == "" {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"bulkhead"
@@ -32,6 +33,7 @@ const NoDatabase = "there is no vulnerability database: packages were not looked
 
 func (s *Scanner) match(r *bulkhead.Report) error {
 	db := s.options.Database
+	r.Incomplete = slices.DeleteFunc(r.Incomplete, ofDatabase) // of an earlier match
 	cycles, err := cyclesOf(db, r)
 	if err != nil {
 		return err
@@ -99,6 +101,12 @@ func (s *Scanner) now() time.Time {
 	return s.options.Now
 }
 
+const noAdvisories = "the vulnerability database has no advisories for "
+
+func ofDatabase(o bulkhead.Omission) bool {
+	return o.Message == NoDatabase || strings.HasPrefix(o.Message, noAdvisories)
+}
+
 // uncovered says that nobody can tell anything of a distribution's packages.
 func uncovered(db *vuln.DB, r *bulkhead.Report) []bulkhead.Omission {
 	n := 0
@@ -117,5 +125,5 @@ func uncovered(db *vuln.DB, r *bulkhead.Report) []bulkhead.Omission {
 	if r.OS.ID == "" {
 		name = "an unknown distribution"
 	}
-	return []bulkhead.Omission{{Message: fmt.Sprintf("the vulnerability database has no advisories for %s: its %d packages were not judged", name, n)}}
+	return []bulkhead.Omission{{Message: fmt.Sprintf("%s%s: its %d packages were not judged", noAdvisories, name, n)}}
 }

@@ -42,6 +42,9 @@ func suite(t *testing.T, where func(t *testing.T) string) {
 		"users":     testUsers,
 		"audit":     testAudit,
 		"hostile":   testHostile,
+		"images":    testImages,
+		"scans":     testScans,
+		"watches":   testWatches,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, openTest(t, where(t))) })
 	}

@@ -2165,6 +2165,1636 @@ func (x *ListNodesResponse) GetNodes() []*Node {
 	return nil
 }
 
+// SeverityCounts are how many vulnerabilities count, by severity.
+type SeverityCounts struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Critical      int32                  `protobuf:"varint,1,opt,name=critical,proto3" json:"critical,omitempty"`
+	High          int32                  `protobuf:"varint,2,opt,name=high,proto3" json:"high,omitempty"`
+	Medium        int32                  `protobuf:"varint,3,opt,name=medium,proto3" json:"medium,omitempty"`
+	Low           int32                  `protobuf:"varint,4,opt,name=low,proto3" json:"low,omitempty"`
+	Unknown       int32                  `protobuf:"varint,5,opt,name=unknown,proto3" json:"unknown,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SeverityCounts) Reset() {
+	*x = SeverityCounts{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SeverityCounts) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SeverityCounts) ProtoMessage() {}
+
+func (x *SeverityCounts) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SeverityCounts.ProtoReflect.Descriptor instead.
+func (*SeverityCounts) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *SeverityCounts) GetCritical() int32 {
+	if x != nil {
+		return x.Critical
+	}
+	return 0
+}
+
+func (x *SeverityCounts) GetHigh() int32 {
+	if x != nil {
+		return x.High
+	}
+	return 0
+}
+
+func (x *SeverityCounts) GetMedium() int32 {
+	if x != nil {
+		return x.Medium
+	}
+	return 0
+}
+
+func (x *SeverityCounts) GetLow() int32 {
+	if x != nil {
+		return x.Low
+	}
+	return 0
+}
+
+func (x *SeverityCounts) GetUnknown() int32 {
+	if x != nil {
+		return x.Unknown
+	}
+	return 0
+}
+
+// ScannedImage is an image that was scanned, under one name.
+type ScannedImage struct {
+	state               protoimpl.MessageState        `protogen:"open.v1"`
+	Reference           string                        `protobuf:"bytes,1,opt,name=reference,proto3" json:"reference,omitempty"` // "docker.io/library/nginx:1.27"
+	Digest              string                        `protobuf:"bytes,2,opt,name=digest,proto3" json:"digest,omitempty"`
+	Os                  string                        `protobuf:"bytes,3,opt,name=os,proto3" json:"os,omitempty"`
+	Scanned             *timestamppb.Timestamp        `protobuf:"bytes,4,opt,name=scanned,proto3" json:"scanned,omitempty"` // its layers were looked at
+	Matched             *timestamppb.Timestamp        `protobuf:"bytes,5,opt,name=matched,proto3" json:"matched,omitempty"` // its packages were looked up
+	Vulnerabilities     *SeverityCounts               `protobuf:"bytes,6,opt,name=vulnerabilities,proto3" json:"vulnerabilities,omitempty"`
+	Kev                 int32                         `protobuf:"varint,7,opt,name=kev,proto3" json:"kev,omitempty"` // known to be exploited
+	Fixable             int32                         `protobuf:"varint,8,opt,name=fixable,proto3" json:"fixable,omitempty"`
+	Findings            map[string]int32              `protobuf:"bytes,9,rep,name=findings,proto3" json:"findings,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"` // by kind: malware, webshell, secret, misconfig, eol
+	Packages            int32                         `protobuf:"varint,10,opt,name=packages,proto3" json:"packages,omitempty"`
+	Layers              int32                         `protobuf:"varint,11,opt,name=layers,proto3" json:"layers,omitempty"`
+	BaseLayers          int32                         `protobuf:"varint,12,opt,name=base_layers,json=baseLayers,proto3" json:"base_layers,omitempty"`                            // 0: not known
+	BaseVulnerabilities int32                         `protobuf:"varint,13,opt,name=base_vulnerabilities,json=baseVulnerabilities,proto3" json:"base_vulnerabilities,omitempty"` // brought by the base image
+	Fresh               int32                         `protobuf:"varint,14,opt,name=fresh,proto3" json:"fresh,omitempty"`                                                        // became known after the scan, when the database changed
+	FreshSince          *timestamppb.Timestamp        `protobuf:"bytes,15,opt,name=fresh_since,json=freshSince,proto3" json:"fresh_since,omitempty"`
+	Trend               []*TrendPoint                 `protobuf:"bytes,16,rep,name=trend,proto3" json:"trend,omitempty"` // oldest first
+	Incomplete          bool                          `protobuf:"varint,17,opt,name=incomplete,proto3" json:"incomplete,omitempty"`
+	Workloads           []*ScannedImage_ImageWorkload `protobuf:"bytes,18,rep,name=workloads,proto3" json:"workloads,omitempty"` // that run it
+	Database            string                        `protobuf:"bytes,19,opt,name=database,proto3" json:"database,omitempty"`   // when the vulnerability database was built, RFC 3339; empty: there was none
+	unknownFields       protoimpl.UnknownFields
+	sizeCache           protoimpl.SizeCache
+}
+
+func (x *ScannedImage) Reset() {
+	*x = ScannedImage{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ScannedImage) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ScannedImage) ProtoMessage() {}
+
+func (x *ScannedImage) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ScannedImage.ProtoReflect.Descriptor instead.
+func (*ScannedImage) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *ScannedImage) GetReference() string {
+	if x != nil {
+		return x.Reference
+	}
+	return ""
+}
+
+func (x *ScannedImage) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
+}
+
+func (x *ScannedImage) GetOs() string {
+	if x != nil {
+		return x.Os
+	}
+	return ""
+}
+
+func (x *ScannedImage) GetScanned() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Scanned
+	}
+	return nil
+}
+
+func (x *ScannedImage) GetMatched() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Matched
+	}
+	return nil
+}
+
+func (x *ScannedImage) GetVulnerabilities() *SeverityCounts {
+	if x != nil {
+		return x.Vulnerabilities
+	}
+	return nil
+}
+
+func (x *ScannedImage) GetKev() int32 {
+	if x != nil {
+		return x.Kev
+	}
+	return 0
+}
+
+func (x *ScannedImage) GetFixable() int32 {
+	if x != nil {
+		return x.Fixable
+	}
+	return 0
+}
+
+func (x *ScannedImage) GetFindings() map[string]int32 {
+	if x != nil {
+		return x.Findings
+	}
+	return nil
+}
+
+func (x *ScannedImage) GetPackages() int32 {
+	if x != nil {
+		return x.Packages
+	}
+	return 0
+}
+
+func (x *ScannedImage) GetLayers() int32 {
+	if x != nil {
+		return x.Layers
+	}
+	return 0
+}
+
+func (x *ScannedImage) GetBaseLayers() int32 {
+	if x != nil {
+		return x.BaseLayers
+	}
+	return 0
+}
+
+func (x *ScannedImage) GetBaseVulnerabilities() int32 {
+	if x != nil {
+		return x.BaseVulnerabilities
+	}
+	return 0
+}
+
+func (x *ScannedImage) GetFresh() int32 {
+	if x != nil {
+		return x.Fresh
+	}
+	return 0
+}
+
+func (x *ScannedImage) GetFreshSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.FreshSince
+	}
+	return nil
+}
+
+func (x *ScannedImage) GetTrend() []*TrendPoint {
+	if x != nil {
+		return x.Trend
+	}
+	return nil
+}
+
+func (x *ScannedImage) GetIncomplete() bool {
+	if x != nil {
+		return x.Incomplete
+	}
+	return false
+}
+
+func (x *ScannedImage) GetWorkloads() []*ScannedImage_ImageWorkload {
+	if x != nil {
+		return x.Workloads
+	}
+	return nil
+}
+
+func (x *ScannedImage) GetDatabase() string {
+	if x != nil {
+		return x.Database
+	}
+	return ""
+}
+
+type TrendPoint struct {
+	state           protoimpl.MessageState `protogen:"open.v1"`
+	Time            *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=time,proto3" json:"time,omitempty"`
+	Digest          string                 `protobuf:"bytes,2,opt,name=digest,proto3" json:"digest,omitempty"`
+	Vulnerabilities *SeverityCounts        `protobuf:"bytes,3,opt,name=vulnerabilities,proto3" json:"vulnerabilities,omitempty"`
+	Kev             int32                  `protobuf:"varint,4,opt,name=kev,proto3" json:"kev,omitempty"`
+	Findings        int32                  `protobuf:"varint,5,opt,name=findings,proto3" json:"findings,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *TrendPoint) Reset() {
+	*x = TrendPoint{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TrendPoint) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TrendPoint) ProtoMessage() {}
+
+func (x *TrendPoint) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TrendPoint.ProtoReflect.Descriptor instead.
+func (*TrendPoint) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *TrendPoint) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+func (x *TrendPoint) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
+}
+
+func (x *TrendPoint) GetVulnerabilities() *SeverityCounts {
+	if x != nil {
+		return x.Vulnerabilities
+	}
+	return nil
+}
+
+func (x *TrendPoint) GetKev() int32 {
+	if x != nil {
+		return x.Kev
+	}
+	return 0
+}
+
+func (x *TrendPoint) GetFindings() int32 {
+	if x != nil {
+		return x.Findings
+	}
+	return 0
+}
+
+type ListImagesRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Filter        string                 `protobuf:"bytes,1,opt,name=filter,proto3" json:"filter,omitempty"` // part of a name or a digest
+	Sort          string                 `protobuf:"bytes,2,opt,name=sort,proto3" json:"sort,omitempty"`     // urgency (default), reference, scanned, fresh, findings
+	Limit         int32                  `protobuf:"varint,3,opt,name=limit,proto3" json:"limit,omitempty"`  // default 100, at most 1000
+	Page          string                 `protobuf:"bytes,4,opt,name=page,proto3" json:"page,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListImagesRequest) Reset() {
+	*x = ListImagesRequest{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListImagesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListImagesRequest) ProtoMessage() {}
+
+func (x *ListImagesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListImagesRequest.ProtoReflect.Descriptor instead.
+func (*ListImagesRequest) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *ListImagesRequest) GetFilter() string {
+	if x != nil {
+		return x.Filter
+	}
+	return ""
+}
+
+func (x *ListImagesRequest) GetSort() string {
+	if x != nil {
+		return x.Sort
+	}
+	return ""
+}
+
+func (x *ListImagesRequest) GetLimit() int32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *ListImagesRequest) GetPage() string {
+	if x != nil {
+		return x.Page
+	}
+	return ""
+}
+
+type ListImagesResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Images        []*ScannedImage        `protobuf:"bytes,1,rep,name=images,proto3" json:"images,omitempty"`
+	NextPage      string                 `protobuf:"bytes,2,opt,name=next_page,json=nextPage,proto3" json:"next_page,omitempty"`
+	Total         int32                  `protobuf:"varint,3,opt,name=total,proto3" json:"total,omitempty"`
+	Waiting       int32                  `protobuf:"varint,4,opt,name=waiting,proto3" json:"waiting,omitempty"`  // scans that are queued or under way
+	Database      string                 `protobuf:"bytes,5,opt,name=database,proto3" json:"database,omitempty"` // in use: when it was built, RFC 3339; empty: there is none
+	Stale         bool                   `protobuf:"varint,6,opt,name=stale,proto3" json:"stale,omitempty"`      // the database is too old
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListImagesResponse) Reset() {
+	*x = ListImagesResponse{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListImagesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListImagesResponse) ProtoMessage() {}
+
+func (x *ListImagesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListImagesResponse.ProtoReflect.Descriptor instead.
+func (*ListImagesResponse) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *ListImagesResponse) GetImages() []*ScannedImage {
+	if x != nil {
+		return x.Images
+	}
+	return nil
+}
+
+func (x *ListImagesResponse) GetNextPage() string {
+	if x != nil {
+		return x.NextPage
+	}
+	return ""
+}
+
+func (x *ListImagesResponse) GetTotal() int32 {
+	if x != nil {
+		return x.Total
+	}
+	return 0
+}
+
+func (x *ListImagesResponse) GetWaiting() int32 {
+	if x != nil {
+		return x.Waiting
+	}
+	return 0
+}
+
+func (x *ListImagesResponse) GetDatabase() string {
+	if x != nil {
+		return x.Database
+	}
+	return ""
+}
+
+func (x *ListImagesResponse) GetStale() bool {
+	if x != nil {
+		return x.Stale
+	}
+	return false
+}
+
+type GetImageRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Reference     string                 `protobuf:"bytes,1,opt,name=reference,proto3" json:"reference,omitempty"` // a name or a digest
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetImageRequest) Reset() {
+	*x = GetImageRequest{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetImageRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetImageRequest) ProtoMessage() {}
+
+func (x *GetImageRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetImageRequest.ProtoReflect.Descriptor instead.
+func (*GetImageRequest) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{37}
+}
+
+func (x *GetImageRequest) GetReference() string {
+	if x != nil {
+		return x.Reference
+	}
+	return ""
+}
+
+type GetImageResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Image         *ScannedImage          `protobuf:"bytes,1,opt,name=image,proto3" json:"image,omitempty"`
+	ReportJson    []byte                 `protobuf:"bytes,2,opt,name=report_json,json=reportJson,proto3" json:"report_json,omitempty"`
+	Fresh         []*NewVulnerability    `protobuf:"bytes,3,rep,name=fresh,proto3" json:"fresh,omitempty"`
+	Others        []string               `protobuf:"bytes,4,rep,name=others,proto3" json:"others,omitempty"` // other names of the repository that were scanned, newest first
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetImageResponse) Reset() {
+	*x = GetImageResponse{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetImageResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetImageResponse) ProtoMessage() {}
+
+func (x *GetImageResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetImageResponse.ProtoReflect.Descriptor instead.
+func (*GetImageResponse) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *GetImageResponse) GetImage() *ScannedImage {
+	if x != nil {
+		return x.Image
+	}
+	return nil
+}
+
+func (x *GetImageResponse) GetReportJson() []byte {
+	if x != nil {
+		return x.ReportJson
+	}
+	return nil
+}
+
+func (x *GetImageResponse) GetFresh() []*NewVulnerability {
+	if x != nil {
+		return x.Fresh
+	}
+	return nil
+}
+
+func (x *GetImageResponse) GetOthers() []string {
+	if x != nil {
+		return x.Others
+	}
+	return nil
+}
+
+type NewVulnerability struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Package       string                 `protobuf:"bytes,2,opt,name=package,proto3" json:"package,omitempty"`
+	Version       string                 `protobuf:"bytes,3,opt,name=version,proto3" json:"version,omitempty"`
+	Severity      string                 `protobuf:"bytes,4,opt,name=severity,proto3" json:"severity,omitempty"`
+	Kev           bool                   `protobuf:"varint,5,opt,name=kev,proto3" json:"kev,omitempty"`
+	Since         *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=since,proto3" json:"since,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NewVulnerability) Reset() {
+	*x = NewVulnerability{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NewVulnerability) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NewVulnerability) ProtoMessage() {}
+
+func (x *NewVulnerability) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NewVulnerability.ProtoReflect.Descriptor instead.
+func (*NewVulnerability) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *NewVulnerability) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *NewVulnerability) GetPackage() string {
+	if x != nil {
+		return x.Package
+	}
+	return ""
+}
+
+func (x *NewVulnerability) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+func (x *NewVulnerability) GetSeverity() string {
+	if x != nil {
+		return x.Severity
+	}
+	return ""
+}
+
+func (x *NewVulnerability) GetKev() bool {
+	if x != nil {
+		return x.Kev
+	}
+	return false
+}
+
+func (x *NewVulnerability) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+type DiffImagesRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	From          string                 `protobuf:"bytes,1,opt,name=from,proto3" json:"from,omitempty"` // a name or a digest, as of each of the two
+	To            string                 `protobuf:"bytes,2,opt,name=to,proto3" json:"to,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DiffImagesRequest) Reset() {
+	*x = DiffImagesRequest{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DiffImagesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DiffImagesRequest) ProtoMessage() {}
+
+func (x *DiffImagesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DiffImagesRequest.ProtoReflect.Descriptor instead.
+func (*DiffImagesRequest) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{40}
+}
+
+func (x *DiffImagesRequest) GetFrom() string {
+	if x != nil {
+		return x.From
+	}
+	return ""
+}
+
+func (x *DiffImagesRequest) GetTo() string {
+	if x != nil {
+		return x.To
+	}
+	return ""
+}
+
+type DiffImagesResponse struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	From           *ScannedImage          `protobuf:"bytes,1,opt,name=from,proto3" json:"from,omitempty"`
+	To             *ScannedImage          `protobuf:"bytes,2,opt,name=to,proto3" json:"to,omitempty"`
+	DifferenceJson []byte                 `protobuf:"bytes,3,opt,name=difference_json,json=differenceJson,proto3" json:"difference_json,omitempty"` // see docs/cli.md
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *DiffImagesResponse) Reset() {
+	*x = DiffImagesResponse{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DiffImagesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DiffImagesResponse) ProtoMessage() {}
+
+func (x *DiffImagesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DiffImagesResponse.ProtoReflect.Descriptor instead.
+func (*DiffImagesResponse) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{41}
+}
+
+func (x *DiffImagesResponse) GetFrom() *ScannedImage {
+	if x != nil {
+		return x.From
+	}
+	return nil
+}
+
+func (x *DiffImagesResponse) GetTo() *ScannedImage {
+	if x != nil {
+		return x.To
+	}
+	return nil
+}
+
+func (x *DiffImagesResponse) GetDifferenceJson() []byte {
+	if x != nil {
+		return x.DifferenceJson
+	}
+	return nil
+}
+
+type ImageScan struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Reference     string                 `protobuf:"bytes,2,opt,name=reference,proto3" json:"reference,omitempty"`
+	Reason        string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"` // asked, pushed, schedule, running, harbor
+	State         string                 `protobuf:"bytes,4,opt,name=state,proto3" json:"state,omitempty"`   // queued, running, done, failed
+	Error         string                 `protobuf:"bytes,5,opt,name=error,proto3" json:"error,omitempty"`
+	Digest        string                 `protobuf:"bytes,6,opt,name=digest,proto3" json:"digest,omitempty"`
+	By            string                 `protobuf:"bytes,7,opt,name=by,proto3" json:"by,omitempty"`
+	Created       *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=created,proto3" json:"created,omitempty"`
+	Ended         *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=ended,proto3" json:"ended,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImageScan) Reset() {
+	*x = ImageScan{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImageScan) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImageScan) ProtoMessage() {}
+
+func (x *ImageScan) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImageScan.ProtoReflect.Descriptor instead.
+func (*ImageScan) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{42}
+}
+
+func (x *ImageScan) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *ImageScan) GetReference() string {
+	if x != nil {
+		return x.Reference
+	}
+	return ""
+}
+
+func (x *ImageScan) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *ImageScan) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *ImageScan) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
+func (x *ImageScan) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
+}
+
+func (x *ImageScan) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+func (x *ImageScan) GetCreated() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Created
+	}
+	return nil
+}
+
+func (x *ImageScan) GetEnded() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Ended
+	}
+	return nil
+}
+
+type ScanImageRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Reference     string                 `protobuf:"bytes,1,opt,name=reference,proto3" json:"reference,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ScanImageRequest) Reset() {
+	*x = ScanImageRequest{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ScanImageRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ScanImageRequest) ProtoMessage() {}
+
+func (x *ScanImageRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ScanImageRequest.ProtoReflect.Descriptor instead.
+func (*ScanImageRequest) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{43}
+}
+
+func (x *ScanImageRequest) GetReference() string {
+	if x != nil {
+		return x.Reference
+	}
+	return ""
+}
+
+type ScanImageResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Scan          *ImageScan             `protobuf:"bytes,1,opt,name=scan,proto3" json:"scan,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ScanImageResponse) Reset() {
+	*x = ScanImageResponse{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[44]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ScanImageResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ScanImageResponse) ProtoMessage() {}
+
+func (x *ScanImageResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[44]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ScanImageResponse.ProtoReflect.Descriptor instead.
+func (*ScanImageResponse) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{44}
+}
+
+func (x *ScanImageResponse) GetScan() *ImageScan {
+	if x != nil {
+		return x.Scan
+	}
+	return nil
+}
+
+type ListScansRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`        // only this one
+	Limit         int32                  `protobuf:"varint,2,opt,name=limit,proto3" json:"limit,omitempty"` // default 100, at most 1000
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListScansRequest) Reset() {
+	*x = ListScansRequest{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[45]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListScansRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListScansRequest) ProtoMessage() {}
+
+func (x *ListScansRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[45]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListScansRequest.ProtoReflect.Descriptor instead.
+func (*ListScansRequest) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{45}
+}
+
+func (x *ListScansRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *ListScansRequest) GetLimit() int32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+type ListScansResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Scans         []*ImageScan           `protobuf:"bytes,1,rep,name=scans,proto3" json:"scans,omitempty"` // newest first
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListScansResponse) Reset() {
+	*x = ListScansResponse{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[46]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListScansResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListScansResponse) ProtoMessage() {}
+
+func (x *ListScansResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[46]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListScansResponse.ProtoReflect.Descriptor instead.
+func (*ListScansResponse) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{46}
+}
+
+func (x *ListScansResponse) GetScans() []*ImageScan {
+	if x != nil {
+		return x.Scans
+	}
+	return nil
+}
+
+type ImageWatch struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Repository    string                 `protobuf:"bytes,1,opt,name=repository,proto3" json:"repository,omitempty"` // "registry.example/team/app"
+	EverySeconds  int64                  `protobuf:"varint,2,opt,name=every_seconds,json=everySeconds,proto3" json:"every_seconds,omitempty"`
+	Tags          []string               `protobuf:"bytes,3,rep,name=tags,proto3" json:"tags,omitempty"` // patterns as "v1.*"; none: all
+	Last          *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=last,proto3" json:"last,omitempty"`
+	Next          *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=next,proto3" json:"next,omitempty"`
+	Error         string                 `protobuf:"bytes,6,opt,name=error,proto3" json:"error,omitempty"` // of the last time
+	By            string                 `protobuf:"bytes,7,opt,name=by,proto3" json:"by,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImageWatch) Reset() {
+	*x = ImageWatch{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[47]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImageWatch) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImageWatch) ProtoMessage() {}
+
+func (x *ImageWatch) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[47]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImageWatch.ProtoReflect.Descriptor instead.
+func (*ImageWatch) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{47}
+}
+
+func (x *ImageWatch) GetRepository() string {
+	if x != nil {
+		return x.Repository
+	}
+	return ""
+}
+
+func (x *ImageWatch) GetEverySeconds() int64 {
+	if x != nil {
+		return x.EverySeconds
+	}
+	return 0
+}
+
+func (x *ImageWatch) GetTags() []string {
+	if x != nil {
+		return x.Tags
+	}
+	return nil
+}
+
+func (x *ImageWatch) GetLast() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Last
+	}
+	return nil
+}
+
+func (x *ImageWatch) GetNext() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Next
+	}
+	return nil
+}
+
+func (x *ImageWatch) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
+func (x *ImageWatch) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+type ImageHook struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Registry      string                 `protobuf:"bytes,2,opt,name=registry,proto3" json:"registry,omitempty"` // whose images it may have scanned; empty: Harbor says which registry it is
+	Created       *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=created,proto3" json:"created,omitempty"`
+	Used          *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=used,proto3" json:"used,omitempty"`
+	By            string                 `protobuf:"bytes,5,opt,name=by,proto3" json:"by,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImageHook) Reset() {
+	*x = ImageHook{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[48]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImageHook) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImageHook) ProtoMessage() {}
+
+func (x *ImageHook) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[48]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImageHook.ProtoReflect.Descriptor instead.
+func (*ImageHook) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{48}
+}
+
+func (x *ImageHook) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *ImageHook) GetRegistry() string {
+	if x != nil {
+		return x.Registry
+	}
+	return ""
+}
+
+func (x *ImageHook) GetCreated() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Created
+	}
+	return nil
+}
+
+func (x *ImageHook) GetUsed() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Used
+	}
+	return nil
+}
+
+func (x *ImageHook) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+type ListWatchesRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListWatchesRequest) Reset() {
+	*x = ListWatchesRequest{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[49]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListWatchesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListWatchesRequest) ProtoMessage() {}
+
+func (x *ListWatchesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[49]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListWatchesRequest.ProtoReflect.Descriptor instead.
+func (*ListWatchesRequest) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{49}
+}
+
+type ListWatchesResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Watches       []*ImageWatch          `protobuf:"bytes,1,rep,name=watches,proto3" json:"watches,omitempty"`
+	Hooks         []*ImageHook           `protobuf:"bytes,2,rep,name=hooks,proto3" json:"hooks,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListWatchesResponse) Reset() {
+	*x = ListWatchesResponse{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[50]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListWatchesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListWatchesResponse) ProtoMessage() {}
+
+func (x *ListWatchesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[50]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListWatchesResponse.ProtoReflect.Descriptor instead.
+func (*ListWatchesResponse) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{50}
+}
+
+func (x *ListWatchesResponse) GetWatches() []*ImageWatch {
+	if x != nil {
+		return x.Watches
+	}
+	return nil
+}
+
+func (x *ListWatchesResponse) GetHooks() []*ImageHook {
+	if x != nil {
+		return x.Hooks
+	}
+	return nil
+}
+
+type WatchRepositoryRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Repository    string                 `protobuf:"bytes,1,opt,name=repository,proto3" json:"repository,omitempty"`
+	EverySeconds  int64                  `protobuf:"varint,2,opt,name=every_seconds,json=everySeconds,proto3" json:"every_seconds,omitempty"` // 0: no longer
+	Tags          []string               `protobuf:"bytes,3,rep,name=tags,proto3" json:"tags,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchRepositoryRequest) Reset() {
+	*x = WatchRepositoryRequest{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[51]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchRepositoryRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchRepositoryRequest) ProtoMessage() {}
+
+func (x *WatchRepositoryRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[51]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchRepositoryRequest.ProtoReflect.Descriptor instead.
+func (*WatchRepositoryRequest) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{51}
+}
+
+func (x *WatchRepositoryRequest) GetRepository() string {
+	if x != nil {
+		return x.Repository
+	}
+	return ""
+}
+
+func (x *WatchRepositoryRequest) GetEverySeconds() int64 {
+	if x != nil {
+		return x.EverySeconds
+	}
+	return 0
+}
+
+func (x *WatchRepositoryRequest) GetTags() []string {
+	if x != nil {
+		return x.Tags
+	}
+	return nil
+}
+
+type WatchRepositoryResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Watch         *ImageWatch            `protobuf:"bytes,1,opt,name=watch,proto3" json:"watch,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchRepositoryResponse) Reset() {
+	*x = WatchRepositoryResponse{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[52]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchRepositoryResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchRepositoryResponse) ProtoMessage() {}
+
+func (x *WatchRepositoryResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[52]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchRepositoryResponse.ProtoReflect.Descriptor instead.
+func (*WatchRepositoryResponse) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{52}
+}
+
+func (x *WatchRepositoryResponse) GetWatch() *ImageWatch {
+	if x != nil {
+		return x.Watch
+	}
+	return nil
+}
+
+type AddHookRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Registry      string                 `protobuf:"bytes,1,opt,name=registry,proto3" json:"registry,omitempty"` // as images are pulled from it: "registry.example:5000"; "harbor" for Harbor's scanner API
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AddHookRequest) Reset() {
+	*x = AddHookRequest{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[53]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AddHookRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AddHookRequest) ProtoMessage() {}
+
+func (x *AddHookRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[53]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AddHookRequest.ProtoReflect.Descriptor instead.
+func (*AddHookRequest) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{53}
+}
+
+func (x *AddHookRequest) GetRegistry() string {
+	if x != nil {
+		return x.Registry
+	}
+	return ""
+}
+
+type AddHookResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Hook          *ImageHook             `protobuf:"bytes,1,opt,name=hook,proto3" json:"hook,omitempty"`
+	Token         string                 `protobuf:"bytes,2,opt,name=token,proto3" json:"token,omitempty"` // is shown once
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AddHookResponse) Reset() {
+	*x = AddHookResponse{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[54]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AddHookResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AddHookResponse) ProtoMessage() {}
+
+func (x *AddHookResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[54]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AddHookResponse.ProtoReflect.Descriptor instead.
+func (*AddHookResponse) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{54}
+}
+
+func (x *AddHookResponse) GetHook() *ImageHook {
+	if x != nil {
+		return x.Hook
+	}
+	return nil
+}
+
+func (x *AddHookResponse) GetToken() string {
+	if x != nil {
+		return x.Token
+	}
+	return ""
+}
+
+type RemoveHookRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveHookRequest) Reset() {
+	*x = RemoveHookRequest{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[55]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveHookRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveHookRequest) ProtoMessage() {}
+
+func (x *RemoveHookRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[55]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveHookRequest.ProtoReflect.Descriptor instead.
+func (*RemoveHookRequest) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{55}
+}
+
+func (x *RemoveHookRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+type RemoveHookResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveHookResponse) Reset() {
+	*x = RemoveHookResponse{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[56]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveHookResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveHookResponse) ProtoMessage() {}
+
+func (x *RemoveHookResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[56]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveHookResponse.ProtoReflect.Descriptor instead.
+func (*RemoveHookResponse) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{56}
+}
+
 // NodeReport is what a node says of itself every few seconds and after each change.
 type NodeReport struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2176,7 +3806,7 @@ type NodeReport struct {
 
 func (x *NodeReport) Reset() {
 	*x = NodeReport{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[32]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2188,7 +3818,7 @@ func (x *NodeReport) String() string {
 func (*NodeReport) ProtoMessage() {}
 
 func (x *NodeReport) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[32]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2201,7 +3831,7 @@ func (x *NodeReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeReport.ProtoReflect.Descriptor instead.
 func (*NodeReport) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{32}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *NodeReport) GetNode() *Node {
@@ -2228,7 +3858,7 @@ type WorkloadReport struct {
 
 func (x *WorkloadReport) Reset() {
 	*x = WorkloadReport{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[33]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2240,7 +3870,7 @@ func (x *WorkloadReport) String() string {
 func (*WorkloadReport) ProtoMessage() {}
 
 func (x *WorkloadReport) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[33]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2253,7 +3883,7 @@ func (x *WorkloadReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkloadReport.ProtoReflect.Descriptor instead.
 func (*WorkloadReport) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{33}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *WorkloadReport) GetWorkload() *Workload {
@@ -2279,7 +3909,7 @@ type AlertBatch struct {
 
 func (x *AlertBatch) Reset() {
 	*x = AlertBatch{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[34]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2291,7 +3921,7 @@ func (x *AlertBatch) String() string {
 func (*AlertBatch) ProtoMessage() {}
 
 func (x *AlertBatch) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[34]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2304,7 +3934,7 @@ func (x *AlertBatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AlertBatch.ProtoReflect.Descriptor instead.
 func (*AlertBatch) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{34}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *AlertBatch) GetAlerts() []*Alert {
@@ -2329,7 +3959,7 @@ type NodeCommand struct {
 
 func (x *NodeCommand) Reset() {
 	*x = NodeCommand{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[35]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2341,7 +3971,7 @@ func (x *NodeCommand) String() string {
 func (*NodeCommand) ProtoMessage() {}
 
 func (x *NodeCommand) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[35]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2354,7 +3984,7 @@ func (x *NodeCommand) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeCommand.ProtoReflect.Descriptor instead.
 func (*NodeCommand) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{35}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *NodeCommand) GetCommand() isNodeCommand_Command {
@@ -2423,7 +4053,7 @@ type NodeCommandAnswer struct {
 
 func (x *NodeCommandAnswer) Reset() {
 	*x = NodeCommandAnswer{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[36]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2435,7 +4065,7 @@ func (x *NodeCommandAnswer) String() string {
 func (*NodeCommandAnswer) ProtoMessage() {}
 
 func (x *NodeCommandAnswer) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[36]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2448,7 +4078,7 @@ func (x *NodeCommandAnswer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeCommandAnswer.ProtoReflect.Descriptor instead.
 func (*NodeCommandAnswer) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{36}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *NodeCommandAnswer) GetAnswer() *NodeAnswer {
@@ -2476,7 +4106,7 @@ type Completeness_Point struct {
 
 func (x *Completeness_Point) Reset() {
 	*x = Completeness_Point{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[37]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2488,7 +4118,7 @@ func (x *Completeness_Point) String() string {
 func (*Completeness_Point) ProtoMessage() {}
 
 func (x *Completeness_Point) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[37]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2523,6 +4153,58 @@ func (x *Completeness_Point) GetItems() int32 {
 		return x.Items
 	}
 	return 0
+}
+
+type ScannedImage_ImageWorkload struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Mode          Mode                   `protobuf:"varint,2,opt,name=mode,proto3,enum=bulkhead.v1.Mode" json:"mode,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ScannedImage_ImageWorkload) Reset() {
+	*x = ScannedImage_ImageWorkload{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[65]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ScannedImage_ImageWorkload) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ScannedImage_ImageWorkload) ProtoMessage() {}
+
+func (x *ScannedImage_ImageWorkload) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[65]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ScannedImage_ImageWorkload.ProtoReflect.Descriptor instead.
+func (*ScannedImage_ImageWorkload) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{33, 1}
+}
+
+func (x *ScannedImage_ImageWorkload) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ScannedImage_ImageWorkload) GetMode() Mode {
+	if x != nil {
+		return x.Mode
+	}
+	return Mode_MODE_UNSPECIFIED
 }
 
 var File_bulkhead_v1_bulkhead_proto protoreflect.FileDescriptor
@@ -2696,7 +4378,141 @@ const file_bulkhead_v1_bulkhead_proto_rawDesc = "" +
 	"\x05error\x18\x04 \x01(\tR\x05error\"\x12\n" +
 	"\x10ListNodesRequest\"<\n" +
 	"\x11ListNodesResponse\x12'\n" +
-	"\x05nodes\x18\x01 \x03(\v2\x11.bulkhead.v1.NodeR\x05nodes\"n\n" +
+	"\x05nodes\x18\x01 \x03(\v2\x11.bulkhead.v1.NodeR\x05nodes\"\x84\x01\n" +
+	"\x0eSeverityCounts\x12\x1a\n" +
+	"\bcritical\x18\x01 \x01(\x05R\bcritical\x12\x12\n" +
+	"\x04high\x18\x02 \x01(\x05R\x04high\x12\x16\n" +
+	"\x06medium\x18\x03 \x01(\x05R\x06medium\x12\x10\n" +
+	"\x03low\x18\x04 \x01(\x05R\x03low\x12\x18\n" +
+	"\aunknown\x18\x05 \x01(\x05R\aunknown\"\x8e\a\n" +
+	"\fScannedImage\x12\x1c\n" +
+	"\treference\x18\x01 \x01(\tR\treference\x12\x16\n" +
+	"\x06digest\x18\x02 \x01(\tR\x06digest\x12\x0e\n" +
+	"\x02os\x18\x03 \x01(\tR\x02os\x124\n" +
+	"\ascanned\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\ascanned\x124\n" +
+	"\amatched\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\amatched\x12E\n" +
+	"\x0fvulnerabilities\x18\x06 \x01(\v2\x1b.bulkhead.v1.SeverityCountsR\x0fvulnerabilities\x12\x10\n" +
+	"\x03kev\x18\a \x01(\x05R\x03kev\x12\x18\n" +
+	"\afixable\x18\b \x01(\x05R\afixable\x12C\n" +
+	"\bfindings\x18\t \x03(\v2'.bulkhead.v1.ScannedImage.FindingsEntryR\bfindings\x12\x1a\n" +
+	"\bpackages\x18\n" +
+	" \x01(\x05R\bpackages\x12\x16\n" +
+	"\x06layers\x18\v \x01(\x05R\x06layers\x12\x1f\n" +
+	"\vbase_layers\x18\f \x01(\x05R\n" +
+	"baseLayers\x121\n" +
+	"\x14base_vulnerabilities\x18\r \x01(\x05R\x13baseVulnerabilities\x12\x14\n" +
+	"\x05fresh\x18\x0e \x01(\x05R\x05fresh\x12;\n" +
+	"\vfresh_since\x18\x0f \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"freshSince\x12-\n" +
+	"\x05trend\x18\x10 \x03(\v2\x17.bulkhead.v1.TrendPointR\x05trend\x12\x1e\n" +
+	"\n" +
+	"incomplete\x18\x11 \x01(\bR\n" +
+	"incomplete\x12E\n" +
+	"\tworkloads\x18\x12 \x03(\v2'.bulkhead.v1.ScannedImage.ImageWorkloadR\tworkloads\x12\x1a\n" +
+	"\bdatabase\x18\x13 \x01(\tR\bdatabase\x1a;\n" +
+	"\rFindingsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x05R\x05value:\x028\x01\x1aJ\n" +
+	"\rImageWorkload\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12%\n" +
+	"\x04mode\x18\x02 \x01(\x0e2\x11.bulkhead.v1.ModeR\x04mode\"\xc9\x01\n" +
+	"\n" +
+	"TrendPoint\x12.\n" +
+	"\x04time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x16\n" +
+	"\x06digest\x18\x02 \x01(\tR\x06digest\x12E\n" +
+	"\x0fvulnerabilities\x18\x03 \x01(\v2\x1b.bulkhead.v1.SeverityCountsR\x0fvulnerabilities\x12\x10\n" +
+	"\x03kev\x18\x04 \x01(\x05R\x03kev\x12\x1a\n" +
+	"\bfindings\x18\x05 \x01(\x05R\bfindings\"i\n" +
+	"\x11ListImagesRequest\x12\x16\n" +
+	"\x06filter\x18\x01 \x01(\tR\x06filter\x12\x12\n" +
+	"\x04sort\x18\x02 \x01(\tR\x04sort\x12\x14\n" +
+	"\x05limit\x18\x03 \x01(\x05R\x05limit\x12\x12\n" +
+	"\x04page\x18\x04 \x01(\tR\x04page\"\xc6\x01\n" +
+	"\x12ListImagesResponse\x121\n" +
+	"\x06images\x18\x01 \x03(\v2\x19.bulkhead.v1.ScannedImageR\x06images\x12\x1b\n" +
+	"\tnext_page\x18\x02 \x01(\tR\bnextPage\x12\x14\n" +
+	"\x05total\x18\x03 \x01(\x05R\x05total\x12\x18\n" +
+	"\awaiting\x18\x04 \x01(\x05R\awaiting\x12\x1a\n" +
+	"\bdatabase\x18\x05 \x01(\tR\bdatabase\x12\x14\n" +
+	"\x05stale\x18\x06 \x01(\bR\x05stale\"/\n" +
+	"\x0fGetImageRequest\x12\x1c\n" +
+	"\treference\x18\x01 \x01(\tR\treference\"\xb1\x01\n" +
+	"\x10GetImageResponse\x12/\n" +
+	"\x05image\x18\x01 \x01(\v2\x19.bulkhead.v1.ScannedImageR\x05image\x12\x1f\n" +
+	"\vreport_json\x18\x02 \x01(\fR\n" +
+	"reportJson\x123\n" +
+	"\x05fresh\x18\x03 \x03(\v2\x1d.bulkhead.v1.NewVulnerabilityR\x05fresh\x12\x16\n" +
+	"\x06others\x18\x04 \x03(\tR\x06others\"\xb6\x01\n" +
+	"\x10NewVulnerability\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
+	"\apackage\x18\x02 \x01(\tR\apackage\x12\x18\n" +
+	"\aversion\x18\x03 \x01(\tR\aversion\x12\x1a\n" +
+	"\bseverity\x18\x04 \x01(\tR\bseverity\x12\x10\n" +
+	"\x03kev\x18\x05 \x01(\bR\x03kev\x120\n" +
+	"\x05since\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\"7\n" +
+	"\x11DiffImagesRequest\x12\x12\n" +
+	"\x04from\x18\x01 \x01(\tR\x04from\x12\x0e\n" +
+	"\x02to\x18\x02 \x01(\tR\x02to\"\x97\x01\n" +
+	"\x12DiffImagesResponse\x12-\n" +
+	"\x04from\x18\x01 \x01(\v2\x19.bulkhead.v1.ScannedImageR\x04from\x12)\n" +
+	"\x02to\x18\x02 \x01(\v2\x19.bulkhead.v1.ScannedImageR\x02to\x12'\n" +
+	"\x0fdifference_json\x18\x03 \x01(\fR\x0edifferenceJson\"\x8d\x02\n" +
+	"\tImageScan\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1c\n" +
+	"\treference\x18\x02 \x01(\tR\treference\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x14\n" +
+	"\x05state\x18\x04 \x01(\tR\x05state\x12\x14\n" +
+	"\x05error\x18\x05 \x01(\tR\x05error\x12\x16\n" +
+	"\x06digest\x18\x06 \x01(\tR\x06digest\x12\x0e\n" +
+	"\x02by\x18\a \x01(\tR\x02by\x124\n" +
+	"\acreated\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\acreated\x120\n" +
+	"\x05ended\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\x05ended\"0\n" +
+	"\x10ScanImageRequest\x12\x1c\n" +
+	"\treference\x18\x01 \x01(\tR\treference\"?\n" +
+	"\x11ScanImageResponse\x12*\n" +
+	"\x04scan\x18\x01 \x01(\v2\x16.bulkhead.v1.ImageScanR\x04scan\"8\n" +
+	"\x10ListScansRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
+	"\x05limit\x18\x02 \x01(\x05R\x05limit\"A\n" +
+	"\x11ListScansResponse\x12,\n" +
+	"\x05scans\x18\x01 \x03(\v2\x16.bulkhead.v1.ImageScanR\x05scans\"\xeb\x01\n" +
+	"\n" +
+	"ImageWatch\x12\x1e\n" +
+	"\n" +
+	"repository\x18\x01 \x01(\tR\n" +
+	"repository\x12#\n" +
+	"\revery_seconds\x18\x02 \x01(\x03R\feverySeconds\x12\x12\n" +
+	"\x04tags\x18\x03 \x03(\tR\x04tags\x12.\n" +
+	"\x04last\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x04last\x12.\n" +
+	"\x04next\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x04next\x12\x14\n" +
+	"\x05error\x18\x06 \x01(\tR\x05error\x12\x0e\n" +
+	"\x02by\x18\a \x01(\tR\x02by\"\xad\x01\n" +
+	"\tImageHook\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1a\n" +
+	"\bregistry\x18\x02 \x01(\tR\bregistry\x124\n" +
+	"\acreated\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\acreated\x12.\n" +
+	"\x04used\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x04used\x12\x0e\n" +
+	"\x02by\x18\x05 \x01(\tR\x02by\"\x14\n" +
+	"\x12ListWatchesRequest\"v\n" +
+	"\x13ListWatchesResponse\x121\n" +
+	"\awatches\x18\x01 \x03(\v2\x17.bulkhead.v1.ImageWatchR\awatches\x12,\n" +
+	"\x05hooks\x18\x02 \x03(\v2\x16.bulkhead.v1.ImageHookR\x05hooks\"q\n" +
+	"\x16WatchRepositoryRequest\x12\x1e\n" +
+	"\n" +
+	"repository\x18\x01 \x01(\tR\n" +
+	"repository\x12#\n" +
+	"\revery_seconds\x18\x02 \x01(\x03R\feverySeconds\x12\x12\n" +
+	"\x04tags\x18\x03 \x03(\tR\x04tags\"H\n" +
+	"\x17WatchRepositoryResponse\x12-\n" +
+	"\x05watch\x18\x01 \x01(\v2\x17.bulkhead.v1.ImageWatchR\x05watch\",\n" +
+	"\x0eAddHookRequest\x12\x1a\n" +
+	"\bregistry\x18\x01 \x01(\tR\bregistry\"S\n" +
+	"\x0fAddHookResponse\x12*\n" +
+	"\x04hook\x18\x01 \x01(\v2\x16.bulkhead.v1.ImageHookR\x04hook\x12\x14\n" +
+	"\x05token\x18\x02 \x01(\tR\x05token\"#\n" +
+	"\x11RemoveHookRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\"\x14\n" +
+	"\x12RemoveHookResponse\"n\n" +
 	"\n" +
 	"NodeReport\x12%\n" +
 	"\x04node\x18\x01 \x01(\v2\x11.bulkhead.v1.NodeR\x04node\x129\n" +
@@ -2738,7 +4554,20 @@ const file_bulkhead_v1_bulkhead_proto_rawDesc = "" +
 	"ListAlerts\x12\x1e.bulkhead.v1.ListAlertsRequest\x1a\x1f.bulkhead.v1.ListAlertsResponse\x12D\n" +
 	"\vWatchAlerts\x12\x1f.bulkhead.v1.WatchAlertsRequest\x1a\x12.bulkhead.v1.Alert0\x012Y\n" +
 	"\vNodeService\x12J\n" +
-	"\tListNodes\x12\x1d.bulkhead.v1.ListNodesRequest\x1a\x1e.bulkhead.v1.ListNodesResponseB%Z#bulkhead/api/bulkhead/v1;bulkheadv1b\x06proto3"
+	"\tListNodes\x12\x1d.bulkhead.v1.ListNodesRequest\x1a\x1e.bulkhead.v1.ListNodesResponse2\xd2\x05\n" +
+	"\fImageService\x12M\n" +
+	"\n" +
+	"ListImages\x12\x1e.bulkhead.v1.ListImagesRequest\x1a\x1f.bulkhead.v1.ListImagesResponse\x12G\n" +
+	"\bGetImage\x12\x1c.bulkhead.v1.GetImageRequest\x1a\x1d.bulkhead.v1.GetImageResponse\x12M\n" +
+	"\n" +
+	"DiffImages\x12\x1e.bulkhead.v1.DiffImagesRequest\x1a\x1f.bulkhead.v1.DiffImagesResponse\x12J\n" +
+	"\tScanImage\x12\x1d.bulkhead.v1.ScanImageRequest\x1a\x1e.bulkhead.v1.ScanImageResponse\x12J\n" +
+	"\tListScans\x12\x1d.bulkhead.v1.ListScansRequest\x1a\x1e.bulkhead.v1.ListScansResponse\x12P\n" +
+	"\vListWatches\x12\x1f.bulkhead.v1.ListWatchesRequest\x1a .bulkhead.v1.ListWatchesResponse\x12\\\n" +
+	"\x0fWatchRepository\x12#.bulkhead.v1.WatchRepositoryRequest\x1a$.bulkhead.v1.WatchRepositoryResponse\x12D\n" +
+	"\aAddHook\x12\x1b.bulkhead.v1.AddHookRequest\x1a\x1c.bulkhead.v1.AddHookResponse\x12M\n" +
+	"\n" +
+	"RemoveHook\x12\x1e.bulkhead.v1.RemoveHookRequest\x1a\x1f.bulkhead.v1.RemoveHookResponseB%Z#bulkhead/api/bulkhead/v1;bulkheadv1b\x06proto3"
 
 var (
 	file_bulkhead_v1_bulkhead_proto_rawDescOnce sync.Once
@@ -2753,56 +4582,83 @@ func file_bulkhead_v1_bulkhead_proto_rawDescGZIP() []byte {
 }
 
 var file_bulkhead_v1_bulkhead_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_bulkhead_v1_bulkhead_proto_msgTypes = make([]protoimpl.MessageInfo, 39)
+var file_bulkhead_v1_bulkhead_proto_msgTypes = make([]protoimpl.MessageInfo, 66)
 var file_bulkhead_v1_bulkhead_proto_goTypes = []any{
-	(Mode)(0),                     // 0: bulkhead.v1.Mode
-	(*SignInRequest)(nil),         // 1: bulkhead.v1.SignInRequest
-	(*SignInResponse)(nil),        // 2: bulkhead.v1.SignInResponse
-	(*SignOutRequest)(nil),        // 3: bulkhead.v1.SignOutRequest
-	(*SignOutResponse)(nil),       // 4: bulkhead.v1.SignOutResponse
-	(*WhoAmIRequest)(nil),         // 5: bulkhead.v1.WhoAmIRequest
-	(*WhoAmIResponse)(nil),        // 6: bulkhead.v1.WhoAmIResponse
-	(*Completeness)(nil),          // 7: bulkhead.v1.Completeness
-	(*Workload)(nil),              // 8: bulkhead.v1.Workload
-	(*Enforcement)(nil),           // 9: bulkhead.v1.Enforcement
-	(*ListWorkloadsRequest)(nil),  // 10: bulkhead.v1.ListWorkloadsRequest
-	(*ListWorkloadsResponse)(nil), // 11: bulkhead.v1.ListWorkloadsResponse
-	(*GetWorkloadRequest)(nil),    // 12: bulkhead.v1.GetWorkloadRequest
-	(*GetWorkloadResponse)(nil),   // 13: bulkhead.v1.GetWorkloadResponse
-	(*SetModeRequest)(nil),        // 14: bulkhead.v1.SetModeRequest
-	(*SetModeResponse)(nil),       // 15: bulkhead.v1.SetModeResponse
-	(*NodeAnswer)(nil),            // 16: bulkhead.v1.NodeAnswer
-	(*GetProfileRequest)(nil),     // 17: bulkhead.v1.GetProfileRequest
-	(*GetProfileResponse)(nil),    // 18: bulkhead.v1.GetProfileResponse
-	(*ApproveRequest)(nil),        // 19: bulkhead.v1.ApproveRequest
-	(*ApproveResponse)(nil),       // 20: bulkhead.v1.ApproveResponse
-	(*Alert)(nil),                 // 21: bulkhead.v1.Alert
-	(*AlertProcess)(nil),          // 22: bulkhead.v1.AlertProcess
-	(*Ancestor)(nil),              // 23: bulkhead.v1.Ancestor
-	(*AlertCause)(nil),            // 24: bulkhead.v1.AlertCause
-	(*Approval)(nil),              // 25: bulkhead.v1.Approval
-	(*ListAlertsRequest)(nil),     // 26: bulkhead.v1.ListAlertsRequest
-	(*ListAlertsResponse)(nil),    // 27: bulkhead.v1.ListAlertsResponse
-	(*WatchAlertsRequest)(nil),    // 28: bulkhead.v1.WatchAlertsRequest
-	(*Node)(nil),                  // 29: bulkhead.v1.Node
-	(*Engine)(nil),                // 30: bulkhead.v1.Engine
-	(*ListNodesRequest)(nil),      // 31: bulkhead.v1.ListNodesRequest
-	(*ListNodesResponse)(nil),     // 32: bulkhead.v1.ListNodesResponse
-	(*NodeReport)(nil),            // 33: bulkhead.v1.NodeReport
-	(*WorkloadReport)(nil),        // 34: bulkhead.v1.WorkloadReport
-	(*AlertBatch)(nil),            // 35: bulkhead.v1.AlertBatch
-	(*NodeCommand)(nil),           // 36: bulkhead.v1.NodeCommand
-	(*NodeCommandAnswer)(nil),     // 37: bulkhead.v1.NodeCommandAnswer
-	(*Completeness_Point)(nil),    // 38: bulkhead.v1.Completeness.Point
-	nil,                           // 39: bulkhead.v1.Workload.SectionsEntry
-	(*timestamppb.Timestamp)(nil), // 40: google.protobuf.Timestamp
+	(Mode)(0),                          // 0: bulkhead.v1.Mode
+	(*SignInRequest)(nil),              // 1: bulkhead.v1.SignInRequest
+	(*SignInResponse)(nil),             // 2: bulkhead.v1.SignInResponse
+	(*SignOutRequest)(nil),             // 3: bulkhead.v1.SignOutRequest
+	(*SignOutResponse)(nil),            // 4: bulkhead.v1.SignOutResponse
+	(*WhoAmIRequest)(nil),              // 5: bulkhead.v1.WhoAmIRequest
+	(*WhoAmIResponse)(nil),             // 6: bulkhead.v1.WhoAmIResponse
+	(*Completeness)(nil),               // 7: bulkhead.v1.Completeness
+	(*Workload)(nil),                   // 8: bulkhead.v1.Workload
+	(*Enforcement)(nil),                // 9: bulkhead.v1.Enforcement
+	(*ListWorkloadsRequest)(nil),       // 10: bulkhead.v1.ListWorkloadsRequest
+	(*ListWorkloadsResponse)(nil),      // 11: bulkhead.v1.ListWorkloadsResponse
+	(*GetWorkloadRequest)(nil),         // 12: bulkhead.v1.GetWorkloadRequest
+	(*GetWorkloadResponse)(nil),        // 13: bulkhead.v1.GetWorkloadResponse
+	(*SetModeRequest)(nil),             // 14: bulkhead.v1.SetModeRequest
+	(*SetModeResponse)(nil),            // 15: bulkhead.v1.SetModeResponse
+	(*NodeAnswer)(nil),                 // 16: bulkhead.v1.NodeAnswer
+	(*GetProfileRequest)(nil),          // 17: bulkhead.v1.GetProfileRequest
+	(*GetProfileResponse)(nil),         // 18: bulkhead.v1.GetProfileResponse
+	(*ApproveRequest)(nil),             // 19: bulkhead.v1.ApproveRequest
+	(*ApproveResponse)(nil),            // 20: bulkhead.v1.ApproveResponse
+	(*Alert)(nil),                      // 21: bulkhead.v1.Alert
+	(*AlertProcess)(nil),               // 22: bulkhead.v1.AlertProcess
+	(*Ancestor)(nil),                   // 23: bulkhead.v1.Ancestor
+	(*AlertCause)(nil),                 // 24: bulkhead.v1.AlertCause
+	(*Approval)(nil),                   // 25: bulkhead.v1.Approval
+	(*ListAlertsRequest)(nil),          // 26: bulkhead.v1.ListAlertsRequest
+	(*ListAlertsResponse)(nil),         // 27: bulkhead.v1.ListAlertsResponse
+	(*WatchAlertsRequest)(nil),         // 28: bulkhead.v1.WatchAlertsRequest
+	(*Node)(nil),                       // 29: bulkhead.v1.Node
+	(*Engine)(nil),                     // 30: bulkhead.v1.Engine
+	(*ListNodesRequest)(nil),           // 31: bulkhead.v1.ListNodesRequest
+	(*ListNodesResponse)(nil),          // 32: bulkhead.v1.ListNodesResponse
+	(*SeverityCounts)(nil),             // 33: bulkhead.v1.SeverityCounts
+	(*ScannedImage)(nil),               // 34: bulkhead.v1.ScannedImage
+	(*TrendPoint)(nil),                 // 35: bulkhead.v1.TrendPoint
+	(*ListImagesRequest)(nil),          // 36: bulkhead.v1.ListImagesRequest
+	(*ListImagesResponse)(nil),         // 37: bulkhead.v1.ListImagesResponse
+	(*GetImageRequest)(nil),            // 38: bulkhead.v1.GetImageRequest
+	(*GetImageResponse)(nil),           // 39: bulkhead.v1.GetImageResponse
+	(*NewVulnerability)(nil),           // 40: bulkhead.v1.NewVulnerability
+	(*DiffImagesRequest)(nil),          // 41: bulkhead.v1.DiffImagesRequest
+	(*DiffImagesResponse)(nil),         // 42: bulkhead.v1.DiffImagesResponse
+	(*ImageScan)(nil),                  // 43: bulkhead.v1.ImageScan
+	(*ScanImageRequest)(nil),           // 44: bulkhead.v1.ScanImageRequest
+	(*ScanImageResponse)(nil),          // 45: bulkhead.v1.ScanImageResponse
+	(*ListScansRequest)(nil),           // 46: bulkhead.v1.ListScansRequest
+	(*ListScansResponse)(nil),          // 47: bulkhead.v1.ListScansResponse
+	(*ImageWatch)(nil),                 // 48: bulkhead.v1.ImageWatch
+	(*ImageHook)(nil),                  // 49: bulkhead.v1.ImageHook
+	(*ListWatchesRequest)(nil),         // 50: bulkhead.v1.ListWatchesRequest
+	(*ListWatchesResponse)(nil),        // 51: bulkhead.v1.ListWatchesResponse
+	(*WatchRepositoryRequest)(nil),     // 52: bulkhead.v1.WatchRepositoryRequest
+	(*WatchRepositoryResponse)(nil),    // 53: bulkhead.v1.WatchRepositoryResponse
+	(*AddHookRequest)(nil),             // 54: bulkhead.v1.AddHookRequest
+	(*AddHookResponse)(nil),            // 55: bulkhead.v1.AddHookResponse
+	(*RemoveHookRequest)(nil),          // 56: bulkhead.v1.RemoveHookRequest
+	(*RemoveHookResponse)(nil),         // 57: bulkhead.v1.RemoveHookResponse
+	(*NodeReport)(nil),                 // 58: bulkhead.v1.NodeReport
+	(*WorkloadReport)(nil),             // 59: bulkhead.v1.WorkloadReport
+	(*AlertBatch)(nil),                 // 60: bulkhead.v1.AlertBatch
+	(*NodeCommand)(nil),                // 61: bulkhead.v1.NodeCommand
+	(*NodeCommandAnswer)(nil),          // 62: bulkhead.v1.NodeCommandAnswer
+	(*Completeness_Point)(nil),         // 63: bulkhead.v1.Completeness.Point
+	nil,                                // 64: bulkhead.v1.Workload.SectionsEntry
+	nil,                                // 65: bulkhead.v1.ScannedImage.FindingsEntry
+	(*ScannedImage_ImageWorkload)(nil), // 66: bulkhead.v1.ScannedImage.ImageWorkload
+	(*timestamppb.Timestamp)(nil),      // 67: google.protobuf.Timestamp
 }
 var file_bulkhead_v1_bulkhead_proto_depIdxs = []int32{
-	40, // 0: bulkhead.v1.SignInResponse.expires:type_name -> google.protobuf.Timestamp
-	38, // 1: bulkhead.v1.Completeness.curve:type_name -> bulkhead.v1.Completeness.Point
+	67, // 0: bulkhead.v1.SignInResponse.expires:type_name -> google.protobuf.Timestamp
+	63, // 1: bulkhead.v1.Completeness.curve:type_name -> bulkhead.v1.Completeness.Point
 	0,  // 2: bulkhead.v1.Workload.mode:type_name -> bulkhead.v1.Mode
-	39, // 3: bulkhead.v1.Workload.sections:type_name -> bulkhead.v1.Workload.SectionsEntry
-	40, // 4: bulkhead.v1.Workload.last_seen:type_name -> google.protobuf.Timestamp
+	64, // 3: bulkhead.v1.Workload.sections:type_name -> bulkhead.v1.Workload.SectionsEntry
+	67, // 4: bulkhead.v1.Workload.last_seen:type_name -> google.protobuf.Timestamp
 	9,  // 5: bulkhead.v1.Workload.enforcement:type_name -> bulkhead.v1.Enforcement
 	8,  // 6: bulkhead.v1.ListWorkloadsResponse.workloads:type_name -> bulkhead.v1.Workload
 	8,  // 7: bulkhead.v1.GetWorkloadResponse.workload:type_name -> bulkhead.v1.Workload
@@ -2810,53 +4666,99 @@ var file_bulkhead_v1_bulkhead_proto_depIdxs = []int32{
 	8,  // 9: bulkhead.v1.SetModeResponse.workload:type_name -> bulkhead.v1.Workload
 	16, // 10: bulkhead.v1.SetModeResponse.nodes:type_name -> bulkhead.v1.NodeAnswer
 	16, // 11: bulkhead.v1.ApproveResponse.nodes:type_name -> bulkhead.v1.NodeAnswer
-	40, // 12: bulkhead.v1.Alert.time:type_name -> google.protobuf.Timestamp
+	67, // 12: bulkhead.v1.Alert.time:type_name -> google.protobuf.Timestamp
 	22, // 13: bulkhead.v1.Alert.process:type_name -> bulkhead.v1.AlertProcess
 	24, // 14: bulkhead.v1.Alert.cause:type_name -> bulkhead.v1.AlertCause
 	25, // 15: bulkhead.v1.Alert.heal:type_name -> bulkhead.v1.Approval
 	23, // 16: bulkhead.v1.AlertProcess.ancestry:type_name -> bulkhead.v1.Ancestor
-	40, // 17: bulkhead.v1.ListAlertsRequest.since:type_name -> google.protobuf.Timestamp
+	67, // 17: bulkhead.v1.ListAlertsRequest.since:type_name -> google.protobuf.Timestamp
 	21, // 18: bulkhead.v1.ListAlertsResponse.alerts:type_name -> bulkhead.v1.Alert
-	40, // 19: bulkhead.v1.Node.last_seen:type_name -> google.protobuf.Timestamp
+	67, // 19: bulkhead.v1.Node.last_seen:type_name -> google.protobuf.Timestamp
 	9,  // 20: bulkhead.v1.Node.backends:type_name -> bulkhead.v1.Enforcement
 	30, // 21: bulkhead.v1.Node.engines:type_name -> bulkhead.v1.Engine
 	29, // 22: bulkhead.v1.ListNodesResponse.nodes:type_name -> bulkhead.v1.Node
-	29, // 23: bulkhead.v1.NodeReport.node:type_name -> bulkhead.v1.Node
-	34, // 24: bulkhead.v1.NodeReport.workloads:type_name -> bulkhead.v1.WorkloadReport
-	8,  // 25: bulkhead.v1.WorkloadReport.workload:type_name -> bulkhead.v1.Workload
-	21, // 26: bulkhead.v1.AlertBatch.alerts:type_name -> bulkhead.v1.Alert
-	14, // 27: bulkhead.v1.NodeCommand.set_mode:type_name -> bulkhead.v1.SetModeRequest
-	25, // 28: bulkhead.v1.NodeCommand.approve:type_name -> bulkhead.v1.Approval
-	17, // 29: bulkhead.v1.NodeCommand.get_profile:type_name -> bulkhead.v1.GetProfileRequest
-	16, // 30: bulkhead.v1.NodeCommandAnswer.answer:type_name -> bulkhead.v1.NodeAnswer
-	7,  // 31: bulkhead.v1.Workload.SectionsEntry.value:type_name -> bulkhead.v1.Completeness
-	1,  // 32: bulkhead.v1.AuthService.SignIn:input_type -> bulkhead.v1.SignInRequest
-	3,  // 33: bulkhead.v1.AuthService.SignOut:input_type -> bulkhead.v1.SignOutRequest
-	5,  // 34: bulkhead.v1.AuthService.WhoAmI:input_type -> bulkhead.v1.WhoAmIRequest
-	10, // 35: bulkhead.v1.WorkloadService.ListWorkloads:input_type -> bulkhead.v1.ListWorkloadsRequest
-	12, // 36: bulkhead.v1.WorkloadService.GetWorkload:input_type -> bulkhead.v1.GetWorkloadRequest
-	14, // 37: bulkhead.v1.WorkloadService.SetMode:input_type -> bulkhead.v1.SetModeRequest
-	17, // 38: bulkhead.v1.WorkloadService.GetProfile:input_type -> bulkhead.v1.GetProfileRequest
-	19, // 39: bulkhead.v1.WorkloadService.Approve:input_type -> bulkhead.v1.ApproveRequest
-	26, // 40: bulkhead.v1.AlertService.ListAlerts:input_type -> bulkhead.v1.ListAlertsRequest
-	28, // 41: bulkhead.v1.AlertService.WatchAlerts:input_type -> bulkhead.v1.WatchAlertsRequest
-	31, // 42: bulkhead.v1.NodeService.ListNodes:input_type -> bulkhead.v1.ListNodesRequest
-	2,  // 43: bulkhead.v1.AuthService.SignIn:output_type -> bulkhead.v1.SignInResponse
-	4,  // 44: bulkhead.v1.AuthService.SignOut:output_type -> bulkhead.v1.SignOutResponse
-	6,  // 45: bulkhead.v1.AuthService.WhoAmI:output_type -> bulkhead.v1.WhoAmIResponse
-	11, // 46: bulkhead.v1.WorkloadService.ListWorkloads:output_type -> bulkhead.v1.ListWorkloadsResponse
-	13, // 47: bulkhead.v1.WorkloadService.GetWorkload:output_type -> bulkhead.v1.GetWorkloadResponse
-	15, // 48: bulkhead.v1.WorkloadService.SetMode:output_type -> bulkhead.v1.SetModeResponse
-	18, // 49: bulkhead.v1.WorkloadService.GetProfile:output_type -> bulkhead.v1.GetProfileResponse
-	20, // 50: bulkhead.v1.WorkloadService.Approve:output_type -> bulkhead.v1.ApproveResponse
-	27, // 51: bulkhead.v1.AlertService.ListAlerts:output_type -> bulkhead.v1.ListAlertsResponse
-	21, // 52: bulkhead.v1.AlertService.WatchAlerts:output_type -> bulkhead.v1.Alert
-	32, // 53: bulkhead.v1.NodeService.ListNodes:output_type -> bulkhead.v1.ListNodesResponse
-	43, // [43:54] is the sub-list for method output_type
-	32, // [32:43] is the sub-list for method input_type
-	32, // [32:32] is the sub-list for extension type_name
-	32, // [32:32] is the sub-list for extension extendee
-	0,  // [0:32] is the sub-list for field type_name
+	67, // 23: bulkhead.v1.ScannedImage.scanned:type_name -> google.protobuf.Timestamp
+	67, // 24: bulkhead.v1.ScannedImage.matched:type_name -> google.protobuf.Timestamp
+	33, // 25: bulkhead.v1.ScannedImage.vulnerabilities:type_name -> bulkhead.v1.SeverityCounts
+	65, // 26: bulkhead.v1.ScannedImage.findings:type_name -> bulkhead.v1.ScannedImage.FindingsEntry
+	67, // 27: bulkhead.v1.ScannedImage.fresh_since:type_name -> google.protobuf.Timestamp
+	35, // 28: bulkhead.v1.ScannedImage.trend:type_name -> bulkhead.v1.TrendPoint
+	66, // 29: bulkhead.v1.ScannedImage.workloads:type_name -> bulkhead.v1.ScannedImage.ImageWorkload
+	67, // 30: bulkhead.v1.TrendPoint.time:type_name -> google.protobuf.Timestamp
+	33, // 31: bulkhead.v1.TrendPoint.vulnerabilities:type_name -> bulkhead.v1.SeverityCounts
+	34, // 32: bulkhead.v1.ListImagesResponse.images:type_name -> bulkhead.v1.ScannedImage
+	34, // 33: bulkhead.v1.GetImageResponse.image:type_name -> bulkhead.v1.ScannedImage
+	40, // 34: bulkhead.v1.GetImageResponse.fresh:type_name -> bulkhead.v1.NewVulnerability
+	67, // 35: bulkhead.v1.NewVulnerability.since:type_name -> google.protobuf.Timestamp
+	34, // 36: bulkhead.v1.DiffImagesResponse.from:type_name -> bulkhead.v1.ScannedImage
+	34, // 37: bulkhead.v1.DiffImagesResponse.to:type_name -> bulkhead.v1.ScannedImage
+	67, // 38: bulkhead.v1.ImageScan.created:type_name -> google.protobuf.Timestamp
+	67, // 39: bulkhead.v1.ImageScan.ended:type_name -> google.protobuf.Timestamp
+	43, // 40: bulkhead.v1.ScanImageResponse.scan:type_name -> bulkhead.v1.ImageScan
+	43, // 41: bulkhead.v1.ListScansResponse.scans:type_name -> bulkhead.v1.ImageScan
+	67, // 42: bulkhead.v1.ImageWatch.last:type_name -> google.protobuf.Timestamp
+	67, // 43: bulkhead.v1.ImageWatch.next:type_name -> google.protobuf.Timestamp
+	67, // 44: bulkhead.v1.ImageHook.created:type_name -> google.protobuf.Timestamp
+	67, // 45: bulkhead.v1.ImageHook.used:type_name -> google.protobuf.Timestamp
+	48, // 46: bulkhead.v1.ListWatchesResponse.watches:type_name -> bulkhead.v1.ImageWatch
+	49, // 47: bulkhead.v1.ListWatchesResponse.hooks:type_name -> bulkhead.v1.ImageHook
+	48, // 48: bulkhead.v1.WatchRepositoryResponse.watch:type_name -> bulkhead.v1.ImageWatch
+	49, // 49: bulkhead.v1.AddHookResponse.hook:type_name -> bulkhead.v1.ImageHook
+	29, // 50: bulkhead.v1.NodeReport.node:type_name -> bulkhead.v1.Node
+	59, // 51: bulkhead.v1.NodeReport.workloads:type_name -> bulkhead.v1.WorkloadReport
+	8,  // 52: bulkhead.v1.WorkloadReport.workload:type_name -> bulkhead.v1.Workload
+	21, // 53: bulkhead.v1.AlertBatch.alerts:type_name -> bulkhead.v1.Alert
+	14, // 54: bulkhead.v1.NodeCommand.set_mode:type_name -> bulkhead.v1.SetModeRequest
+	25, // 55: bulkhead.v1.NodeCommand.approve:type_name -> bulkhead.v1.Approval
+	17, // 56: bulkhead.v1.NodeCommand.get_profile:type_name -> bulkhead.v1.GetProfileRequest
+	16, // 57: bulkhead.v1.NodeCommandAnswer.answer:type_name -> bulkhead.v1.NodeAnswer
+	7,  // 58: bulkhead.v1.Workload.SectionsEntry.value:type_name -> bulkhead.v1.Completeness
+	0,  // 59: bulkhead.v1.ScannedImage.ImageWorkload.mode:type_name -> bulkhead.v1.Mode
+	1,  // 60: bulkhead.v1.AuthService.SignIn:input_type -> bulkhead.v1.SignInRequest
+	3,  // 61: bulkhead.v1.AuthService.SignOut:input_type -> bulkhead.v1.SignOutRequest
+	5,  // 62: bulkhead.v1.AuthService.WhoAmI:input_type -> bulkhead.v1.WhoAmIRequest
+	10, // 63: bulkhead.v1.WorkloadService.ListWorkloads:input_type -> bulkhead.v1.ListWorkloadsRequest
+	12, // 64: bulkhead.v1.WorkloadService.GetWorkload:input_type -> bulkhead.v1.GetWorkloadRequest
+	14, // 65: bulkhead.v1.WorkloadService.SetMode:input_type -> bulkhead.v1.SetModeRequest
+	17, // 66: bulkhead.v1.WorkloadService.GetProfile:input_type -> bulkhead.v1.GetProfileRequest
+	19, // 67: bulkhead.v1.WorkloadService.Approve:input_type -> bulkhead.v1.ApproveRequest
+	26, // 68: bulkhead.v1.AlertService.ListAlerts:input_type -> bulkhead.v1.ListAlertsRequest
+	28, // 69: bulkhead.v1.AlertService.WatchAlerts:input_type -> bulkhead.v1.WatchAlertsRequest
+	31, // 70: bulkhead.v1.NodeService.ListNodes:input_type -> bulkhead.v1.ListNodesRequest
+	36, // 71: bulkhead.v1.ImageService.ListImages:input_type -> bulkhead.v1.ListImagesRequest
+	38, // 72: bulkhead.v1.ImageService.GetImage:input_type -> bulkhead.v1.GetImageRequest
+	41, // 73: bulkhead.v1.ImageService.DiffImages:input_type -> bulkhead.v1.DiffImagesRequest
+	44, // 74: bulkhead.v1.ImageService.ScanImage:input_type -> bulkhead.v1.ScanImageRequest
+	46, // 75: bulkhead.v1.ImageService.ListScans:input_type -> bulkhead.v1.ListScansRequest
+	50, // 76: bulkhead.v1.ImageService.ListWatches:input_type -> bulkhead.v1.ListWatchesRequest
+	52, // 77: bulkhead.v1.ImageService.WatchRepository:input_type -> bulkhead.v1.WatchRepositoryRequest
+	54, // 78: bulkhead.v1.ImageService.AddHook:input_type -> bulkhead.v1.AddHookRequest
+	56, // 79: bulkhead.v1.ImageService.RemoveHook:input_type -> bulkhead.v1.RemoveHookRequest
+	2,  // 80: bulkhead.v1.AuthService.SignIn:output_type -> bulkhead.v1.SignInResponse
+	4,  // 81: bulkhead.v1.AuthService.SignOut:output_type -> bulkhead.v1.SignOutResponse
+	6,  // 82: bulkhead.v1.AuthService.WhoAmI:output_type -> bulkhead.v1.WhoAmIResponse
+	11, // 83: bulkhead.v1.WorkloadService.ListWorkloads:output_type -> bulkhead.v1.ListWorkloadsResponse
+	13, // 84: bulkhead.v1.WorkloadService.GetWorkload:output_type -> bulkhead.v1.GetWorkloadResponse
+	15, // 85: bulkhead.v1.WorkloadService.SetMode:output_type -> bulkhead.v1.SetModeResponse
+	18, // 86: bulkhead.v1.WorkloadService.GetProfile:output_type -> bulkhead.v1.GetProfileResponse
+	20, // 87: bulkhead.v1.WorkloadService.Approve:output_type -> bulkhead.v1.ApproveResponse
+	27, // 88: bulkhead.v1.AlertService.ListAlerts:output_type -> bulkhead.v1.ListAlertsResponse
+	21, // 89: bulkhead.v1.AlertService.WatchAlerts:output_type -> bulkhead.v1.Alert
+	32, // 90: bulkhead.v1.NodeService.ListNodes:output_type -> bulkhead.v1.ListNodesResponse
+	37, // 91: bulkhead.v1.ImageService.ListImages:output_type -> bulkhead.v1.ListImagesResponse
+	39, // 92: bulkhead.v1.ImageService.GetImage:output_type -> bulkhead.v1.GetImageResponse
+	42, // 93: bulkhead.v1.ImageService.DiffImages:output_type -> bulkhead.v1.DiffImagesResponse
+	45, // 94: bulkhead.v1.ImageService.ScanImage:output_type -> bulkhead.v1.ScanImageResponse
+	47, // 95: bulkhead.v1.ImageService.ListScans:output_type -> bulkhead.v1.ListScansResponse
+	51, // 96: bulkhead.v1.ImageService.ListWatches:output_type -> bulkhead.v1.ListWatchesResponse
+	53, // 97: bulkhead.v1.ImageService.WatchRepository:output_type -> bulkhead.v1.WatchRepositoryResponse
+	55, // 98: bulkhead.v1.ImageService.AddHook:output_type -> bulkhead.v1.AddHookResponse
+	57, // 99: bulkhead.v1.ImageService.RemoveHook:output_type -> bulkhead.v1.RemoveHookResponse
+	80, // [80:100] is the sub-list for method output_type
+	60, // [60:80] is the sub-list for method input_type
+	60, // [60:60] is the sub-list for extension type_name
+	60, // [60:60] is the sub-list for extension extendee
+	0,  // [0:60] is the sub-list for field type_name
 }
 
 func init() { file_bulkhead_v1_bulkhead_proto_init() }
@@ -2864,7 +4766,7 @@ func file_bulkhead_v1_bulkhead_proto_init() {
 	if File_bulkhead_v1_bulkhead_proto != nil {
 		return
 	}
-	file_bulkhead_v1_bulkhead_proto_msgTypes[35].OneofWrappers = []any{
+	file_bulkhead_v1_bulkhead_proto_msgTypes[60].OneofWrappers = []any{
 		(*NodeCommand_SetMode)(nil),
 		(*NodeCommand_Approve)(nil),
 		(*NodeCommand_GetProfile)(nil),
@@ -2875,9 +4777,9 @@ func file_bulkhead_v1_bulkhead_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_bulkhead_v1_bulkhead_proto_rawDesc), len(file_bulkhead_v1_bulkhead_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   39,
+			NumMessages:   66,
 			NumExtensions: 0,
-			NumServices:   4,
+			NumServices:   5,
 		},
 		GoTypes:           file_bulkhead_v1_bulkhead_proto_goTypes,
 		DependencyIndexes: file_bulkhead_v1_bulkhead_proto_depIdxs,

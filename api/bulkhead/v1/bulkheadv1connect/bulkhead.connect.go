@@ -30,6 +30,8 @@ const (
 	AlertServiceName = "bulkhead.v1.AlertService"
 	// NodeServiceName is the fully-qualified name of the NodeService service.
 	NodeServiceName = "bulkhead.v1.NodeService"
+	// ImageServiceName is the fully-qualified name of the ImageService service.
+	ImageServiceName = "bulkhead.v1.ImageService"
 )
 
 // These constants are the fully-qualified names of the RPCs defined in this package. They're
@@ -66,6 +68,26 @@ const (
 	AlertServiceWatchAlertsProcedure = "/bulkhead.v1.AlertService/WatchAlerts"
 	// NodeServiceListNodesProcedure is the fully-qualified name of the NodeService's ListNodes RPC.
 	NodeServiceListNodesProcedure = "/bulkhead.v1.NodeService/ListNodes"
+	// ImageServiceListImagesProcedure is the fully-qualified name of the ImageService's ListImages RPC.
+	ImageServiceListImagesProcedure = "/bulkhead.v1.ImageService/ListImages"
+	// ImageServiceGetImageProcedure is the fully-qualified name of the ImageService's GetImage RPC.
+	ImageServiceGetImageProcedure = "/bulkhead.v1.ImageService/GetImage"
+	// ImageServiceDiffImagesProcedure is the fully-qualified name of the ImageService's DiffImages RPC.
+	ImageServiceDiffImagesProcedure = "/bulkhead.v1.ImageService/DiffImages"
+	// ImageServiceScanImageProcedure is the fully-qualified name of the ImageService's ScanImage RPC.
+	ImageServiceScanImageProcedure = "/bulkhead.v1.ImageService/ScanImage"
+	// ImageServiceListScansProcedure is the fully-qualified name of the ImageService's ListScans RPC.
+	ImageServiceListScansProcedure = "/bulkhead.v1.ImageService/ListScans"
+	// ImageServiceListWatchesProcedure is the fully-qualified name of the ImageService's ListWatches
+	// RPC.
+	ImageServiceListWatchesProcedure = "/bulkhead.v1.ImageService/ListWatches"
+	// ImageServiceWatchRepositoryProcedure is the fully-qualified name of the ImageService's
+	// WatchRepository RPC.
+	ImageServiceWatchRepositoryProcedure = "/bulkhead.v1.ImageService/WatchRepository"
+	// ImageServiceAddHookProcedure is the fully-qualified name of the ImageService's AddHook RPC.
+	ImageServiceAddHookProcedure = "/bulkhead.v1.ImageService/AddHook"
+	// ImageServiceRemoveHookProcedure is the fully-qualified name of the ImageService's RemoveHook RPC.
+	ImageServiceRemoveHookProcedure = "/bulkhead.v1.ImageService/RemoveHook"
 )
 
 // AuthServiceClient is a client for the bulkhead.v1.AuthService service.
@@ -540,4 +562,292 @@ type UnimplementedNodeServiceHandler struct{}
 
 func (UnimplementedNodeServiceHandler) ListNodes(context.Context, *connect.Request[v1.ListNodesRequest]) (*connect.Response[v1.ListNodesResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("bulkhead.v1.NodeService.ListNodes is not implemented"))
+}
+
+// ImageServiceClient is a client for the bulkhead.v1.ImageService service.
+type ImageServiceClient interface {
+	ListImages(context.Context, *connect.Request[v1.ListImagesRequest]) (*connect.Response[v1.ListImagesResponse], error)
+	// GetImage returns the whole report of one image as JSON (see docs/cli.md).
+	GetImage(context.Context, *connect.Request[v1.GetImageRequest]) (*connect.Response[v1.GetImageResponse], error)
+	// DiffImages says what the second image has that the first has not, and the other way round.
+	DiffImages(context.Context, *connect.Request[v1.DiffImagesRequest]) (*connect.Response[v1.DiffImagesResponse], error)
+	// ScanImage puts an image into the queue and answers at once; ListScans tells what became of it.
+	ScanImage(context.Context, *connect.Request[v1.ScanImageRequest]) (*connect.Response[v1.ScanImageResponse], error)
+	ListScans(context.Context, *connect.Request[v1.ListScansRequest]) (*connect.Response[v1.ListScansResponse], error)
+	ListWatches(context.Context, *connect.Request[v1.ListWatchesRequest]) (*connect.Response[v1.ListWatchesResponse], error)
+	// WatchRepository has the tags of a repository scanned again and again; a zero interval ends that.
+	WatchRepository(context.Context, *connect.Request[v1.WatchRepositoryRequest]) (*connect.Response[v1.WatchRepositoryResponse], error)
+	// AddHook makes a token with which a registry tells of what was pushed, or Harbor asks for scans.
+	AddHook(context.Context, *connect.Request[v1.AddHookRequest]) (*connect.Response[v1.AddHookResponse], error)
+	RemoveHook(context.Context, *connect.Request[v1.RemoveHookRequest]) (*connect.Response[v1.RemoveHookResponse], error)
+}
+
+// NewImageServiceClient constructs a client for the bulkhead.v1.ImageService service. By default,
+// it uses the Connect protocol with the binary Protobuf Codec, asks for gzipped responses, and
+// sends uncompressed requests. To use the gRPC or gRPC-Web protocols, supply the connect.WithGRPC()
+// or connect.WithGRPCWeb() options.
+//
+// The URL supplied here should be the base URL for the Connect or gRPC server (for example,
+// http://api.acme.com or https://acme.com/grpc).
+func NewImageServiceClient(httpClient connect.HTTPClient, baseURL string, opts ...connect.ClientOption) ImageServiceClient {
+	baseURL = strings.TrimRight(baseURL, "/")
+	imageServiceMethods := v1.File_bulkhead_v1_bulkhead_proto.Services().ByName("ImageService").Methods()
+	return &imageServiceClient{
+		listImages: connect.NewClient[v1.ListImagesRequest, v1.ListImagesResponse](
+			httpClient,
+			baseURL+ImageServiceListImagesProcedure,
+			connect.WithSchema(imageServiceMethods.ByName("ListImages")),
+			connect.WithClientOptions(opts...),
+		),
+		getImage: connect.NewClient[v1.GetImageRequest, v1.GetImageResponse](
+			httpClient,
+			baseURL+ImageServiceGetImageProcedure,
+			connect.WithSchema(imageServiceMethods.ByName("GetImage")),
+			connect.WithClientOptions(opts...),
+		),
+		diffImages: connect.NewClient[v1.DiffImagesRequest, v1.DiffImagesResponse](
+			httpClient,
+			baseURL+ImageServiceDiffImagesProcedure,
+			connect.WithSchema(imageServiceMethods.ByName("DiffImages")),
+			connect.WithClientOptions(opts...),
+		),
+		scanImage: connect.NewClient[v1.ScanImageRequest, v1.ScanImageResponse](
+			httpClient,
+			baseURL+ImageServiceScanImageProcedure,
+			connect.WithSchema(imageServiceMethods.ByName("ScanImage")),
+			connect.WithClientOptions(opts...),
+		),
+		listScans: connect.NewClient[v1.ListScansRequest, v1.ListScansResponse](
+			httpClient,
+			baseURL+ImageServiceListScansProcedure,
+			connect.WithSchema(imageServiceMethods.ByName("ListScans")),
+			connect.WithClientOptions(opts...),
+		),
+		listWatches: connect.NewClient[v1.ListWatchesRequest, v1.ListWatchesResponse](
+			httpClient,
+			baseURL+ImageServiceListWatchesProcedure,
+			connect.WithSchema(imageServiceMethods.ByName("ListWatches")),
+			connect.WithClientOptions(opts...),
+		),
+		watchRepository: connect.NewClient[v1.WatchRepositoryRequest, v1.WatchRepositoryResponse](
+			httpClient,
+			baseURL+ImageServiceWatchRepositoryProcedure,
+			connect.WithSchema(imageServiceMethods.ByName("WatchRepository")),
+			connect.WithClientOptions(opts...),
+		),
+		addHook: connect.NewClient[v1.AddHookRequest, v1.AddHookResponse](
+			httpClient,
+			baseURL+ImageServiceAddHookProcedure,
+			connect.WithSchema(imageServiceMethods.ByName("AddHook")),
+			connect.WithClientOptions(opts...),
+		),
+		removeHook: connect.NewClient[v1.RemoveHookRequest, v1.RemoveHookResponse](
+			httpClient,
+			baseURL+ImageServiceRemoveHookProcedure,
+			connect.WithSchema(imageServiceMethods.ByName("RemoveHook")),
+			connect.WithClientOptions(opts...),
+		),
+	}
+}
+
+// imageServiceClient implements ImageServiceClient.
+type imageServiceClient struct {
+	listImages      *connect.Client[v1.ListImagesRequest, v1.ListImagesResponse]
+	getImage        *connect.Client[v1.GetImageRequest, v1.GetImageResponse]
+	diffImages      *connect.Client[v1.DiffImagesRequest, v1.DiffImagesResponse]
+	scanImage       *connect.Client[v1.ScanImageRequest, v1.ScanImageResponse]
+	listScans       *connect.Client[v1.ListScansRequest, v1.ListScansResponse]
+	listWatches     *connect.Client[v1.ListWatchesRequest, v1.ListWatchesResponse]
+	watchRepository *connect.Client[v1.WatchRepositoryRequest, v1.WatchRepositoryResponse]
+	addHook         *connect.Client[v1.AddHookRequest, v1.AddHookResponse]
+	removeHook      *connect.Client[v1.RemoveHookRequest, v1.RemoveHookResponse]
+}
+
+// ListImages calls bulkhead.v1.ImageService.ListImages.
+func (c *imageServiceClient) ListImages(ctx context.Context, req *connect.Request[v1.ListImagesRequest]) (*connect.Response[v1.ListImagesResponse], error) {
+	return c.listImages.CallUnary(ctx, req)
+}
+
+// GetImage calls bulkhead.v1.ImageService.GetImage.
+func (c *imageServiceClient) GetImage(ctx context.Context, req *connect.Request[v1.GetImageRequest]) (*connect.Response[v1.GetImageResponse], error) {
+	return c.getImage.CallUnary(ctx, req)
+}
+
+// DiffImages calls bulkhead.v1.ImageService.DiffImages.
+func (c *imageServiceClient) DiffImages(ctx context.Context, req *connect.Request[v1.DiffImagesRequest]) (*connect.Response[v1.DiffImagesResponse], error) {
+	return c.diffImages.CallUnary(ctx, req)
+}
+
+// ScanImage calls bulkhead.v1.ImageService.ScanImage.
+func (c *imageServiceClient) ScanImage(ctx context.Context, req *connect.Request[v1.ScanImageRequest]) (*connect.Response[v1.ScanImageResponse], error) {
+	return c.scanImage.CallUnary(ctx, req)
+}
+
+// ListScans calls bulkhead.v1.ImageService.ListScans.
+func (c *imageServiceClient) ListScans(ctx context.Context, req *connect.Request[v1.ListScansRequest]) (*connect.Response[v1.ListScansResponse], error) {
+	return c.listScans.CallUnary(ctx, req)
+}
+
+// ListWatches calls bulkhead.v1.ImageService.ListWatches.
+func (c *imageServiceClient) ListWatches(ctx context.Context, req *connect.Request[v1.ListWatchesRequest]) (*connect.Response[v1.ListWatchesResponse], error) {
+	return c.listWatches.CallUnary(ctx, req)
+}
+
+// WatchRepository calls bulkhead.v1.ImageService.WatchRepository.
+func (c *imageServiceClient) WatchRepository(ctx context.Context, req *connect.Request[v1.WatchRepositoryRequest]) (*connect.Response[v1.WatchRepositoryResponse], error) {
+	return c.watchRepository.CallUnary(ctx, req)
+}
+
+// AddHook calls bulkhead.v1.ImageService.AddHook.
+func (c *imageServiceClient) AddHook(ctx context.Context, req *connect.Request[v1.AddHookRequest]) (*connect.Response[v1.AddHookResponse], error) {
+	return c.addHook.CallUnary(ctx, req)
+}
+
+// RemoveHook calls bulkhead.v1.ImageService.RemoveHook.
+func (c *imageServiceClient) RemoveHook(ctx context.Context, req *connect.Request[v1.RemoveHookRequest]) (*connect.Response[v1.RemoveHookResponse], error) {
+	return c.removeHook.CallUnary(ctx, req)
+}
+
+// ImageServiceHandler is an implementation of the bulkhead.v1.ImageService service.
+type ImageServiceHandler interface {
+	ListImages(context.Context, *connect.Request[v1.ListImagesRequest]) (*connect.Response[v1.ListImagesResponse], error)
+	// GetImage returns the whole report of one image as JSON (see docs/cli.md).
+	GetImage(context.Context, *connect.Request[v1.GetImageRequest]) (*connect.Response[v1.GetImageResponse], error)
+	// DiffImages says what the second image has that the first has not, and the other way round.
+	DiffImages(context.Context, *connect.Request[v1.DiffImagesRequest]) (*connect.Response[v1.DiffImagesResponse], error)
+	// ScanImage puts an image into the queue and answers at once; ListScans tells what became of it.
+	ScanImage(context.Context, *connect.Request[v1.ScanImageRequest]) (*connect.Response[v1.ScanImageResponse], error)
+	ListScans(context.Context, *connect.Request[v1.ListScansRequest]) (*connect.Response[v1.ListScansResponse], error)
+	ListWatches(context.Context, *connect.Request[v1.ListWatchesRequest]) (*connect.Response[v1.ListWatchesResponse], error)
+	// WatchRepository has the tags of a repository scanned again and again; a zero interval ends that.
+	WatchRepository(context.Context, *connect.Request[v1.WatchRepositoryRequest]) (*connect.Response[v1.WatchRepositoryResponse], error)
+	// AddHook makes a token with which a registry tells of what was pushed, or Harbor asks for scans.
+	AddHook(context.Context, *connect.Request[v1.AddHookRequest]) (*connect.Response[v1.AddHookResponse], error)
+	RemoveHook(context.Context, *connect.Request[v1.RemoveHookRequest]) (*connect.Response[v1.RemoveHookResponse], error)
+}
+
+// NewImageServiceHandler builds an HTTP handler from the service implementation. It returns the
+// path on which to mount the handler and the handler itself.
+//
+// By default, handlers support the Connect, gRPC, and gRPC-Web protocols with the binary Protobuf
+// and JSON codecs. They also support gzip compression.
+func NewImageServiceHandler(svc ImageServiceHandler, opts ...connect.HandlerOption) (string, http.Handler) {
+	imageServiceMethods := v1.File_bulkhead_v1_bulkhead_proto.Services().ByName("ImageService").Methods()
+	imageServiceListImagesHandler := connect.NewUnaryHandler(
+		ImageServiceListImagesProcedure,
+		svc.ListImages,
+		connect.WithSchema(imageServiceMethods.ByName("ListImages")),
+		connect.WithHandlerOptions(opts...),
+	)
+	imageServiceGetImageHandler := connect.NewUnaryHandler(
+		ImageServiceGetImageProcedure,
+		svc.GetImage,
+		connect.WithSchema(imageServiceMethods.ByName("GetImage")),
+		connect.WithHandlerOptions(opts...),
+	)
+	imageServiceDiffImagesHandler := connect.NewUnaryHandler(
+		ImageServiceDiffImagesProcedure,
+		svc.DiffImages,
+		connect.WithSchema(imageServiceMethods.ByName("DiffImages")),
+		connect.WithHandlerOptions(opts...),
+	)
+	imageServiceScanImageHandler := connect.NewUnaryHandler(
+		ImageServiceScanImageProcedure,
+		svc.ScanImage,
+		connect.WithSchema(imageServiceMethods.ByName("ScanImage")),
+		connect.WithHandlerOptions(opts...),
+	)
+	imageServiceListScansHandler := connect.NewUnaryHandler(
+		ImageServiceListScansProcedure,
+		svc.ListScans,
+		connect.WithSchema(imageServiceMethods.ByName("ListScans")),
+		connect.WithHandlerOptions(opts...),
+	)
+	imageServiceListWatchesHandler := connect.NewUnaryHandler(
+		ImageServiceListWatchesProcedure,
+		svc.ListWatches,
+		connect.WithSchema(imageServiceMethods.ByName("ListWatches")),
+		connect.WithHandlerOptions(opts...),
+	)
+	imageServiceWatchRepositoryHandler := connect.NewUnaryHandler(
+		ImageServiceWatchRepositoryProcedure,
+		svc.WatchRepository,
+		connect.WithSchema(imageServiceMethods.ByName("WatchRepository")),
+		connect.WithHandlerOptions(opts...),
+	)
+	imageServiceAddHookHandler := connect.NewUnaryHandler(
+		ImageServiceAddHookProcedure,
+		svc.AddHook,
+		connect.WithSchema(imageServiceMethods.ByName("AddHook")),
+		connect.WithHandlerOptions(opts...),
+	)
+	imageServiceRemoveHookHandler := connect.NewUnaryHandler(
+		ImageServiceRemoveHookProcedure,
+		svc.RemoveHook,
+		connect.WithSchema(imageServiceMethods.ByName("RemoveHook")),
+		connect.WithHandlerOptions(opts...),
+	)
+	return "/bulkhead.v1.ImageService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case ImageServiceListImagesProcedure:
+			imageServiceListImagesHandler.ServeHTTP(w, r)
+		case ImageServiceGetImageProcedure:
+			imageServiceGetImageHandler.ServeHTTP(w, r)
+		case ImageServiceDiffImagesProcedure:
+			imageServiceDiffImagesHandler.ServeHTTP(w, r)
+		case ImageServiceScanImageProcedure:
+			imageServiceScanImageHandler.ServeHTTP(w, r)
+		case ImageServiceListScansProcedure:
+			imageServiceListScansHandler.ServeHTTP(w, r)
+		case ImageServiceListWatchesProcedure:
+			imageServiceListWatchesHandler.ServeHTTP(w, r)
+		case ImageServiceWatchRepositoryProcedure:
+			imageServiceWatchRepositoryHandler.ServeHTTP(w, r)
+		case ImageServiceAddHookProcedure:
+			imageServiceAddHookHandler.ServeHTTP(w, r)
+		case ImageServiceRemoveHookProcedure:
+			imageServiceRemoveHookHandler.ServeHTTP(w, r)
+		default:
+			http.NotFound(w, r)
+		}
+	})
+}
+
+// UnimplementedImageServiceHandler returns CodeUnimplemented from all methods.
+type UnimplementedImageServiceHandler struct{}
+
+func (UnimplementedImageServiceHandler) ListImages(context.Context, *connect.Request[v1.ListImagesRequest]) (*connect.Response[v1.ListImagesResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("bulkhead.v1.ImageService.ListImages is not implemented"))
+}
+
+func (UnimplementedImageServiceHandler) GetImage(context.Context, *connect.Request[v1.GetImageRequest]) (*connect.Response[v1.GetImageResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("bulkhead.v1.ImageService.GetImage is not implemented"))
+}
+
+func (UnimplementedImageServiceHandler) DiffImages(context.Context, *connect.Request[v1.DiffImagesRequest]) (*connect.Response[v1.DiffImagesResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("bulkhead.v1.ImageService.DiffImages is not implemented"))
+}
+
+func (UnimplementedImageServiceHandler) ScanImage(context.Context, *connect.Request[v1.ScanImageRequest]) (*connect.Response[v1.ScanImageResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("bulkhead.v1.ImageService.ScanImage is not implemented"))
+}
+
+func (UnimplementedImageServiceHandler) ListScans(context.Context, *connect.Request[v1.ListScansRequest]) (*connect.Response[v1.ListScansResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("bulkhead.v1.ImageService.ListScans is not implemented"))
+}
+
+func (UnimplementedImageServiceHandler) ListWatches(context.Context, *connect.Request[v1.ListWatchesRequest]) (*connect.Response[v1.ListWatchesResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("bulkhead.v1.ImageService.ListWatches is not implemented"))
+}
+
+func (UnimplementedImageServiceHandler) WatchRepository(context.Context, *connect.Request[v1.WatchRepositoryRequest]) (*connect.Response[v1.WatchRepositoryResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("bulkhead.v1.ImageService.WatchRepository is not implemented"))
+}
+
+func (UnimplementedImageServiceHandler) AddHook(context.Context, *connect.Request[v1.AddHookRequest]) (*connect.Response[v1.AddHookResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("bulkhead.v1.ImageService.AddHook is not implemented"))
+}
+
+func (UnimplementedImageServiceHandler) RemoveHook(context.Context, *connect.Request[v1.RemoveHookRequest]) (*connect.Response[v1.RemoveHookResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("bulkhead.v1.ImageService.RemoveHook is not implemented"))
 }

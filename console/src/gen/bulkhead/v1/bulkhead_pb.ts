@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file bulkhead/v1/bulkhead.proto.
  */
 export const file_bulkhead_v1_bulkhead: GenFile = /*@__PURE__*/
-  fileDesc("ChpidWxraGVhZC92MS9idWxraGVhZC5wcm90bxILYnVsa2hlYWQudjEiLwoNU2lnbkluUmVxdWVzdBIMCgRuYW1lGAEgASgJEhAKCHBhc3N3b3JkGAIgASgJIkwKDlNpZ25JblJlc3BvbnNlEg0KBXRva2VuGAEgASgJEisKB2V4cGlyZXMYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIhAKDlNpZ25PdXRSZXF1ZXN0IhEKD1NpZ25PdXRSZXNwb25zZSIPCg1XaG9BbUlSZXF1ZXN0Ii0KDldob0FtSVJlc3BvbnNlEgwKBG5hbWUYASABKAkSDQoFcm9sZXMYAiADKAkitgEKDENvbXBsZXRlbmVzcxINCgVzY29yZRgBIAEoARIQCghoZWxkX291dBgCIAEoARINCgVpdGVtcxgDIAEoBRINCgVyZWFkeRgEIAEoCBIuCgVjdXJ2ZRgFIAMoCzIfLmJ1bGtoZWFkLnYxLkNvbXBsZXRlbmVzcy5Qb2ludBo3CgVQb2ludBIPCgdzZWNvbmRzGAEgASgBEg4KBmV2ZW50cxgCIAEoBBINCgVpdGVtcxgDIAEoBSLZAwoIV29ya2xvYWQSDAoEbmFtZRgBIAEoCRIMCgRraW5kGAIgASgJEhEKCW5hbWVzcGFjZRgDIAEoCRINCgVpbWFnZRgEIAEoCRIOCgZkaWdlc3QYBSABKAkSHwoEbW9kZRgGIAEoDjIRLmJ1bGtoZWFkLnYxLk1vZGUSDQoFbm9kZXMYByADKAkSEgoKY29udGFpbmVycxgIIAEoBRIUCgxjb21wbGV0ZW5lc3MYCSABKAESDQoFcmVhZHkYCiABKAgSEgoKYmxvY2tlZF9ieRgLIAEoCRI1CghzZWN0aW9ucxgMIAMoCzIjLmJ1bGtoZWFkLnYxLldvcmtsb2FkLlNlY3Rpb25zRW50cnkSDwoHYmxvY2tlZBgNIAEoBBIQCghkZXRlY3RlZBgOIAEoBBItCglsYXN0X3NlZW4YDyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi0KC2VuZm9yY2VtZW50GBAgAygLMhguYnVsa2hlYWQudjEuRW5mb3JjZW1lbnQaSgoNU2VjdGlvbnNFbnRyeRILCgNrZXkYASABKAkSKAoFdmFsdWUYAiABKAsyGS5idWxraGVhZC52MS5Db21wbGV0ZW5lc3M6AjgBIjwKC0VuZm9yY2VtZW50EgwKBGtpbmQYASABKAkSDwoHYmFja2VuZBgCIAEoCRIOCgZsaW1pdHMYAyABKAkiFgoUTGlzdFdvcmtsb2Fkc1JlcXVlc3QiQQoVTGlzdFdvcmtsb2Fkc1Jlc3BvbnNlEigKCXdvcmtsb2FkcxgBIAMoCzIVLmJ1bGtoZWFkLnYxLldvcmtsb2FkIiIKEkdldFdvcmtsb2FkUmVxdWVzdBIMCgRuYW1lGAEgASgJIj4KE0dldFdvcmtsb2FkUmVzcG9uc2USJwoId29ya2xvYWQYASABKAsyFS5idWxraGVhZC52MS5Xb3JrbG9hZCJTCg5TZXRNb2RlUmVxdWVzdBIQCgh3b3JrbG9hZBgBIAEoCRIfCgRtb2RlGAIgASgOMhEuYnVsa2hlYWQudjEuTW9kZRIOCgZhbnl3YXkYAyABKAgiYgoPU2V0TW9kZVJlc3BvbnNlEicKCHdvcmtsb2FkGAEgASgLMhUuYnVsa2hlYWQudjEuV29ya2xvYWQSJgoFbm9kZXMYAiADKAsyFy5idWxraGVhZC52MS5Ob2RlQW5zd2VyIksKCk5vZGVBbnN3ZXISDAoEbm9kZRgBIAEoCRIKCgJvaxgCIAEoCBINCgVlcnJvchgDIAEoCRIUCgxtaWNyb3NlY29uZHMYBCABKAMiJQoRR2V0UHJvZmlsZVJlcXVlc3QSEAoId29ya2xvYWQYASABKAkiIgoSR2V0UHJvZmlsZVJlc3BvbnNlEgwKBGpzb24YASABKAwiVAoOQXBwcm92ZVJlcXVlc3QSEAoIYWxlcnRfaWQYASABKAkSEAoId29ya2xvYWQYAiABKAkSDwoHc2VjdGlvbhgDIAEoCRINCgV2YWx1ZRgEIAEoCSI5Cg9BcHByb3ZlUmVzcG9uc2USJgoFbm9kZXMYASADKAsyFy5idWxraGVhZC52MS5Ob2RlQW5zd2VyIqsDCgVBbGVydBIKCgJpZBgBIAEoCRIoCgR0aW1lGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIPCgdjbHVzdGVyGAMgASgJEgwKBG5vZGUYBCABKAkSEAoId29ya2xvYWQYBSABKAkSEQoJY29udGFpbmVyGAYgASgJEg0KBWltYWdlGAcgASgJEg4KBmRpZ2VzdBgIIAEoCRIMCgRydWxlGAkgASgJEg0KBXRpdGxlGAogASgJEhEKCXRlY2huaXF1ZRgLIAEoCRIOCgZ0YWN0aWMYDCABKAkSEAoIc2V2ZXJpdHkYDSABKAkSDgoGYWN0aW9uGA4gASgJEg8KB21lc3NhZ2UYDyABKAkSKgoHcHJvY2VzcxgQIAEoCzIZLmJ1bGtoZWFkLnYxLkFsZXJ0UHJvY2VzcxImCgVjYXVzZRgRIAEoCzIXLmJ1bGtoZWFkLnYxLkFsZXJ0Q2F1c2USDQoFY291bnQYEiABKA0SIwoEaGVhbBgTIAEoCzIVLmJ1bGtoZWFkLnYxLkFwcHJvdmFsEg4KBmhlYWxlZBgUIAEoCCJsCgxBbGVydFByb2Nlc3MSCwoDcGlkGAEgASgFEgsKA3VpZBgCIAEoBRILCgNleGUYAyABKAkSDAoEYXJncxgEIAMoCRInCghhbmNlc3RyeRgFIAMoCzIVLmJ1bGtoZWFkLnYxLkFuY2VzdG9yIjIKCEFuY2VzdG9yEgsKA3BpZBgBIAEoBRIMCgRjb21tGAIgASgJEgsKA2V4ZRgDIAEoCSI6CgpBbGVydENhdXNlEgwKBGtpbmQYASABKAkSDgoGcmVhc29uGAIgASgJEg4KBm9iamVjdBgDIAEoCSJICghBcHByb3ZhbBIQCgh3b3JrbG9hZBgBIAEoCRIPCgdzZWN0aW9uGAIgASgJEg0KBXZhbHVlGAMgASgJEgoKAmJ5GAQgASgJIrABChFMaXN0QWxlcnRzUmVxdWVzdBIQCgh3b3JrbG9hZBgBIAEoCRIQCghzZXZlcml0eRgCIAEoCRIOCgZhY3Rpb24YAyABKAkSDAoEcnVsZRgEIAEoCRIRCgl0ZWNobmlxdWUYBSABKAkSKQoFc2luY2UYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg0KBWxpbWl0GAcgASgFEgwKBHBhZ2UYCCABKAkiWgoSTGlzdEFsZXJ0c1Jlc3BvbnNlEiIKBmFsZXJ0cxgBIAMoCzISLmJ1bGtoZWFkLnYxLkFsZXJ0EhEKCW5leHRfcGFnZRgCIAEoCRINCgV0b3RhbBgDIAEoBCIUChJXYXRjaEFsZXJ0c1JlcXVlc3QijgMKBE5vZGUSCgoCaWQYASABKAkSDAoEbmFtZRgCIAEoCRIPCgdjbHVzdGVyGAMgASgJEg4KBmtlcm5lbBgEIAEoCRIPCgd2ZXJzaW9uGAUgASgJEi0KCWxhc3Rfc2VlbhgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEQoJY29ubmVjdGVkGAcgASgIEhIKCmNvbnRhaW5lcnMYCCABKAUSKgoIYmFja2VuZHMYCSADKAsyGC5idWxraGVhZC52MS5FbmZvcmNlbWVudBIOCgZldmVudHMYCiABKAQSEwoLbG9zdF9ldmVudHMYCyABKAQSFgoOZHJvcHBlZF9hbGVydHMYDCABKAQSFgoOc3Bvb2xlZF9hbGVydHMYDSABKAQSFAoMbWVtb3J5X2J5dGVzGA4gASgEEhAKCHByb2JsZW1zGA8gAygJEiQKB2VuZ2luZXMYECADKAsyEy5idWxraGVhZC52MS5FbmdpbmUSFQoNZm9sZGVkX2V2ZW50cxgRIAEoBCJGCgZFbmdpbmUSDAoEbmFtZRgBIAEoCRIOCgZzb2NrZXQYAiABKAkSDwoHdmVyc2lvbhgDIAEoCRINCgVlcnJvchgEIAEoCSISChBMaXN0Tm9kZXNSZXF1ZXN0IjUKEUxpc3ROb2Rlc1Jlc3BvbnNlEiAKBW5vZGVzGAEgAygLMhEuYnVsa2hlYWQudjEuTm9kZSJdCgpOb2RlUmVwb3J0Eh8KBG5vZGUYASABKAsyES5idWxraGVhZC52MS5Ob2RlEi4KCXdvcmtsb2FkcxgCIAMoCzIbLmJ1bGtoZWFkLnYxLldvcmtsb2FkUmVwb3J0Ik8KDldvcmtsb2FkUmVwb3J0EicKCHdvcmtsb2FkGAEgASgLMhUuYnVsa2hlYWQudjEuV29ya2xvYWQSFAoMcHJvZmlsZV9qc29uGAIgASgMIjAKCkFsZXJ0QmF0Y2gSIgoGYWxlcnRzGAEgAygLMhIuYnVsa2hlYWQudjEuQWxlcnQiqgEKC05vZGVDb21tYW5kEi8KCHNldF9tb2RlGAEgASgLMhsuYnVsa2hlYWQudjEuU2V0TW9kZVJlcXVlc3RIABIoCgdhcHByb3ZlGAIgASgLMhUuYnVsa2hlYWQudjEuQXBwcm92YWxIABI1CgtnZXRfcHJvZmlsZRgDIAEoCzIeLmJ1bGtoZWFkLnYxLkdldFByb2ZpbGVSZXF1ZXN0SABCCQoHY29tbWFuZCJSChFOb2RlQ29tbWFuZEFuc3dlchInCgZhbnN3ZXIYASABKAsyFy5idWxraGVhZC52MS5Ob2RlQW5zd2VyEhQKDHByb2ZpbGVfanNvbhgCIAEoDCpQCgRNb2RlEhQKEE1PREVfVU5TUEVDSUZJRUQQABIOCgpNT0RFX0xFQVJOEAESEAoMTU9ERV9NT05JVE9SEAISEAoMTU9ERV9QUk9URUNUEAMy2QEKC0F1dGhTZXJ2aWNlEkEKBlNpZ25JbhIaLmJ1bGtoZWFkLnYxLlNpZ25JblJlcXVlc3QaGy5idWxraGVhZC52MS5TaWduSW5SZXNwb25zZRJECgdTaWduT3V0EhsuYnVsa2hlYWQudjEuU2lnbk91dFJlcXVlc3QaHC5idWxraGVhZC52MS5TaWduT3V0UmVzcG9uc2USQQoGV2hvQW1JEhouYnVsa2hlYWQudjEuV2hvQW1JUmVxdWVzdBobLmJ1bGtoZWFkLnYxLldob0FtSVJlc3BvbnNlMpYDCg9Xb3JrbG9hZFNlcnZpY2USVgoNTGlzdFdvcmtsb2FkcxIhLmJ1bGtoZWFkLnYxLkxpc3RXb3JrbG9hZHNSZXF1ZXN0GiIuYnVsa2hlYWQudjEuTGlzdFdvcmtsb2Fkc1Jlc3BvbnNlElAKC0dldFdvcmtsb2FkEh8uYnVsa2hlYWQudjEuR2V0V29ya2xvYWRSZXF1ZXN0GiAuYnVsa2hlYWQudjEuR2V0V29ya2xvYWRSZXNwb25zZRJECgdTZXRNb2RlEhsuYnVsa2hlYWQudjEuU2V0TW9kZVJlcXVlc3QaHC5idWxraGVhZC52MS5TZXRNb2RlUmVzcG9uc2USTQoKR2V0UHJvZmlsZRIeLmJ1bGtoZWFkLnYxLkdldFByb2ZpbGVSZXF1ZXN0Gh8uYnVsa2hlYWQudjEuR2V0UHJvZmlsZVJlc3BvbnNlEkQKB0FwcHJvdmUSGy5idWxraGVhZC52MS5BcHByb3ZlUmVxdWVzdBocLmJ1bGtoZWFkLnYxLkFwcHJvdmVSZXNwb25zZTKjAQoMQWxlcnRTZXJ2aWNlEk0KCkxpc3RBbGVydHMSHi5idWxraGVhZC52MS5MaXN0QWxlcnRzUmVxdWVzdBofLmJ1bGtoZWFkLnYxLkxpc3RBbGVydHNSZXNwb25zZRJECgtXYXRjaEFsZXJ0cxIfLmJ1bGtoZWFkLnYxLldhdGNoQWxlcnRzUmVxdWVzdBoSLmJ1bGtoZWFkLnYxLkFsZXJ0MAEyWQoLTm9kZVNlcnZpY2USSgoJTGlzdE5vZGVzEh0uYnVsa2hlYWQudjEuTGlzdE5vZGVzUmVxdWVzdBoeLmJ1bGtoZWFkLnYxLkxpc3ROb2Rlc1Jlc3BvbnNlQiVaI2J1bGtoZWFkL2FwaS9idWxraGVhZC92MTtidWxraGVhZHYxYgZwcm90bzM", [file_google_protobuf_timestamp]);
+  fileDesc("ChpidWxraGVhZC92MS9idWxraGVhZC5wcm90bxILYnVsa2hlYWQudjEiLwoNU2lnbkluUmVxdWVzdBIMCgRuYW1lGAEgASgJEhAKCHBhc3N3b3JkGAIgASgJIkwKDlNpZ25JblJlc3BvbnNlEg0KBXRva2VuGAEgASgJEisKB2V4cGlyZXMYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIhAKDlNpZ25PdXRSZXF1ZXN0IhEKD1NpZ25PdXRSZXNwb25zZSIPCg1XaG9BbUlSZXF1ZXN0Ii0KDldob0FtSVJlc3BvbnNlEgwKBG5hbWUYASABKAkSDQoFcm9sZXMYAiADKAkitgEKDENvbXBsZXRlbmVzcxINCgVzY29yZRgBIAEoARIQCghoZWxkX291dBgCIAEoARINCgVpdGVtcxgDIAEoBRINCgVyZWFkeRgEIAEoCBIuCgVjdXJ2ZRgFIAMoCzIfLmJ1bGtoZWFkLnYxLkNvbXBsZXRlbmVzcy5Qb2ludBo3CgVQb2ludBIPCgdzZWNvbmRzGAEgASgBEg4KBmV2ZW50cxgCIAEoBBINCgVpdGVtcxgDIAEoBSLZAwoIV29ya2xvYWQSDAoEbmFtZRgBIAEoCRIMCgRraW5kGAIgASgJEhEKCW5hbWVzcGFjZRgDIAEoCRINCgVpbWFnZRgEIAEoCRIOCgZkaWdlc3QYBSABKAkSHwoEbW9kZRgGIAEoDjIRLmJ1bGtoZWFkLnYxLk1vZGUSDQoFbm9kZXMYByADKAkSEgoKY29udGFpbmVycxgIIAEoBRIUCgxjb21wbGV0ZW5lc3MYCSABKAESDQoFcmVhZHkYCiABKAgSEgoKYmxvY2tlZF9ieRgLIAEoCRI1CghzZWN0aW9ucxgMIAMoCzIjLmJ1bGtoZWFkLnYxLldvcmtsb2FkLlNlY3Rpb25zRW50cnkSDwoHYmxvY2tlZBgNIAEoBBIQCghkZXRlY3RlZBgOIAEoBBItCglsYXN0X3NlZW4YDyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi0KC2VuZm9yY2VtZW50GBAgAygLMhguYnVsa2hlYWQudjEuRW5mb3JjZW1lbnQaSgoNU2VjdGlvbnNFbnRyeRILCgNrZXkYASABKAkSKAoFdmFsdWUYAiABKAsyGS5idWxraGVhZC52MS5Db21wbGV0ZW5lc3M6AjgBIjwKC0VuZm9yY2VtZW50EgwKBGtpbmQYASABKAkSDwoHYmFja2VuZBgCIAEoCRIOCgZsaW1pdHMYAyABKAkiFgoUTGlzdFdvcmtsb2Fkc1JlcXVlc3QiQQoVTGlzdFdvcmtsb2Fkc1Jlc3BvbnNlEigKCXdvcmtsb2FkcxgBIAMoCzIVLmJ1bGtoZWFkLnYxLldvcmtsb2FkIiIKEkdldFdvcmtsb2FkUmVxdWVzdBIMCgRuYW1lGAEgASgJIj4KE0dldFdvcmtsb2FkUmVzcG9uc2USJwoId29ya2xvYWQYASABKAsyFS5idWxraGVhZC52MS5Xb3JrbG9hZCJTCg5TZXRNb2RlUmVxdWVzdBIQCgh3b3JrbG9hZBgBIAEoCRIfCgRtb2RlGAIgASgOMhEuYnVsa2hlYWQudjEuTW9kZRIOCgZhbnl3YXkYAyABKAgiYgoPU2V0TW9kZVJlc3BvbnNlEicKCHdvcmtsb2FkGAEgASgLMhUuYnVsa2hlYWQudjEuV29ya2xvYWQSJgoFbm9kZXMYAiADKAsyFy5idWxraGVhZC52MS5Ob2RlQW5zd2VyIksKCk5vZGVBbnN3ZXISDAoEbm9kZRgBIAEoCRIKCgJvaxgCIAEoCBINCgVlcnJvchgDIAEoCRIUCgxtaWNyb3NlY29uZHMYBCABKAMiJQoRR2V0UHJvZmlsZVJlcXVlc3QSEAoId29ya2xvYWQYASABKAkiIgoSR2V0UHJvZmlsZVJlc3BvbnNlEgwKBGpzb24YASABKAwiVAoOQXBwcm92ZVJlcXVlc3QSEAoIYWxlcnRfaWQYASABKAkSEAoId29ya2xvYWQYAiABKAkSDwoHc2VjdGlvbhgDIAEoCRINCgV2YWx1ZRgEIAEoCSI5Cg9BcHByb3ZlUmVzcG9uc2USJgoFbm9kZXMYASADKAsyFy5idWxraGVhZC52MS5Ob2RlQW5zd2VyIqsDCgVBbGVydBIKCgJpZBgBIAEoCRIoCgR0aW1lGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIPCgdjbHVzdGVyGAMgASgJEgwKBG5vZGUYBCABKAkSEAoId29ya2xvYWQYBSABKAkSEQoJY29udGFpbmVyGAYgASgJEg0KBWltYWdlGAcgASgJEg4KBmRpZ2VzdBgIIAEoCRIMCgRydWxlGAkgASgJEg0KBXRpdGxlGAogASgJEhEKCXRlY2huaXF1ZRgLIAEoCRIOCgZ0YWN0aWMYDCABKAkSEAoIc2V2ZXJpdHkYDSABKAkSDgoGYWN0aW9uGA4gASgJEg8KB21lc3NhZ2UYDyABKAkSKgoHcHJvY2VzcxgQIAEoCzIZLmJ1bGtoZWFkLnYxLkFsZXJ0UHJvY2VzcxImCgVjYXVzZRgRIAEoCzIXLmJ1bGtoZWFkLnYxLkFsZXJ0Q2F1c2USDQoFY291bnQYEiABKA0SIwoEaGVhbBgTIAEoCzIVLmJ1bGtoZWFkLnYxLkFwcHJvdmFsEg4KBmhlYWxlZBgUIAEoCCJsCgxBbGVydFByb2Nlc3MSCwoDcGlkGAEgASgFEgsKA3VpZBgCIAEoBRILCgNleGUYAyABKAkSDAoEYXJncxgEIAMoCRInCghhbmNlc3RyeRgFIAMoCzIVLmJ1bGtoZWFkLnYxLkFuY2VzdG9yIjIKCEFuY2VzdG9yEgsKA3BpZBgBIAEoBRIMCgRjb21tGAIgASgJEgsKA2V4ZRgDIAEoCSI6CgpBbGVydENhdXNlEgwKBGtpbmQYASABKAkSDgoGcmVhc29uGAIgASgJEg4KBm9iamVjdBgDIAEoCSJICghBcHByb3ZhbBIQCgh3b3JrbG9hZBgBIAEoCRIPCgdzZWN0aW9uGAIgASgJEg0KBXZhbHVlGAMgASgJEgoKAmJ5GAQgASgJIrABChFMaXN0QWxlcnRzUmVxdWVzdBIQCgh3b3JrbG9hZBgBIAEoCRIQCghzZXZlcml0eRgCIAEoCRIOCgZhY3Rpb24YAyABKAkSDAoEcnVsZRgEIAEoCRIRCgl0ZWNobmlxdWUYBSABKAkSKQoFc2luY2UYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg0KBWxpbWl0GAcgASgFEgwKBHBhZ2UYCCABKAkiWgoSTGlzdEFsZXJ0c1Jlc3BvbnNlEiIKBmFsZXJ0cxgBIAMoCzISLmJ1bGtoZWFkLnYxLkFsZXJ0EhEKCW5leHRfcGFnZRgCIAEoCRINCgV0b3RhbBgDIAEoBCIUChJXYXRjaEFsZXJ0c1JlcXVlc3QijgMKBE5vZGUSCgoCaWQYASABKAkSDAoEbmFtZRgCIAEoCRIPCgdjbHVzdGVyGAMgASgJEg4KBmtlcm5lbBgEIAEoCRIPCgd2ZXJzaW9uGAUgASgJEi0KCWxhc3Rfc2VlbhgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEQoJY29ubmVjdGVkGAcgASgIEhIKCmNvbnRhaW5lcnMYCCABKAUSKgoIYmFja2VuZHMYCSADKAsyGC5idWxraGVhZC52MS5FbmZvcmNlbWVudBIOCgZldmVudHMYCiABKAQSEwoLbG9zdF9ldmVudHMYCyABKAQSFgoOZHJvcHBlZF9hbGVydHMYDCABKAQSFgoOc3Bvb2xlZF9hbGVydHMYDSABKAQSFAoMbWVtb3J5X2J5dGVzGA4gASgEEhAKCHByb2JsZW1zGA8gAygJEiQKB2VuZ2luZXMYECADKAsyEy5idWxraGVhZC52MS5FbmdpbmUSFQoNZm9sZGVkX2V2ZW50cxgRIAEoBCJGCgZFbmdpbmUSDAoEbmFtZRgBIAEoCRIOCgZzb2NrZXQYAiABKAkSDwoHdmVyc2lvbhgDIAEoCRINCgVlcnJvchgEIAEoCSISChBMaXN0Tm9kZXNSZXF1ZXN0IjUKEUxpc3ROb2Rlc1Jlc3BvbnNlEiAKBW5vZGVzGAEgAygLMhEuYnVsa2hlYWQudjEuTm9kZSJeCg5TZXZlcml0eUNvdW50cxIQCghjcml0aWNhbBgBIAEoBRIMCgRoaWdoGAIgASgFEg4KBm1lZGl1bRgDIAEoBRILCgNsb3cYBCABKAUSDwoHdW5rbm93bhgFIAEoBSK2BQoMU2Nhbm5lZEltYWdlEhEKCXJlZmVyZW5jZRgBIAEoCRIOCgZkaWdlc3QYAiABKAkSCgoCb3MYAyABKAkSKwoHc2Nhbm5lZBgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASKwoHbWF0Y2hlZBgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASNAoPdnVsbmVyYWJpbGl0aWVzGAYgASgLMhsuYnVsa2hlYWQudjEuU2V2ZXJpdHlDb3VudHMSCwoDa2V2GAcgASgFEg8KB2ZpeGFibGUYCCABKAUSOQoIZmluZGluZ3MYCSADKAsyJy5idWxraGVhZC52MS5TY2FubmVkSW1hZ2UuRmluZGluZ3NFbnRyeRIQCghwYWNrYWdlcxgKIAEoBRIOCgZsYXllcnMYCyABKAUSEwoLYmFzZV9sYXllcnMYDCABKAUSHAoUYmFzZV92dWxuZXJhYmlsaXRpZXMYDSABKAUSDQoFZnJlc2gYDiABKAUSLwoLZnJlc2hfc2luY2UYDyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiYKBXRyZW5kGBAgAygLMhcuYnVsa2hlYWQudjEuVHJlbmRQb2ludBISCgppbmNvbXBsZXRlGBEgASgIEjoKCXdvcmtsb2FkcxgSIAMoCzInLmJ1bGtoZWFkLnYxLlNjYW5uZWRJbWFnZS5JbWFnZVdvcmtsb2FkEhAKCGRhdGFiYXNlGBMgASgJGi8KDUZpbmRpbmdzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgFOgI4ARo+Cg1JbWFnZVdvcmtsb2FkEgwKBG5hbWUYASABKAkSHwoEbW9kZRgCIAEoDjIRLmJ1bGtoZWFkLnYxLk1vZGUimwEKClRyZW5kUG9pbnQSKAoEdGltZRgBIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDgoGZGlnZXN0GAIgASgJEjQKD3Z1bG5lcmFiaWxpdGllcxgDIAEoCzIbLmJ1bGtoZWFkLnYxLlNldmVyaXR5Q291bnRzEgsKA2tldhgEIAEoBRIQCghmaW5kaW5ncxgFIAEoBSJOChFMaXN0SW1hZ2VzUmVxdWVzdBIOCgZmaWx0ZXIYASABKAkSDAoEc29ydBgCIAEoCRINCgVsaW1pdBgDIAEoBRIMCgRwYWdlGAQgASgJIpMBChJMaXN0SW1hZ2VzUmVzcG9uc2USKQoGaW1hZ2VzGAEgAygLMhkuYnVsa2hlYWQudjEuU2Nhbm5lZEltYWdlEhEKCW5leHRfcGFnZRgCIAEoCRINCgV0b3RhbBgDIAEoBRIPCgd3YWl0aW5nGAQgASgFEhAKCGRhdGFiYXNlGAUgASgJEg0KBXN0YWxlGAYgASgIIiQKD0dldEltYWdlUmVxdWVzdBIRCglyZWZlcmVuY2UYASABKAkijwEKEEdldEltYWdlUmVzcG9uc2USKAoFaW1hZ2UYASABKAsyGS5idWxraGVhZC52MS5TY2FubmVkSW1hZ2USEwoLcmVwb3J0X2pzb24YAiABKAwSLAoFZnJlc2gYAyADKAsyHS5idWxraGVhZC52MS5OZXdWdWxuZXJhYmlsaXR5Eg4KBm90aGVycxgEIAMoCSKKAQoQTmV3VnVsbmVyYWJpbGl0eRIKCgJpZBgBIAEoCRIPCgdwYWNrYWdlGAIgASgJEg8KB3ZlcnNpb24YAyABKAkSEAoIc2V2ZXJpdHkYBCABKAkSCwoDa2V2GAUgASgIEikKBXNpbmNlGAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCItChFEaWZmSW1hZ2VzUmVxdWVzdBIMCgRmcm9tGAEgASgJEgoKAnRvGAIgASgJIn0KEkRpZmZJbWFnZXNSZXNwb25zZRInCgRmcm9tGAEgASgLMhkuYnVsa2hlYWQudjEuU2Nhbm5lZEltYWdlEiUKAnRvGAIgASgLMhkuYnVsa2hlYWQudjEuU2Nhbm5lZEltYWdlEhcKD2RpZmZlcmVuY2VfanNvbhgDIAEoDCLMAQoJSW1hZ2VTY2FuEgoKAmlkGAEgASgJEhEKCXJlZmVyZW5jZRgCIAEoCRIOCgZyZWFzb24YAyABKAkSDQoFc3RhdGUYBCABKAkSDQoFZXJyb3IYBSABKAkSDgoGZGlnZXN0GAYgASgJEgoKAmJ5GAcgASgJEisKB2NyZWF0ZWQYCCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEikKBWVuZGVkGAkgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCIlChBTY2FuSW1hZ2VSZXF1ZXN0EhEKCXJlZmVyZW5jZRgBIAEoCSI5ChFTY2FuSW1hZ2VSZXNwb25zZRIkCgRzY2FuGAEgASgLMhYuYnVsa2hlYWQudjEuSW1hZ2VTY2FuIi0KEExpc3RTY2Fuc1JlcXVlc3QSCgoCaWQYASABKAkSDQoFbGltaXQYAiABKAUiOgoRTGlzdFNjYW5zUmVzcG9uc2USJQoFc2NhbnMYASADKAsyFi5idWxraGVhZC52MS5JbWFnZVNjYW4itAEKCkltYWdlV2F0Y2gSEgoKcmVwb3NpdG9yeRgBIAEoCRIVCg1ldmVyeV9zZWNvbmRzGAIgASgDEgwKBHRhZ3MYAyADKAkSKAoEbGFzdBgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASKAoEbmV4dBgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDQoFZXJyb3IYBiABKAkSCgoCYnkYByABKAkijAEKCUltYWdlSG9vaxIKCgJpZBgBIAEoCRIQCghyZWdpc3RyeRgCIAEoCRIrCgdjcmVhdGVkGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIoCgR1c2VkGAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIKCgJieRgFIAEoCSIUChJMaXN0V2F0Y2hlc1JlcXVlc3QiZgoTTGlzdFdhdGNoZXNSZXNwb25zZRIoCgd3YXRjaGVzGAEgAygLMhcuYnVsa2hlYWQudjEuSW1hZ2VXYXRjaBIlCgVob29rcxgCIAMoCzIWLmJ1bGtoZWFkLnYxLkltYWdlSG9vayJRChZXYXRjaFJlcG9zaXRvcnlSZXF1ZXN0EhIKCnJlcG9zaXRvcnkYASABKAkSFQoNZXZlcnlfc2Vjb25kcxgCIAEoAxIMCgR0YWdzGAMgAygJIkEKF1dhdGNoUmVwb3NpdG9yeVJlc3BvbnNlEiYKBXdhdGNoGAEgASgLMhcuYnVsa2hlYWQudjEuSW1hZ2VXYXRjaCIiCg5BZGRIb29rUmVxdWVzdBIQCghyZWdpc3RyeRgBIAEoCSJGCg9BZGRIb29rUmVzcG9uc2USJAoEaG9vaxgBIAEoCzIWLmJ1bGtoZWFkLnYxLkltYWdlSG9vaxINCgV0b2tlbhgCIAEoCSIfChFSZW1vdmVIb29rUmVxdWVzdBIKCgJpZBgBIAEoCSIUChJSZW1vdmVIb29rUmVzcG9uc2UiXQoKTm9kZVJlcG9ydBIfCgRub2RlGAEgASgLMhEuYnVsa2hlYWQudjEuTm9kZRIuCgl3b3JrbG9hZHMYAiADKAsyGy5idWxraGVhZC52MS5Xb3JrbG9hZFJlcG9ydCJPCg5Xb3JrbG9hZFJlcG9ydBInCgh3b3JrbG9hZBgBIAEoCzIVLmJ1bGtoZWFkLnYxLldvcmtsb2FkEhQKDHByb2ZpbGVfanNvbhgCIAEoDCIwCgpBbGVydEJhdGNoEiIKBmFsZXJ0cxgBIAMoCzISLmJ1bGtoZWFkLnYxLkFsZXJ0IqoBCgtOb2RlQ29tbWFuZBIvCghzZXRfbW9kZRgBIAEoCzIbLmJ1bGtoZWFkLnYxLlNldE1vZGVSZXF1ZXN0SAASKAoHYXBwcm92ZRgCIAEoCzIVLmJ1bGtoZWFkLnYxLkFwcHJvdmFsSAASNQoLZ2V0X3Byb2ZpbGUYAyABKAsyHi5idWxraGVhZC52MS5HZXRQcm9maWxlUmVxdWVzdEgAQgkKB2NvbW1hbmQiUgoRTm9kZUNvbW1hbmRBbnN3ZXISJwoGYW5zd2VyGAEgASgLMhcuYnVsa2hlYWQudjEuTm9kZUFuc3dlchIUCgxwcm9maWxlX2pzb24YAiABKAwqUAoETW9kZRIUChBNT0RFX1VOU1BFQ0lGSUVEEAASDgoKTU9ERV9MRUFSThABEhAKDE1PREVfTU9OSVRPUhACEhAKDE1PREVfUFJPVEVDVBADMtkBCgtBdXRoU2VydmljZRJBCgZTaWduSW4SGi5idWxraGVhZC52MS5TaWduSW5SZXF1ZXN0GhsuYnVsa2hlYWQudjEuU2lnbkluUmVzcG9uc2USRAoHU2lnbk91dBIbLmJ1bGtoZWFkLnYxLlNpZ25PdXRSZXF1ZXN0GhwuYnVsa2hlYWQudjEuU2lnbk91dFJlc3BvbnNlEkEKBldob0FtSRIaLmJ1bGtoZWFkLnYxLldob0FtSVJlcXVlc3QaGy5idWxraGVhZC52MS5XaG9BbUlSZXNwb25zZTKWAwoPV29ya2xvYWRTZXJ2aWNlElYKDUxpc3RXb3JrbG9hZHMSIS5idWxraGVhZC52MS5MaXN0V29ya2xvYWRzUmVxdWVzdBoiLmJ1bGtoZWFkLnYxLkxpc3RXb3JrbG9hZHNSZXNwb25zZRJQCgtHZXRXb3JrbG9hZBIfLmJ1bGtoZWFkLnYxLkdldFdvcmtsb2FkUmVxdWVzdBogLmJ1bGtoZWFkLnYxLkdldFdvcmtsb2FkUmVzcG9uc2USRAoHU2V0TW9kZRIbLmJ1bGtoZWFkLnYxLlNldE1vZGVSZXF1ZXN0GhwuYnVsa2hlYWQudjEuU2V0TW9kZVJlc3BvbnNlEk0KCkdldFByb2ZpbGUSHi5idWxraGVhZC52MS5HZXRQcm9maWxlUmVxdWVzdBofLmJ1bGtoZWFkLnYxLkdldFByb2ZpbGVSZXNwb25zZRJECgdBcHByb3ZlEhsuYnVsa2hlYWQudjEuQXBwcm92ZVJlcXVlc3QaHC5idWxraGVhZC52MS5BcHByb3ZlUmVzcG9uc2UyowEKDEFsZXJ0U2VydmljZRJNCgpMaXN0QWxlcnRzEh4uYnVsa2hlYWQudjEuTGlzdEFsZXJ0c1JlcXVlc3QaHy5idWxraGVhZC52MS5MaXN0QWxlcnRzUmVzcG9uc2USRAoLV2F0Y2hBbGVydHMSHy5idWxraGVhZC52MS5XYXRjaEFsZXJ0c1JlcXVlc3QaEi5idWxraGVhZC52MS5BbGVydDABMlkKC05vZGVTZXJ2aWNlEkoKCUxpc3ROb2RlcxIdLmJ1bGtoZWFkLnYxLkxpc3ROb2Rlc1JlcXVlc3QaHi5idWxraGVhZC52MS5MaXN0Tm9kZXNSZXNwb25zZTLSBQoMSW1hZ2VTZXJ2aWNlEk0KCkxpc3RJbWFnZXMSHi5idWxraGVhZC52MS5MaXN0SW1hZ2VzUmVxdWVzdBofLmJ1bGtoZWFkLnYxLkxpc3RJbWFnZXNSZXNwb25zZRJHCghHZXRJbWFnZRIcLmJ1bGtoZWFkLnYxLkdldEltYWdlUmVxdWVzdBodLmJ1bGtoZWFkLnYxLkdldEltYWdlUmVzcG9uc2USTQoKRGlmZkltYWdlcxIeLmJ1bGtoZWFkLnYxLkRpZmZJbWFnZXNSZXF1ZXN0Gh8uYnVsa2hlYWQudjEuRGlmZkltYWdlc1Jlc3BvbnNlEkoKCVNjYW5JbWFnZRIdLmJ1bGtoZWFkLnYxLlNjYW5JbWFnZVJlcXVlc3QaHi5idWxraGVhZC52MS5TY2FuSW1hZ2VSZXNwb25zZRJKCglMaXN0U2NhbnMSHS5idWxraGVhZC52MS5MaXN0U2NhbnNSZXF1ZXN0Gh4uYnVsa2hlYWQudjEuTGlzdFNjYW5zUmVzcG9uc2USUAoLTGlzdFdhdGNoZXMSHy5idWxraGVhZC52MS5MaXN0V2F0Y2hlc1JlcXVlc3QaIC5idWxraGVhZC52MS5MaXN0V2F0Y2hlc1Jlc3BvbnNlElwKD1dhdGNoUmVwb3NpdG9yeRIjLmJ1bGtoZWFkLnYxLldhdGNoUmVwb3NpdG9yeVJlcXVlc3QaJC5idWxraGVhZC52MS5XYXRjaFJlcG9zaXRvcnlSZXNwb25zZRJECgdBZGRIb29rEhsuYnVsa2hlYWQudjEuQWRkSG9va1JlcXVlc3QaHC5idWxraGVhZC52MS5BZGRIb29rUmVzcG9uc2USTQoKUmVtb3ZlSG9vaxIeLmJ1bGtoZWFkLnYxLlJlbW92ZUhvb2tSZXF1ZXN0Gh8uYnVsa2hlYWQudjEuUmVtb3ZlSG9va1Jlc3BvbnNlQiVaI2J1bGtoZWFkL2FwaS9idWxraGVhZC92MTtidWxraGVhZHYxYgZwcm90bzM", [file_google_protobuf_timestamp]);
 
 /**
  * @generated from message bulkhead.v1.SignInRequest
@@ -1055,6 +1055,855 @@ export const ListNodesResponseSchema: GenMessage<ListNodesResponse> = /*@__PURE_
   messageDesc(file_bulkhead_v1_bulkhead, 31);
 
 /**
+ * SeverityCounts are how many vulnerabilities count, by severity.
+ *
+ * @generated from message bulkhead.v1.SeverityCounts
+ */
+export type SeverityCounts = Message<"bulkhead.v1.SeverityCounts"> & {
+  /**
+   * @generated from field: int32 critical = 1;
+   */
+  critical: number;
+
+  /**
+   * @generated from field: int32 high = 2;
+   */
+  high: number;
+
+  /**
+   * @generated from field: int32 medium = 3;
+   */
+  medium: number;
+
+  /**
+   * @generated from field: int32 low = 4;
+   */
+  low: number;
+
+  /**
+   * @generated from field: int32 unknown = 5;
+   */
+  unknown: number;
+};
+
+/**
+ * Describes the message bulkhead.v1.SeverityCounts.
+ * Use `create(SeverityCountsSchema)` to create a new message.
+ */
+export const SeverityCountsSchema: GenMessage<SeverityCounts> = /*@__PURE__*/
+  messageDesc(file_bulkhead_v1_bulkhead, 32);
+
+/**
+ * ScannedImage is an image that was scanned, under one name.
+ *
+ * @generated from message bulkhead.v1.ScannedImage
+ */
+export type ScannedImage = Message<"bulkhead.v1.ScannedImage"> & {
+  /**
+   * "docker.io/library/nginx:1.27"
+   *
+   * @generated from field: string reference = 1;
+   */
+  reference: string;
+
+  /**
+   * @generated from field: string digest = 2;
+   */
+  digest: string;
+
+  /**
+   * @generated from field: string os = 3;
+   */
+  os: string;
+
+  /**
+   * its layers were looked at
+   *
+   * @generated from field: google.protobuf.Timestamp scanned = 4;
+   */
+  scanned?: Timestamp | undefined;
+
+  /**
+   * its packages were looked up
+   *
+   * @generated from field: google.protobuf.Timestamp matched = 5;
+   */
+  matched?: Timestamp | undefined;
+
+  /**
+   * @generated from field: bulkhead.v1.SeverityCounts vulnerabilities = 6;
+   */
+  vulnerabilities?: SeverityCounts | undefined;
+
+  /**
+   * known to be exploited
+   *
+   * @generated from field: int32 kev = 7;
+   */
+  kev: number;
+
+  /**
+   * @generated from field: int32 fixable = 8;
+   */
+  fixable: number;
+
+  /**
+   * by kind: malware, webshell, secret, misconfig, eol
+   *
+   * @generated from field: map<string, int32> findings = 9;
+   */
+  findings: { [key: string]: number };
+
+  /**
+   * @generated from field: int32 packages = 10;
+   */
+  packages: number;
+
+  /**
+   * @generated from field: int32 layers = 11;
+   */
+  layers: number;
+
+  /**
+   * 0: not known
+   *
+   * @generated from field: int32 base_layers = 12;
+   */
+  baseLayers: number;
+
+  /**
+   * brought by the base image
+   *
+   * @generated from field: int32 base_vulnerabilities = 13;
+   */
+  baseVulnerabilities: number;
+
+  /**
+   * became known after the scan, when the database changed
+   *
+   * @generated from field: int32 fresh = 14;
+   */
+  fresh: number;
+
+  /**
+   * @generated from field: google.protobuf.Timestamp fresh_since = 15;
+   */
+  freshSince?: Timestamp | undefined;
+
+  /**
+   * oldest first
+   *
+   * @generated from field: repeated bulkhead.v1.TrendPoint trend = 16;
+   */
+  trend: TrendPoint[];
+
+  /**
+   * @generated from field: bool incomplete = 17;
+   */
+  incomplete: boolean;
+
+  /**
+   * that run it
+   *
+   * @generated from field: repeated bulkhead.v1.ScannedImage.ImageWorkload workloads = 18;
+   */
+  workloads: ScannedImage_ImageWorkload[];
+
+  /**
+   * when the vulnerability database was built, RFC 3339; empty: there was none
+   *
+   * @generated from field: string database = 19;
+   */
+  database: string;
+};
+
+/**
+ * Describes the message bulkhead.v1.ScannedImage.
+ * Use `create(ScannedImageSchema)` to create a new message.
+ */
+export const ScannedImageSchema: GenMessage<ScannedImage> = /*@__PURE__*/
+  messageDesc(file_bulkhead_v1_bulkhead, 33);
+
+/**
+ * @generated from message bulkhead.v1.ScannedImage.ImageWorkload
+ */
+export type ScannedImage_ImageWorkload = Message<"bulkhead.v1.ScannedImage.ImageWorkload"> & {
+  /**
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * @generated from field: bulkhead.v1.Mode mode = 2;
+   */
+  mode: Mode;
+};
+
+/**
+ * Describes the message bulkhead.v1.ScannedImage.ImageWorkload.
+ * Use `create(ScannedImage_ImageWorkloadSchema)` to create a new message.
+ */
+export const ScannedImage_ImageWorkloadSchema: GenMessage<ScannedImage_ImageWorkload> = /*@__PURE__*/
+  messageDesc(file_bulkhead_v1_bulkhead, 33, 0);
+
+/**
+ * @generated from message bulkhead.v1.TrendPoint
+ */
+export type TrendPoint = Message<"bulkhead.v1.TrendPoint"> & {
+  /**
+   * @generated from field: google.protobuf.Timestamp time = 1;
+   */
+  time?: Timestamp | undefined;
+
+  /**
+   * @generated from field: string digest = 2;
+   */
+  digest: string;
+
+  /**
+   * @generated from field: bulkhead.v1.SeverityCounts vulnerabilities = 3;
+   */
+  vulnerabilities?: SeverityCounts | undefined;
+
+  /**
+   * @generated from field: int32 kev = 4;
+   */
+  kev: number;
+
+  /**
+   * @generated from field: int32 findings = 5;
+   */
+  findings: number;
+};
+
+/**
+ * Describes the message bulkhead.v1.TrendPoint.
+ * Use `create(TrendPointSchema)` to create a new message.
+ */
+export const TrendPointSchema: GenMessage<TrendPoint> = /*@__PURE__*/
+  messageDesc(file_bulkhead_v1_bulkhead, 34);
+
+/**
+ * @generated from message bulkhead.v1.ListImagesRequest
+ */
+export type ListImagesRequest = Message<"bulkhead.v1.ListImagesRequest"> & {
+  /**
+   * part of a name or a digest
+   *
+   * @generated from field: string filter = 1;
+   */
+  filter: string;
+
+  /**
+   * urgency (default), reference, scanned, fresh, findings
+   *
+   * @generated from field: string sort = 2;
+   */
+  sort: string;
+
+  /**
+   * default 100, at most 1000
+   *
+   * @generated from field: int32 limit = 3;
+   */
+  limit: number;
+
+  /**
+   * @generated from field: string page = 4;
+   */
+  page: string;
+};
+
+/**
+ * Describes the message bulkhead.v1.ListImagesRequest.
+ * Use `create(ListImagesRequestSchema)` to create a new message.
+ */
+export const ListImagesRequestSchema: GenMessage<ListImagesRequest> = /*@__PURE__*/
+  messageDesc(file_bulkhead_v1_bulkhead, 35);
+
+/**
+ * @generated from message bulkhead.v1.ListImagesResponse
+ */
+export type ListImagesResponse = Message<"bulkhead.v1.ListImagesResponse"> & {
+  /**
+   * @generated from field: repeated bulkhead.v1.ScannedImage images = 1;
+   */
+  images: ScannedImage[];
+
+  /**
+   * @generated from field: string next_page = 2;
+   */
+  nextPage: string;
+
+  /**
+   * @generated from field: int32 total = 3;
+   */
+  total: number;
+
+  /**
+   * scans that are queued or under way
+   *
+   * @generated from field: int32 waiting = 4;
+   */
+  waiting: number;
+
+  /**
+   * in use: when it was built, RFC 3339; empty: there is none
+   *
+   * @generated from field: string database = 5;
+   */
+  database: string;
+
+  /**
+   * the database is too old
+   *
+   * @generated from field: bool stale = 6;
+   */
+  stale: boolean;
+};
+
+/**
+ * Describes the message bulkhead.v1.ListImagesResponse.
+ * Use `create(ListImagesResponseSchema)` to create a new message.
+ */
+export const ListImagesResponseSchema: GenMessage<ListImagesResponse> = /*@__PURE__*/
+  messageDesc(file_bulkhead_v1_bulkhead, 36);
+
+/**
+ * @generated from message bulkhead.v1.GetImageRequest
+ */
+export type GetImageRequest = Message<"bulkhead.v1.GetImageRequest"> & {
+  /**
+   * a name or a digest
+   *
+   * @generated from field: string reference = 1;
+   */
+  reference: string;
+};
+
+/**
+ * Describes the message bulkhead.v1.GetImageRequest.
+ * Use `create(GetImageRequestSchema)` to create a new message.
+ */
+export const GetImageRequestSchema: GenMessage<GetImageRequest> = /*@__PURE__*/
+  messageDesc(file_bulkhead_v1_bulkhead, 37);
+
+/**
+ * @generated from message bulkhead.v1.GetImageResponse
+ */
+export type GetImageResponse = Message<"bulkhead.v1.GetImageResponse"> & {
+  /**
+   * @generated from field: bulkhead.v1.ScannedImage image = 1;
+   */
+  image?: ScannedImage | undefined;
+
+  /**
+   * @generated from field: bytes report_json = 2;
+   */
+  reportJson: Uint8Array;
+
+  /**
+   * @generated from field: repeated bulkhead.v1.NewVulnerability fresh = 3;
+   */
+  fresh: NewVulnerability[];
+
+  /**
+   * other names of the repository that were scanned, newest first
+   *
+   * @generated from field: repeated string others = 4;
+   */
+  others: string[];
+};
+
+/**
+ * Describes the message bulkhead.v1.GetImageResponse.
+ * Use `create(GetImageResponseSchema)` to create a new message.
+ */
+export const GetImageResponseSchema: GenMessage<GetImageResponse> = /*@__PURE__*/
+  messageDesc(file_bulkhead_v1_bulkhead, 38);
+
+/**
+ * @generated from message bulkhead.v1.NewVulnerability
+ */
+export type NewVulnerability = Message<"bulkhead.v1.NewVulnerability"> & {
+  /**
+   * @generated from field: string id = 1;
+   */
+  id: string;
+
+  /**
+   * @generated from field: string package = 2;
+   */
+  package: string;
+
+  /**
+   * @generated from field: string version = 3;
+   */
+  version: string;
+
+  /**
+   * @generated from field: string severity = 4;
+   */
+  severity: string;
+
+  /**
+   * @generated from field: bool kev = 5;
+   */
+  kev: boolean;
+
+  /**
+   * @generated from field: google.protobuf.Timestamp since = 6;
+   */
+  since?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message bulkhead.v1.NewVulnerability.
+ * Use `create(NewVulnerabilitySchema)` to create a new message.
+ */
+export const NewVulnerabilitySchema: GenMessage<NewVulnerability> = /*@__PURE__*/
+  messageDesc(file_bulkhead_v1_bulkhead, 39);
+
+/**
+ * @generated from message bulkhead.v1.DiffImagesRequest
+ */
+export type DiffImagesRequest = Message<"bulkhead.v1.DiffImagesRequest"> & {
+  /**
+   * a name or a digest, as of each of the two
+   *
+   * @generated from field: string from = 1;
+   */
+  from: string;
+
+  /**
+   * @generated from field: string to = 2;
+   */
+  to: string;
+};
+
+/**
+ * Describes the message bulkhead.v1.DiffImagesRequest.
+ * Use `create(DiffImagesRequestSchema)` to create a new message.
+ */
+export const DiffImagesRequestSchema: GenMessage<DiffImagesRequest> = /*@__PURE__*/
+  messageDesc(file_bulkhead_v1_bulkhead, 40);
+
+/**
+ * @generated from message bulkhead.v1.DiffImagesResponse
+ */
+export type DiffImagesResponse = Message<"bulkhead.v1.DiffImagesResponse"> & {
+  /**
+   * @generated from field: bulkhead.v1.ScannedImage from = 1;
+   */
+  from?: ScannedImage | undefined;
+
+  /**
+   * @generated from field: bulkhead.v1.ScannedImage to = 2;
+   */
+  to?: ScannedImage | undefined;
+
+  /**
+   * see docs/cli.md
+   *
+   * @generated from field: bytes difference_json = 3;
+   */
+  differenceJson: Uint8Array;
+};
+
+/**
+ * Describes the message bulkhead.v1.DiffImagesResponse.
+ * Use `create(DiffImagesResponseSchema)` to create a new message.
+ */
+export const DiffImagesResponseSchema: GenMessage<DiffImagesResponse> = /*@__PURE__*/
+  messageDesc(file_bulkhead_v1_bulkhead, 41);
+
+/**
+ * @generated from message bulkhead.v1.ImageScan
+ */
+export type ImageScan = Message<"bulkhead.v1.ImageScan"> & {
+  /**
+   * @generated from field: string id = 1;
+   */
+  id: string;
+
+  /**
+   * @generated from field: string reference = 2;
+   */
+  reference: string;
+
+  /**
+   * asked, pushed, schedule, running, harbor
+   *
+   * @generated from field: string reason = 3;
+   */
+  reason: string;
+
+  /**
+   * queued, running, done, failed
+   *
+   * @generated from field: string state = 4;
+   */
+  state: string;
+
+  /**
+   * @generated from field: string error = 5;
+   */
+  error: string;
+
+  /**
+   * @generated from field: string digest = 6;
+   */
+  digest: string;
+
+  /**
+   * @generated from field: string by = 7;
+   */
+  by: string;
+
+  /**
+   * @generated from field: google.protobuf.Timestamp created = 8;
+   */
+  created?: Timestamp | undefined;
+
+  /**
+   * @generated from field: google.protobuf.Timestamp ended = 9;
+   */
+  ended?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message bulkhead.v1.ImageScan.
+ * Use `create(ImageScanSchema)` to create a new message.
+ */
+export const ImageScanSchema: GenMessage<ImageScan> = /*@__PURE__*/
+  messageDesc(file_bulkhead_v1_bulkhead, 42);
+
+/**
+ * @generated from message bulkhead.v1.ScanImageRequest
+ */
+export type ScanImageRequest = Message<"bulkhead.v1.ScanImageRequest"> & {
+  /**
+   * @generated from field: string reference = 1;
+   */
+  reference: string;
+};
+
+/**
+ * Describes the message bulkhead.v1.ScanImageRequest.
+ * Use `create(ScanImageRequestSchema)` to create a new message.
+ */
+export const ScanImageRequestSchema: GenMessage<ScanImageRequest> = /*@__PURE__*/
+  messageDesc(file_bulkhead_v1_bulkhead, 43);
+
+/**
+ * @generated from message bulkhead.v1.ScanImageResponse
+ */
+export type ScanImageResponse = Message<"bulkhead.v1.ScanImageResponse"> & {
+  /**
+   * @generated from field: bulkhead.v1.ImageScan scan = 1;
+   */
+  scan?: ImageScan | undefined;
+};
+
+/**
+ * Describes the message bulkhead.v1.ScanImageResponse.
+ * Use `create(ScanImageResponseSchema)` to create a new message.
+ */
+export const ScanImageResponseSchema: GenMessage<ScanImageResponse> = /*@__PURE__*/
+  messageDesc(file_bulkhead_v1_bulkhead, 44);
+
+/**
+ * @generated from message bulkhead.v1.ListScansRequest
+ */
+export type ListScansRequest = Message<"bulkhead.v1.ListScansRequest"> & {
+  /**
+   * only this one
+   *
+   * @generated from field: string id = 1;
+   */
+  id: string;
+
+  /**
+   * default 100, at most 1000
+   *
+   * @generated from field: int32 limit = 2;
+   */
+  limit: number;
+};
+
+/**
+ * Describes the message bulkhead.v1.ListScansRequest.
+ * Use `create(ListScansRequestSchema)` to create a new message.
+ */
+export const ListScansRequestSchema: GenMessage<ListScansRequest> = /*@__PURE__*/
+  messageDesc(file_bulkhead_v1_bulkhead, 45);
+
+/**
+ * @generated from message bulkhead.v1.ListScansResponse
+ */
+export type ListScansResponse = Message<"bulkhead.v1.ListScansResponse"> & {
+  /**
+   * newest first
+   *
+   * @generated from field: repeated bulkhead.v1.ImageScan scans = 1;
+   */
+  scans: ImageScan[];
+};
+
+/**
+ * Describes the message bulkhead.v1.ListScansResponse.
+ * Use `create(ListScansResponseSchema)` to create a new message.
+ */
+export const ListScansResponseSchema: GenMessage<ListScansResponse> = /*@__PURE__*/
+  messageDesc(file_bulkhead_v1_bulkhead, 46);
+
+/**
+ * @generated from message bulkhead.v1.ImageWatch
+ */
+export type ImageWatch = Message<"bulkhead.v1.ImageWatch"> & {
+  /**
+   * "registry.example/team/app"
+   *
+   * @generated from field: string repository = 1;
+   */
+  repository: string;
+
+  /**
+   * @generated from field: int64 every_seconds = 2;
+   */
+  everySeconds: bigint;
+
+  /**
+   * patterns as "v1.*"; none: all
+   *
+   * @generated from field: repeated string tags = 3;
+   */
+  tags: string[];
+
+  /**
+   * @generated from field: google.protobuf.Timestamp last = 4;
+   */
+  last?: Timestamp | undefined;
+
+  /**
+   * @generated from field: google.protobuf.Timestamp next = 5;
+   */
+  next?: Timestamp | undefined;
+
+  /**
+   * of the last time
+   *
+   * @generated from field: string error = 6;
+   */
+  error: string;
+
+  /**
+   * @generated from field: string by = 7;
+   */
+  by: string;
+};
+
+/**
+ * Describes the message bulkhead.v1.ImageWatch.
+ * Use `create(ImageWatchSchema)` to create a new message.
+ */
+export const ImageWatchSchema: GenMessage<ImageWatch> = /*@__PURE__*/
+  messageDesc(file_bulkhead_v1_bulkhead, 47);
+
+/**
+ * @generated from message bulkhead.v1.ImageHook
+ */
+export type ImageHook = Message<"bulkhead.v1.ImageHook"> & {
+  /**
+   * @generated from field: string id = 1;
+   */
+  id: string;
+
+  /**
+   * whose images it may have scanned; empty: Harbor says which registry it is
+   *
+   * @generated from field: string registry = 2;
+   */
+  registry: string;
+
+  /**
+   * @generated from field: google.protobuf.Timestamp created = 3;
+   */
+  created?: Timestamp | undefined;
+
+  /**
+   * @generated from field: google.protobuf.Timestamp used = 4;
+   */
+  used?: Timestamp | undefined;
+
+  /**
+   * @generated from field: string by = 5;
+   */
+  by: string;
+};
+
+/**
+ * Describes the message bulkhead.v1.ImageHook.
+ * Use `create(ImageHookSchema)` to create a new message.
+ */
+export const ImageHookSchema: GenMessage<ImageHook> = /*@__PURE__*/
+  messageDesc(file_bulkhead_v1_bulkhead, 48);
+
+/**
+ * @generated from message bulkhead.v1.ListWatchesRequest
+ */
+export type ListWatchesRequest = Message<"bulkhead.v1.ListWatchesRequest"> & {
+};
+
+/**
+ * Describes the message bulkhead.v1.ListWatchesRequest.
+ * Use `create(ListWatchesRequestSchema)` to create a new message.
+ */
+export const ListWatchesRequestSchema: GenMessage<ListWatchesRequest> = /*@__PURE__*/
+  messageDesc(file_bulkhead_v1_bulkhead, 49);
+
+/**
+ * @generated from message bulkhead.v1.ListWatchesResponse
+ */
+export type ListWatchesResponse = Message<"bulkhead.v1.ListWatchesResponse"> & {
+  /**
+   * @generated from field: repeated bulkhead.v1.ImageWatch watches = 1;
+   */
+  watches: ImageWatch[];
+
+  /**
+   * @generated from field: repeated bulkhead.v1.ImageHook hooks = 2;
+   */
+  hooks: ImageHook[];
+};
+
+/**
+ * Describes the message bulkhead.v1.ListWatchesResponse.
+ * Use `create(ListWatchesResponseSchema)` to create a new message.
+ */
+export const ListWatchesResponseSchema: GenMessage<ListWatchesResponse> = /*@__PURE__*/
+  messageDesc(file_bulkhead_v1_bulkhead, 50);
+
+/**
+ * @generated from message bulkhead.v1.WatchRepositoryRequest
+ */
+export type WatchRepositoryRequest = Message<"bulkhead.v1.WatchRepositoryRequest"> & {
+  /**
+   * @generated from field: string repository = 1;
+   */
+  repository: string;
+
+  /**
+   * 0: no longer
+   *
+   * @generated from field: int64 every_seconds = 2;
+   */
+  everySeconds: bigint;
+
+  /**
+   * @generated from field: repeated string tags = 3;
+   */
+  tags: string[];
+};
+
+/**
+ * Describes the message bulkhead.v1.WatchRepositoryRequest.
+ * Use `create(WatchRepositoryRequestSchema)` to create a new message.
+ */
+export const WatchRepositoryRequestSchema: GenMessage<WatchRepositoryRequest> = /*@__PURE__*/
+  messageDesc(file_bulkhead_v1_bulkhead, 51);
+
+/**
+ * @generated from message bulkhead.v1.WatchRepositoryResponse
+ */
+export type WatchRepositoryResponse = Message<"bulkhead.v1.WatchRepositoryResponse"> & {
+  /**
+   * @generated from field: bulkhead.v1.ImageWatch watch = 1;
+   */
+  watch?: ImageWatch | undefined;
+};
+
+/**
+ * Describes the message bulkhead.v1.WatchRepositoryResponse.
+ * Use `create(WatchRepositoryResponseSchema)` to create a new message.
+ */
+export const WatchRepositoryResponseSchema: GenMessage<WatchRepositoryResponse> = /*@__PURE__*/
+  messageDesc(file_bulkhead_v1_bulkhead, 52);
+
+/**
+ * @generated from message bulkhead.v1.AddHookRequest
+ */
+export type AddHookRequest = Message<"bulkhead.v1.AddHookRequest"> & {
+  /**
+   * as images are pulled from it: "registry.example:5000"; "harbor" for Harbor's scanner API
+   *
+   * @generated from field: string registry = 1;
+   */
+  registry: string;
+};
+
+/**
+ * Describes the message bulkhead.v1.AddHookRequest.
+ * Use `create(AddHookRequestSchema)` to create a new message.
+ */
+export const AddHookRequestSchema: GenMessage<AddHookRequest> = /*@__PURE__*/
+  messageDesc(file_bulkhead_v1_bulkhead, 53);
+
+/**
+ * @generated from message bulkhead.v1.AddHookResponse
+ */
+export type AddHookResponse = Message<"bulkhead.v1.AddHookResponse"> & {
+  /**
+   * @generated from field: bulkhead.v1.ImageHook hook = 1;
+   */
+  hook?: ImageHook | undefined;
+
+  /**
+   * is shown once
+   *
+   * @generated from field: string token = 2;
+   */
+  token: string;
+};
+
+/**
+ * Describes the message bulkhead.v1.AddHookResponse.
+ * Use `create(AddHookResponseSchema)` to create a new message.
+ */
+export const AddHookResponseSchema: GenMessage<AddHookResponse> = /*@__PURE__*/
+  messageDesc(file_bulkhead_v1_bulkhead, 54);
+
+/**
+ * @generated from message bulkhead.v1.RemoveHookRequest
+ */
+export type RemoveHookRequest = Message<"bulkhead.v1.RemoveHookRequest"> & {
+  /**
+   * @generated from field: string id = 1;
+   */
+  id: string;
+};
+
+/**
+ * Describes the message bulkhead.v1.RemoveHookRequest.
+ * Use `create(RemoveHookRequestSchema)` to create a new message.
+ */
+export const RemoveHookRequestSchema: GenMessage<RemoveHookRequest> = /*@__PURE__*/
+  messageDesc(file_bulkhead_v1_bulkhead, 55);
+
+/**
+ * @generated from message bulkhead.v1.RemoveHookResponse
+ */
+export type RemoveHookResponse = Message<"bulkhead.v1.RemoveHookResponse"> & {
+};
+
+/**
+ * Describes the message bulkhead.v1.RemoveHookResponse.
+ * Use `create(RemoveHookResponseSchema)` to create a new message.
+ */
+export const RemoveHookResponseSchema: GenMessage<RemoveHookResponse> = /*@__PURE__*/
+  messageDesc(file_bulkhead_v1_bulkhead, 56);
+
+/**
  * NodeReport is what a node says of itself every few seconds and after each change.
  *
  * @generated from message bulkhead.v1.NodeReport
@@ -1076,7 +1925,7 @@ export type NodeReport = Message<"bulkhead.v1.NodeReport"> & {
  * Use `create(NodeReportSchema)` to create a new message.
  */
 export const NodeReportSchema: GenMessage<NodeReport> = /*@__PURE__*/
-  messageDesc(file_bulkhead_v1_bulkhead, 32);
+  messageDesc(file_bulkhead_v1_bulkhead, 57);
 
 /**
  * @generated from message bulkhead.v1.WorkloadReport
@@ -1100,7 +1949,7 @@ export type WorkloadReport = Message<"bulkhead.v1.WorkloadReport"> & {
  * Use `create(WorkloadReportSchema)` to create a new message.
  */
 export const WorkloadReportSchema: GenMessage<WorkloadReport> = /*@__PURE__*/
-  messageDesc(file_bulkhead_v1_bulkhead, 33);
+  messageDesc(file_bulkhead_v1_bulkhead, 58);
 
 /**
  * @generated from message bulkhead.v1.AlertBatch
@@ -1117,7 +1966,7 @@ export type AlertBatch = Message<"bulkhead.v1.AlertBatch"> & {
  * Use `create(AlertBatchSchema)` to create a new message.
  */
 export const AlertBatchSchema: GenMessage<AlertBatch> = /*@__PURE__*/
-  messageDesc(file_bulkhead_v1_bulkhead, 34);
+  messageDesc(file_bulkhead_v1_bulkhead, 59);
 
 /**
  * NodeCommand is sent to one node and answered by NodeAnswer.
@@ -1154,7 +2003,7 @@ export type NodeCommand = Message<"bulkhead.v1.NodeCommand"> & {
  * Use `create(NodeCommandSchema)` to create a new message.
  */
 export const NodeCommandSchema: GenMessage<NodeCommand> = /*@__PURE__*/
-  messageDesc(file_bulkhead_v1_bulkhead, 35);
+  messageDesc(file_bulkhead_v1_bulkhead, 60);
 
 /**
  * @generated from message bulkhead.v1.NodeCommandAnswer
@@ -1176,7 +2025,7 @@ export type NodeCommandAnswer = Message<"bulkhead.v1.NodeCommandAnswer"> & {
  * Use `create(NodeCommandAnswerSchema)` to create a new message.
  */
 export const NodeCommandAnswerSchema: GenMessage<NodeCommandAnswer> = /*@__PURE__*/
-  messageDesc(file_bulkhead_v1_bulkhead, 36);
+  messageDesc(file_bulkhead_v1_bulkhead, 61);
 
 /**
  * @generated from enum bulkhead.v1.Mode
@@ -1336,4 +2185,93 @@ export const NodeService: GenService<{
   },
 }> = /*@__PURE__*/
   serviceDesc(file_bulkhead_v1_bulkhead, 3);
+
+/**
+ * @generated from service bulkhead.v1.ImageService
+ */
+export const ImageService: GenService<{
+  /**
+   * @generated from rpc bulkhead.v1.ImageService.ListImages
+   */
+  listImages: {
+    methodKind: "unary";
+    input: typeof ListImagesRequestSchema;
+    output: typeof ListImagesResponseSchema;
+  },
+  /**
+   * GetImage returns the whole report of one image as JSON (see docs/cli.md).
+   *
+   * @generated from rpc bulkhead.v1.ImageService.GetImage
+   */
+  getImage: {
+    methodKind: "unary";
+    input: typeof GetImageRequestSchema;
+    output: typeof GetImageResponseSchema;
+  },
+  /**
+   * DiffImages says what the second image has that the first has not, and the other way round.
+   *
+   * @generated from rpc bulkhead.v1.ImageService.DiffImages
+   */
+  diffImages: {
+    methodKind: "unary";
+    input: typeof DiffImagesRequestSchema;
+    output: typeof DiffImagesResponseSchema;
+  },
+  /**
+   * ScanImage puts an image into the queue and answers at once; ListScans tells what became of it.
+   *
+   * @generated from rpc bulkhead.v1.ImageService.ScanImage
+   */
+  scanImage: {
+    methodKind: "unary";
+    input: typeof ScanImageRequestSchema;
+    output: typeof ScanImageResponseSchema;
+  },
+  /**
+   * @generated from rpc bulkhead.v1.ImageService.ListScans
+   */
+  listScans: {
+    methodKind: "unary";
+    input: typeof ListScansRequestSchema;
+    output: typeof ListScansResponseSchema;
+  },
+  /**
+   * @generated from rpc bulkhead.v1.ImageService.ListWatches
+   */
+  listWatches: {
+    methodKind: "unary";
+    input: typeof ListWatchesRequestSchema;
+    output: typeof ListWatchesResponseSchema;
+  },
+  /**
+   * WatchRepository has the tags of a repository scanned again and again; a zero interval ends that.
+   *
+   * @generated from rpc bulkhead.v1.ImageService.WatchRepository
+   */
+  watchRepository: {
+    methodKind: "unary";
+    input: typeof WatchRepositoryRequestSchema;
+    output: typeof WatchRepositoryResponseSchema;
+  },
+  /**
+   * AddHook makes a token with which a registry tells of what was pushed, or Harbor asks for scans.
+   *
+   * @generated from rpc bulkhead.v1.ImageService.AddHook
+   */
+  addHook: {
+    methodKind: "unary";
+    input: typeof AddHookRequestSchema;
+    output: typeof AddHookResponseSchema;
+  },
+  /**
+   * @generated from rpc bulkhead.v1.ImageService.RemoveHook
+   */
+  removeHook: {
+    methodKind: "unary";
+    input: typeof RemoveHookRequestSchema;
+    output: typeof RemoveHookResponseSchema;
+  },
+}> = /*@__PURE__*/
+  serviceDesc(file_bulkhead_v1_bulkhead, 4);
 
