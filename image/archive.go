@@ -352,7 +352,8 @@ func (a *archive) layer(i *Image, diffID, name string, opt Options) error {
 	if err != nil {
 		return fmt.Errorf("layer %s: %w", diffID, err)
 	}
-	i.add(opt, stored{diffID: diffID, size: m.size, open: func(context.Context) (io.ReadCloser, error) {
+	section := io.NewSectionReader(a.file, m.offset, m.size)
+	i.add(opt, stored{diffID: diffID, size: m.size, at: section, open: func(context.Context) (io.ReadCloser, error) {
 		return io.NopCloser(io.NewSectionReader(a.file, m.offset, m.size)), nil
 	}})
 	return nil

@@ -18,12 +18,16 @@ type stored struct {
 	digest string // of the stored bytes; "" when nobody says
 	size   int64  // of the stored bytes; 0 when nobody says
 	open   func(context.Context) (io.ReadCloser, error)
+	at     io.ReaderAt // the stored bytes, where they are in a local file
 	opt    Options
 	skip   func(Skip)
 }
 
 // walk visits the entries while the layer streams by, and proves at its end that it was the right one.
 func (s stored) walk(ctx context.Context, visit func(*File) error) error {
+	if s.opt.Unproved && s.plain() {
+		return s.inPlace(ctx, visit)
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	p, err := s.start(ctx)

@@ -38,6 +38,10 @@ type Options struct {
 	// Namespace is the one in containerd to look in. Empty: all, k8s.io and default first.
 	Namespace string
 
+	// Unproved reads of an uncompressed layer in a local archive only what is asked for, which is several times faster,
+	// and so cannot hold the layer against its DiffID. It is not for whoever keeps answers under DiffIDs.
+	Unproved bool
+
 	// Temp is the directory for what is too large for memory. Default: the system's.
 	Temp   string
 	Limits Limits

@@ -90,7 +90,7 @@ func (f *scanFlags) declare(c *cobra.Command, a *app) {
 	flags.StringSliceVar(&f.plain, "insecure-http", nil, "`REGISTRY` that may be spoken to without TLS; no other is")
 	flags.StringSliceVar(&f.beside, "beside", nil, "`FILE|DIR` that belongs to the image and is checked too: its Dockerfile, its Kubernetes manifests")
 	flags.StringVar(&f.cache, "cache", a.env("BULKHEAD_CACHE"), "`DIR` of what is known about layers [BULKHEAD_CACHE] (default the user's cache directory)")
-	flags.BoolVar(&f.noCache, "no-cache", false, "look at every layer, and remember nothing")
+	flags.BoolVar(&f.noCache, "no-cache", false, "look at every layer and remember nothing; what an archive says of its layers' digests is then taken as it is")
 }
 
 // gateFlag is --fail-on.
@@ -181,7 +181,7 @@ func ignored(e vuln.Ignore) string { return or(e.ID, e.PURL, e.Package, e.Path) 
 func (a *app) lookAt(ctx context.Context, s *scan.Scanner, target string, f *scanFlags) (bulkhead.Report, vuln.Subject, error) {
 	ctx, cancel := context.WithTimeout(ctx, f.timeout)
 	defer cancel()
-	img, err := image.Open(ctx, target, image.Options{Platform: f.platform, PlainHTTP: f.plain})
+	img, err := image.Open(ctx, target, image.Options{Platform: f.platform, PlainHTTP: f.plain, Unproved: f.noCache})
 	var list *image.SBOMError
 	if errors.As(err, &list) {
 		return packageList(s, target, list.Path)

@@ -1,0 +1,86 @@
+package image
+
+import (
+	"context"
+	"errors"
+	"io"
+)
+
+// inPlace visits the entries of a layer that lies uncompressed in a local file, and reads of it only what is asked for:
+// a package list needs a hundredth of an image. Nothing is proved then, see [Options.Unproved].
+func (s stored) inPlace(ctx context.Context, visit func(*File) error) error {
+	w := tarWalk{limits: s.opt.Limits, temp: s.opt.Temp, skip: s.skipped}
+	err := w.run(ctx, &window{at: s.at, size: s.size}, visit)
+	var own *visitError
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &own):
+		return own.error
+	}
+	return s.wrap(cause(ctx, err))
+}
+
+// plain reports whether the layer is an uncompressed tar in a local file.
+func (s stored) plain() bool {
+	if s.at == nil {
+		return false
+	}
+	var head [262]byte
+	if _, err := s.at.ReadAt(head[:], 0); err != nil {
+		return false
+	}
+	return string(head[257:]) == "ustar"
+}
+
+// windowSize holds some headers of small files at once, and wastes little where large ones are passed over.
+const windowSize = 32 << 10
+
+// window reads a file through a buffer, and can skip: archive/tar seeks over what nobody reads.
+type window struct {
+	at     io.ReaderAt
+	size   int64
+	offset int64 // of the next byte
+	start  int64 // of the buffer in the file
+	length int64 // of what is in it
+	buffer [windowSize]byte
+}
+
+func (w *window) Read(p []byte) (int, error) {
+	if w.offset >= w.size {
+		return 0, io.EOF
+	}
+	if len(p) >= windowSize {
+		n, err := w.at.ReadAt(p[:min(int64(len(p)), w.size-w.offset)], w.offset)
+		w.offset += int64(n)
+		if n > 0 {
+			err = nil
+		}
+		return n, err
+	}
+	if w.offset < w.start || w.offset >= w.start+w.length {
+		n, err := w.at.ReadAt(w.buffer[:min(windowSize, w.size-w.offset)], w.offset)
+		if n == 0 {
+			return 0, err
+		}
+		w.start, w.length = w.offset, int64(n)
+	}
+	n := copy(p, w.buffer[w.offset-w.start:w.length])
+	w.offset += int64(n)
+	return n, nil
+}
+
+// Seek goes anywhere within the layer; where that is past its end, the next Read says so.
+func (w *window) Seek(n int64, whence int) (int64, error) {
+	switch whence {
+	case io.SeekCurrent:
+		n += w.offset
+	case io.SeekEnd:
+		n += w.size
+	}
+	if n < 0 {
+		return w.offset, errors.New("seek before the start")
+	}
+	w.offset = n
+	return n, nil
+}
