@@ -61,10 +61,14 @@ func (f *File) ReaderAt() (io.ReaderAt, error) {
 
 func (f *File) noContent() error { return fmt.Errorf("read %s: it is not a regular file", f.Path) }
 
-// Bytes returns the content. A file of more than limit bytes is a [TooLargeError] and nothing is read of it.
+// Bytes returns the content. A file of more than limit bytes is a [TooLargeError] and nothing is read of it. Others may
+// look at the same bytes: they must not be changed, nor kept after the visit.
 func (f *File) Bytes(limit int64) ([]byte, error) {
 	if f.Size > limit {
 		return nil, &TooLargeError{Path: f.Path, Size: f.Size, Limit: limit}
+	}
+	if b, ok := f.content.(memory); ok {
+		return b, nil
 	}
 	r, err := f.Reader()
 	if err != nil {

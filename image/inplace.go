@@ -9,8 +9,8 @@ import (
 // inPlace visits the entries of a layer that lies uncompressed in a local file, and reads of it only what is asked for:
 // a package list needs a hundredth of an image. Nothing is proved then, see [Options.Unproved].
 func (s stored) inPlace(ctx context.Context, visit func(*File) error) error {
-	w := tarWalk{limits: s.opt.Limits, temp: s.opt.Temp, skip: s.skipped}
-	err := w.run(ctx, &window{at: s.at, size: s.size}, visit)
+	w := tarWalk{limits: s.opt.Limits, temp: s.opt.Temp, skip: s.skipped, window: &window{at: s.at, size: s.size}}
+	err := w.run(ctx, w.window, visit)
 	var own *visitError
 	switch {
 	case err == nil:
@@ -33,8 +33,28 @@ func (s stored) plain() bool {
 	return string(head[257:]) == "ustar"
 }
 
+// placed is the content of a file that lies in a local file as it is: for whoever reads it, as often as they like, until
+// the image is closed.
+type placed struct{ section *io.SectionReader }
+
+func (p placed) reader() (io.Reader, error) {
+	return io.NewSectionReader(p.section, 0, p.section.Size()), nil
+}
+
+func (p placed) readerAt() (io.ReaderAt, error) { return p.section, nil }
+
+// Lasting returns the file for use after the visit, until the image is closed. It is not ok where the content streams
+// by.
+func (f *File) Lasting() (lasting *File, ok bool) {
+	if _, ok := f.content.(placed); !ok {
+		return nil, false
+	}
+	c := *f
+	return &c, true
+}
+
 // windowSize holds some headers of small files at once, and wastes little where large ones are passed over.
-const windowSize = 32 << 10
+const windowSize = 8 << 10
 
 // window reads a file through a buffer, and can skip: archive/tar seeks over what nobody reads.
 type window struct {

@@ -19,6 +19,7 @@ type tarWalk struct {
 	limits Limits
 	temp   string
 	skip   func(path, why string)
+	window *window // over the tar, where it lies in a local file
 
 	file    File
 	content streamed
@@ -97,13 +98,21 @@ func (w *tarWalk) entry(header *tar.Header) bool {
 	}
 	switch w.file.Kind {
 	case Regular:
-		w.file.Size, w.file.content = header.Size, &w.content
+		w.file.Size, w.file.content = header.Size, w.contentOf(header)
 	case Symlink:
 		w.file.Link = header.Linkname
 	case HardLink:
 		w.file.Link, ok = inside(header.Linkname)
 	}
 	return ok && name != "."
+}
+
+// contentOf is what streams by, or the place in the local file. A sparse file is not stored as it is read.
+func (w *tarWalk) contentOf(header *tar.Header) content {
+	if w.window == nil || header.Typeflag == tar.TypeGNUSparse || header.PAXRecords["GNU.sparse.major"] != "" || header.PAXRecords["GNU.sparse.map"] != "" || header.PAXRecords["GNU.sparse.size"] != "" {
+		return &w.content
+	}
+	return placed{io.NewSectionReader(w.window.at, w.window.offset, header.Size)}
 }
 
 const (

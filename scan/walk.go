@@ -161,28 +161,44 @@ func (w *walk) visitLinked(f *image.File) error {
 	return w.ctx.Err()
 }
 
-// offer gives a file to those who want it: to the crew with a copy of its content, or here when it is large.
+// offer gives a file to those who want it: to the crew where it lasts or can be copied, or here when it is large.
 func (w *walk) offer(f *image.File, seq int32) error {
 	w.files++
 	wanted := slices.Clone(w.wanted)
-	if f.Size > handOver {
+	lasting, lasts := f.Lasting()
+	switch {
+	case lasts && (f.Size > handOver || w.onlyPackages(wanted)):
+		w.give(lasting, 0, seq, wanted)
+		return nil
+	case f.Size > handOver:
 		return w.lookAt(w.ctx, f, seq, wanted)
 	}
 	if err := w.crew.room.Acquire(w.ctx, f.Size); err != nil {
 		return err
 	}
-	content, err := read(f)
+	copied, err := read(f)
 	if err != nil {
 		w.crew.room.Release(f.Size)
 		return fmt.Errorf("read %s: %w", f.Path, err)
 	}
+	w.give(copied, f.Size, seq, wanted)
+	return nil
+}
+
+// give hands a file to the crew, with the room that it takes.
+func (w *walk) give(f *image.File, room int64, seq int32, wanted []int) {
 	w.own.Add(1)
 	w.crew.jobs <- func() {
 		defer w.own.Done()
-		defer w.crew.room.Release(content.Size)
-		_ = w.lookAt(w.ctx, content, seq, wanted)
+		defer w.crew.room.Release(room)
+		_ = w.lookAt(w.ctx, f, seq, wanted)
 	}
-	return nil
+}
+
+// onlyPackages reports whether none of the analyzers reads files to their end: those that look for packages read
+// little of programs and libraries, which are most of an image.
+func (w *walk) onlyPackages(wanted []int) bool {
+	return !slices.ContainsFunc(wanted, func(i int) bool { return w.analyzers[i].Kind != look.Packages })
 }
 
 // read returns a file that outlives the visit.
