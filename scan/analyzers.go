@@ -21,7 +21,9 @@ func (s *Scanner) addAnalyzers() error {
 	s.add(&s.analyzers, distro.Analyzers())
 	s.add(&s.analyzers, binary.Analyzers())
 	s.add(&s.analyzers, language.Installed())
-	s.add(&s.analyzers, secret.Analyzers())
+	if s.wants(look.Secret) { // whose rules take time to prepare
+		s.add(&s.analyzers, secret.Analyzers())
+	}
 	s.add(&s.analyzers, config.Analyzers())
 	s.add(&s.declared, language.Declared())
 	s.add(&s.declared, besideAnalyzers())
