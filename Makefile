@@ -26,9 +26,8 @@ KERNEL_TESTS ?= ./test/kernels/selftest $(filter ./bpf,$(INTEGRATION))
 IGNORED := -name node_modules -o -name .git -o -name .cache -o -path ./bin -o -path ./console/dist -o -path ./docs
 SOURCES := $(shell find . \( $(IGNORED) \) -prune -o -type f ! -name '*_test.go' ! -path './console/*' ! -path './test/*' -print)
 CONSOLE_SOURCES := $(shell find console 2>/dev/null \( -name node_modules -o -name dist \) -prune -o -type f -print)
-# Apart until they have been green several times in a row: test/robust (make test-robust) and the rules' 206 real
-# deeds (make test-deeds).
-INTEGRATION := $(shell grep -rl --include='*_test.go' '^//go:build integration' . | xargs -r -n1 dirname | sort -u | grep -vE '^./(test/robust|rule)$$')
+# Apart: test/robust (make test-robust), which compares rates and wants the machine for itself.
+INTEGRATION := $(shell grep -rl --include='*_test.go' '^//go:build integration' . | xargs -r -n1 dirname | sort -u | grep -vE '^./test/robust$$')
 
 ## Run
 
@@ -86,7 +85,7 @@ bin/lab: $(shell find test/lab -type f)
 
 ## Test
 
-.PHONY: test test-unit test-integration test-robust test-deeds test-kernels packages images
+.PHONY: test test-unit test-integration test-robust test-kernels packages images
 test: ## Everything: lint, unit, integration, browser, kernels in virtual machines
 	@$(MAKE) packages build
 	@$(MAKE) -j2 images checks
@@ -112,11 +111,9 @@ test-integration: packages build images ## As root: kernel, containers, browser
 	  run || { echo "         once more, to tell a fault from a disturbed machine:"; run ", second try"; } || failed="$$failed $$folder"; \
 	done; [ -z "$$failed" ] || { echo "failed twice:$$failed"; exit 1; }
 
-test-robust: packages build images ## Kills, floods and bad input, for some five minutes; not part of make test yet
+test-robust: packages build images ## Kills, floods and bad input, for some five minutes, on a machine that does nothing else
+	@bin/lab missing $(BENCH_PACKAGES) || $(STEP) "install Debian packages" $(SUDO) bin/lab install $(BENCH_PACKAGES)
 	@$(MAKE) test-integration INTEGRATION=./test/robust
-
-test-deeds: packages build images ## The deed and the near miss of every rule in real containers; not part of make test yet
-	@$(MAKE) test-integration INTEGRATION=./rule
 
 test-kernels: packages ## The kernel tests in virtual machines with other kernels
 	@$(SUDO) $(GO) run ./test/kernels $(KERNEL_TESTS) || { echo "once more:"; $(SUDO) $(GO) run ./test/kernels $(KERNEL_TESTS); }
