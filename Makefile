@@ -126,12 +126,18 @@ images: bin/lab | packages # container images of the tests
 
 ## Measure
 
-.PHONY: bench machine train-webshell
+.PHONY: bench bench-scan machine train-webshell
 bench: build packages images ## Benchmarks; docs/benchmarks.md keeps the results
 	@bin/lab missing $(BENCH_PACKAGES) || $(STEP) "install Debian packages" $(SUDO) bin/lab install $(BENCH_PACKAGES)
 	@.ci/machine
 	@$(GO) test -tags integration,yara -run '^$$' -bench . -benchmem -p 1 -timeout 60m $(if $(SUDO),-exec "$(SUDO)") ./... | grep -v 'no test files'
 	@$(GO) build -o .cache/bench ./test/bench && $(SUDO) .cache/bench
+	@[ -z "$(FEEDS)" ] || $(MAKE) bench-scan
+
+# FEEDS is a directory of feeds, as bulkhead db import takes it. The others are built and get databases of the same feeds.
+bench-scan: build images ## Scans beside Trivy and Grype: FEEDS=DIR make bench-scan
+	@.ci/machine
+	@$(GO) build -o .cache/bench-scan ./test/bench/scan && eval "$$(bin/lab env)" && .cache/bench-scan
 
 CORPUS ?= .cache/webshell-corpus
 train-webshell: ## Train the web shell model again; CORPUS has clones of what malware/webshell/train/corpus.tsv names

@@ -133,6 +133,8 @@ func failure(s *Server, err error) error {
 		return connect.NewError(connect.CodeNotFound, err)
 	case errors.Is(err, store.ErrPage):
 		return connect.NewError(connect.CodeInvalidArgument, err)
+	case errors.Is(err, store.ErrQueue):
+		return connect.NewError(connect.CodeResourceExhausted, err)
 	case errors.Is(err, store.ErrFull):
 		s.log.Error("the disk is full", "err", err)
 		return connect.NewError(connect.CodeResourceExhausted, errors.New("the control plane's disk is full: make room and try again"))

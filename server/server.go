@@ -37,6 +37,8 @@ type Options struct {
 	Log         *slog.Logger                // nil: silent
 	FirstSignIn func(name, password string) // called once, when the first account is made; it is in first-sign-in.json too
 	Ready       func(Address)               // called when it serves; may be nil
+	Images      ImageOptions                // how images are scanned
+	Version     string                      // of this program, for other programs
 }
 
 // Server is the control plane while it runs.
@@ -49,6 +51,15 @@ type Server struct {
 	settle  *settle
 	running context.Context
 	welcome []string // folders that hold the first password until it was used
+	dir     string
+	version string
+
+	images  ImageOptions
+	engines *engines
+	queue   *queue
+	scanned *bell         // a scan has ended
+	saving  sync.Mutex    // one report is compared with the one it replaces at a time
+	watched chan struct{} // a watch was added
 }
 
 // Bounds of what is kept. Between two prunings at most what arrives in pruneEvery is added to them.
@@ -104,8 +115,11 @@ func run(ctx context.Context, o Options, db *store.DB) error {
 	s := &Server{
 		log: o.Log, db: db, bus: client, watch: newWatch(), running: running, welcome: []string{o.Dir, o.Run},
 		auth: auth.New(auth.Options{Store: db, HostToken: token}),
+		dir:  o.Dir, version: o.Version, images: o.Images.defaults(), queue: newQueue(), scanned: newBell(), watched: make(chan struct{}, 1),
 	}
 	s.settle = newSettle(s)
+	s.engines = &engines{s: s}
+	defer s.engines.close()
 	if err := s.firstSignIn(ctx, o); err != nil {
 		return fmt.Errorf("start the control plane: make the first account: %w", err)
 	}
@@ -175,6 +189,7 @@ func (s *Server) serve(ctx context.Context, stop context.CancelFunc, o Options, 
 	work.Go(func() { _ = s.bus.Alerts(s.running, s.take) }) // ends with the context's error only
 	work.Go(s.prune)
 	work.Go(s.settle.run)
+	s.startScans(&work)
 	if o.Ready != nil {
 		o.Ready(address)
 	}
@@ -186,6 +201,21 @@ func (s *Server) serve(ctx context.Context, stop context.CancelFunc, o Options, 
 	stop()
 	work.Wait()
 	return errors.Join(err, shutdown(h))
+}
+
+// startScans begins with what was under way when the control plane ended.
+func (s *Server) startScans(work *sync.WaitGroup) {
+	if err := s.db.Requeue(s.running, time.Now()); err != nil {
+		s.log.Error("interrupted scans were not taken up again", "err", err)
+	}
+	for range s.images.Workers {
+		work.Go(s.scanImages)
+	}
+	work.Go(s.watchDatabase)
+	work.Go(s.schedule)
+	if !s.images.NoRunning {
+		work.Go(s.scanRunning)
+	}
 }
 
 func shutdown(h *http.Server) error {
@@ -218,6 +248,7 @@ func (s *Server) prune() {
 		case <-tick.C:
 		}
 		_, err := s.db.PruneAlerts(s.running, time.Now().Add(-keepAlertsFor), keepAlerts)
+		err = errors.Join(err, s.db.PruneImages(s.running, time.Now(), s.images.retention()))
 		if err := errors.Join(err, s.db.PruneAudit(s.running, keepAudit)); err != nil && s.running.Err() == nil {
 			s.log.Error("old entries were not removed", "err", err)
 		}

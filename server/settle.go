@@ -211,10 +211,13 @@ func (t *settle) failed(key string) {
 	t.tried[key] = time.Now()
 }
 
-func modeOf(report store.Workload) bulkhead.Mode {
+func modeOf(report store.Workload) bulkhead.Mode { return api.FromMode(workloadOf(report).GetMode()) }
+
+// workloadOf reads what a node said; nil where that cannot be read.
+func workloadOf(report store.Workload) *pb.Workload {
 	m := &pb.Workload{}
 	if fromJSON.Unmarshal([]byte(report.Report), m) != nil {
-		return ""
+		return nil
 	}
-	return api.FromMode(m.Mode)
+	return m
 }

@@ -56,7 +56,7 @@ var rooms = map[string][]string{
 	"store":      {".", "api"},
 	"bus/broker": {".", "api", "bus"},
 	"console":    {},
-	"server":     {".", "api", "auth", "bus", "bus/broker", "profile", "rule", "store"},
+	"server":     {".", "api", "auth", "bus", "bus/broker", "image", "malware", "profile", "rule", "scan", "store", "vuln"},
 
 	// programs
 	"demo":               {".", "api"},
@@ -80,7 +80,7 @@ var doors = map[string][]string{
 	"github.com/pressly/goose":               {"store"},
 	"github.com/containerd":                  {"container", "image"},
 	"google.golang.org/grpc":                 {"container", "image"},
-	"github.com/google/go-containerregistry": {"image", "test"},
+	"github.com/google/go-containerregistry": {"image", "server", "test"}, // of server only its tests: a registry
 	"github.com/google/osv-scalibr":          {"scan", "vuln"},
 	"github.com/hillu/go-yara":               {"malware"},
 	"github.com/odvcencio/gotreesitter":      {"malware"},

@@ -131,12 +131,18 @@ func (w *writer) flush() error {
 	return err
 }
 
+// codenames are asked for where an image names one.
+var codenames = map[string]string{
+	"debian 10": "buster", "debian 11": "bullseye", "debian 12": "bookworm", "debian 13": "trixie",
+	"ubuntu 18.04": "bionic", "ubuntu 20.04": "focal", "ubuntu 22.04": "jammy", "ubuntu 23.10": "mantic", "ubuntu 24.04": "noble", "ubuntu 24.10": "oracular",
+}
+
 // placeOf says how Grype's database calls a package, its system and the order of its versions.
 func placeOf(a osv.Affected) (*v6.OperatingSystem, *v6.Package, string) {
 	name, release, _ := strings.Cut(a.Package.Ecosystem, ":")
 	system := func(id, kind, versions string) (*v6.OperatingSystem, *v6.Package, string) {
 		major, minor, _ := strings.Cut(release, ".")
-		return &v6.OperatingSystem{Name: id, ReleaseID: id, MajorVersion: major, MinorVersion: minor}, &v6.Package{Ecosystem: kind, Name: a.Package.Name}, versions
+		return &v6.OperatingSystem{Name: id, ReleaseID: id, MajorVersion: major, MinorVersion: minor, Codename: codenames[id+" "+release]}, &v6.Package{Ecosystem: kind, Name: a.Package.Name}, versions
 	}
 	switch name {
 	case "Debian":

@@ -6,6 +6,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -15,7 +16,9 @@ import (
 	"github.com/aquasecurity/trivy-db/pkg/db"
 	"github.com/aquasecurity/trivy-db/pkg/metadata"
 	"github.com/aquasecurity/trivy-db/pkg/types"
+	java "github.com/aquasecurity/trivy-java-db/pkg/db"
 	bolt "go.etcd.io/bbolt"
+	_ "modernc.org/sqlite" // of the second database
 
 	"bulkhead/test/bench/peers/osv"
 )
@@ -25,10 +28,23 @@ func main() {
 		fmt.Fprintln(os.Stderr, "usage: trivy OSV-DIR CACHE-DIR")
 		os.Exit(2)
 	}
-	if err := write(os.Args[1], filepath.Join(os.Args[2], "db")); err != nil {
+	err := errors.Join(writeJava(filepath.Join(os.Args[2], "java-db")), write(os.Args[1], filepath.Join(os.Args[2], "db")))
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "write a database for Trivy:", err)
 		os.Exit(1)
 	}
+}
+
+// writeJava writes the second database without which Trivy does not look at Java archives: names by digest. It is empty,
+// so that names come from the archives themselves, as Bulkhead's do.
+func writeJava(to string) error {
+	d, err := java.New(to)
+	if err != nil {
+		return err
+	}
+	now := time.Now()
+	meta := java.NewMetadata(to)
+	return errors.Join(d.Init(), d.Close(), meta.Update(java.Metadata{Version: java.SchemaVersion, UpdatedAt: now, NextUpdate: now.AddDate(1, 0, 0), DownloadedAt: now}))
 }
 
 func write(from, to string) error {
