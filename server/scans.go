@@ -135,7 +135,6 @@ func (s *Server) scanOne(next store.Scan) {
 	if err := s.db.Finish(s.running, next); err != nil && s.running.Err() == nil {
 		s.log.Error("the end of a scan was not stored", "image", next.Reference, "err", err)
 	}
-	s.scanned.tell()
 }
 
 // scanSafely keeps an image that breaks the scanner from taking the control plane with it.
@@ -234,27 +233,6 @@ func (s *Server) earlier(ctx context.Context, digest string) (*bulkhead.Report, 
 		return nil, nil
 	}
 	return &old, err
-}
-
-// bell tells everybody who waits that something has happened.
-type bell struct {
-	mu   sync.Mutex
-	next chan struct{}
-}
-
-func newBell() *bell { return &bell{next: make(chan struct{})} }
-
-func (b *bell) wait() <-chan struct{} {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.next
-}
-
-func (b *bell) tell() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	close(b.next)
-	b.next = make(chan struct{})
 }
 
 const (

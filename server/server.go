@@ -57,7 +57,6 @@ type Server struct {
 	images  ImageOptions
 	engines *engines
 	queue   *queue
-	scanned *bell         // a scan has ended
 	saving  sync.Mutex    // one report is compared with the one it replaces at a time
 	watched chan struct{} // a watch was added
 }
@@ -115,7 +114,7 @@ func run(ctx context.Context, o Options, db *store.DB) error {
 	s := &Server{
 		log: o.Log, db: db, bus: client, watch: newWatch(), running: running, welcome: []string{o.Dir, o.Run},
 		auth: auth.New(auth.Options{Store: db, HostToken: token}),
-		dir:  o.Dir, version: o.Version, images: o.Images.defaults(), queue: newQueue(), scanned: newBell(), watched: make(chan struct{}, 1),
+		dir:  o.Dir, version: o.Version, images: o.Images.defaults(), queue: newQueue(), watched: make(chan struct{}, 1),
 	}
 	s.settle = newSettle(s)
 	s.engines = &engines{s: s}

@@ -32,6 +32,7 @@ type client struct {
 	alerts    bulkheadv1connect.AlertServiceClient
 	nodes     bulkheadv1connect.NodeServiceClient
 	people    bulkheadv1connect.AuthServiceClient
+	images    bulkheadv1connect.ImageServiceClient
 }
 
 // target is where the server is and how it is spoken to.
@@ -82,6 +83,7 @@ func dial(t target) *client {
 		alerts:    bulkheadv1connect.NewAlertServiceClient(h, t.address, o...),
 		nodes:     bulkheadv1connect.NewNodeServiceClient(h, t.address, o...),
 		people:    bulkheadv1connect.NewAuthServiceClient(h, t.address, o...),
+		images:    bulkheadv1connect.NewImageServiceClient(h, t.address, o...),
 	}
 }
 

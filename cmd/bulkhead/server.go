@@ -15,7 +15,10 @@ import (
 )
 
 // serverOptions are the flags of `server`.
-type serverOptions struct{ listen, busListen, database string }
+type serverOptions struct {
+	listen, busListen, database string
+	plain                       []string
+}
 
 func newServer(a *app) *cobra.Command {
 	c := &cobra.Command{
@@ -30,6 +33,7 @@ func newServer(a *app) *cobra.Command {
 	var o serverOptions
 	a.serverFlags(c, &o)
 	c.Flags().StringVar(&o.database, "database", "", "`URL` of a PostgreSQL database, instead of a file in the state directory [BULKHEAD_DATABASE]")
+	c.Flags().StringSliceVar(&o.plain, "insecure-http", nil, "`REGISTRY` whose images are scanned without TLS; no other is")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		o.database = or(o.database, a.env("BULKHEAD_DATABASE")) // not as the flag's default: help would show its password
 		return a.serve(c.Context(), o)
@@ -53,7 +57,8 @@ func (a *app) serve(ctx context.Context, o serverOptions) error {
 	log := slog.New(slog.NewTextHandler(a.err, nil))
 	return server.Run(ctx, server.Options{
 		Dir: serverDir(a.state), Run: a.run, Listen: o.listen, BusListen: o.busListen, Database: o.database,
-		Console: console.Handler(), Log: log,
-		Ready: func(address server.Address) { log.Info("control plane is up", "address", address.URL) },
+		Console: console.Handler(), Log: log, Version: version(),
+		Images: server.ImageOptions{Database: a.databasePath(a.env("BULKHEAD_DB")), PlainHTTP: o.plain},
+		Ready:  func(address server.Address) { log.Info("control plane is up", "address", address.URL) },
 	})
 }
