@@ -24,7 +24,7 @@ type ImageOptions struct {
 	CAs       []string      // files with certificates that are trusted beside the system's
 	Keep      int           // reports, one for each digest; 0: 2,000
 	KeepFor   time.Duration // since an image was last scanned or seen under a name; 0: 180 days
-	NoRunning bool          // do not scan what workloads run
+	Running   bool          // scan what workloads run too: its names are asked of their registries
 	Look      time.Duration // how often the database's file is looked at; 0: 15 s
 }
 

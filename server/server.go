@@ -212,7 +212,7 @@ func (s *Server) startScans(work *sync.WaitGroup) {
 	}
 	work.Go(s.watchDatabase)
 	work.Go(s.schedule)
-	if !s.images.NoRunning {
+	if s.images.Running {
 		work.Go(s.scanRunning)
 	}
 }

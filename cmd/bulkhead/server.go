@@ -18,6 +18,7 @@ import (
 type serverOptions struct {
 	listen, busListen, database string
 	plain                       []string
+	running                     bool
 }
 
 func newServer(a *app) *cobra.Command {
@@ -34,6 +35,7 @@ func newServer(a *app) *cobra.Command {
 	a.serverFlags(c, &o)
 	c.Flags().StringVar(&o.database, "database", "", "`URL` of a PostgreSQL database, instead of a file in the state directory [BULKHEAD_DATABASE]")
 	c.Flags().StringSliceVar(&o.plain, "insecure-http", nil, "`REGISTRY` whose images are scanned without TLS; no other is")
+	c.Flags().BoolVar(&o.running, "scan-running", false, "scan the images that workloads run too; their names are asked of their registries")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		o.database = or(o.database, a.env("BULKHEAD_DATABASE")) // not as the flag's default: help would show its password
 		return a.serve(c.Context(), o)
@@ -58,7 +60,7 @@ func (a *app) serve(ctx context.Context, o serverOptions) error {
 	return server.Run(ctx, server.Options{
 		Dir: serverDir(a.state), Run: a.run, Listen: o.listen, BusListen: o.busListen, Database: o.database,
 		Console: console.Handler(), Log: log, Version: version(),
-		Images: server.ImageOptions{Database: a.databasePath(a.env("BULKHEAD_DB")), PlainHTTP: o.plain},
+		Images: server.ImageOptions{Database: a.databasePath(a.env("BULKHEAD_DB")), PlainHTTP: o.plain, Running: o.running},
 		Ready:  func(address server.Address) { log.Info("control plane is up", "address", address.URL) },
 	})
 }
