@@ -137,7 +137,7 @@ bench: build packages images ## Benchmarks; docs/benchmarks.md keeps the results
 # FEEDS is a directory of feeds, as bulkhead db import takes it. The others are built and get databases of the same feeds.
 bench-scan: build images ## Scans beside Trivy and Grype: FEEDS=DIR make bench-scan
 	@.ci/machine
-	@$(GO) build -o .cache/bench-scan ./test/bench/scan && eval "$$(bin/lab env)" && .cache/bench-scan
+	@$(GO) build -o .cache/bench-scan ./test/bench/scan && eval "$$(bin/lab env)" && $(SUDO) .cache/bench-scan
 
 CORPUS ?= .cache/webshell-corpus
 train-webshell: ## Train the web shell model again; CORPUS has clones of what malware/webshell/train/corpus.tsv names

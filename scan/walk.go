@@ -20,10 +20,10 @@ const (
 	// than processors only take memory.
 	walkers = 2
 	// aheadBytes bounds the contents that wait for an analyzer, of all layers together.
-	aheadBytes = 32 << 20
+	aheadBytes = 16 << 20
 	// handOver is how large a file may be to be looked at while the walk goes on. A larger one is looked at by the
 	// walk itself, where package image has it in memory or spooled.
-	handOver = 8 << 20
+	handOver = 4 << 20
 )
 
 // crew looks at files beside the walks.

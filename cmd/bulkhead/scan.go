@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
@@ -120,6 +121,7 @@ func (a *app) scan(ctx context.Context, target string, f *scanFlags) error {
 		return err
 	}
 	defer done()
+	frugal()
 	progress := a.scanProgress()
 	options.Progress = progress.show
 	scanner, err := scan.New(options)
@@ -177,11 +179,21 @@ func (a *app) judge(r *bulkhead.Report, j vuln.Judgments) {
 // ignored says what an entry is about.
 func ignored(e vuln.Ignore) string { return or(e.ID, e.PURL, e.Package, e.Path) }
 
+// frugal keeps a scan small beside the builds that it runs among: most of what it takes is contents of files, which are
+// soon garbage. The limit is soft: what really is needed beyond it is had.
+func frugal() {
+	debug.SetGCPercent(50)
+	debug.SetMemoryLimit(96 << 20)
+}
+
+// inMemory is how large a file may be to be held in memory by the walk over its layer; a larger one is spooled.
+const inMemory = 16 << 20
+
 // lookAt opens the target and scans it within the time that is given.
 func (a *app) lookAt(ctx context.Context, s *scan.Scanner, target string, f *scanFlags) (bulkhead.Report, vuln.Subject, error) {
 	ctx, cancel := context.WithTimeout(ctx, f.timeout)
 	defer cancel()
-	img, err := image.Open(ctx, target, image.Options{Platform: f.platform, PlainHTTP: f.plain, Unproved: f.noCache})
+	img, err := image.Open(ctx, target, image.Options{Platform: f.platform, PlainHTTP: f.plain, Unproved: f.noCache, Limits: image.Limits{Memory: inMemory}})
 	var list *image.SBOMError
 	if errors.As(err, &list) {
 		return packageList(s, target, list.Path)
