@@ -33,6 +33,7 @@ func TestFlood(t *testing.T) {
 	last := strconv.Itoa(lastProcessor(t))
 	evil := p.box(t, "flood", p.actorImage(t), "--pids-limit", "500", "--cpuset-cpus", last)
 	web := p.box(t, "calm", image, "--cpuset-cpus", "0")
+	wrk(t, web)
 	evil.learn(p) // the flood is of what the profile allows
 	for _, b := range []*box{evil, web} {
 		p.mode(t, b.workload(), "protect")
