@@ -6,8 +6,51 @@ import (
 	"io"
 )
 
-// inPlace visits the entries of a layer that lies uncompressed in a local file, and reads of it only what is asked for:
-// a package list needs a hundredth of an image. Nothing is proved then, see [Options.Unproved].
+// walkPlain walks over a layer that lies uncompressed in a local file, and proves beside it that it is the right one,
+// unless that is not wanted. Who changes the file meanwhile can make the two differ; it is the caller's own file.
+func (s stored) walkPlain(ctx context.Context, visit func(*File) error) error {
+	if s.opt.Unproved {
+		return s.inPlace(ctx, visit)
+	}
+	proving, stop := context.WithCancel(ctx)
+	defer stop()
+	proved := make(chan error, 1)
+	go func() { proved <- s.provePlain(proving) }()
+	if err := s.inPlace(ctx, visit); err != nil {
+		stop()
+		<-proved
+		return err
+	}
+	if err := <-proved; err != nil {
+		return s.wrap(cause(ctx, err))
+	}
+	return nil
+}
+
+// provePlain reads all of the layer for its digest, which is its DiffID too.
+func (s stored) provePlain(ctx context.Context) error {
+	sum, buffer := newSum(), make([]byte, chunkSize)
+	for offset := int64(0); offset < s.size; {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		n, err := s.at.ReadAt(buffer[:min(chunkSize, s.size-offset)], offset)
+		if n == 0 {
+			return broken(unexpected(err))
+		}
+		sum.hash.Write(buffer[:n])
+		offset += int64(n)
+	}
+	for what, want := range map[string]string{"digest": s.digest, "DiffID": s.diffID} {
+		if got := sum.digest(); want != "" && got != want {
+			return &MismatchError{what, want, got}
+		}
+	}
+	return nil
+}
+
+// inPlace visits the entries of the layer and reads of it only what is asked for: a package list needs a hundredth of
+// an image.
 func (s stored) inPlace(ctx context.Context, visit func(*File) error) error {
 	w := tarWalk{limits: s.opt.Limits, temp: s.opt.Temp, skip: s.skipped, window: &window{at: s.at, size: s.size}}
 	err := w.run(ctx, w.window, visit)

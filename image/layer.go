@@ -25,8 +25,8 @@ type stored struct {
 
 // walk visits the entries while the layer streams by, and proves at its end that it was the right one.
 func (s stored) walk(ctx context.Context, visit func(*File) error) error {
-	if s.opt.Unproved && s.plain() {
-		return s.inPlace(ctx, visit)
+	if s.plain() {
+		return s.walkPlain(ctx, visit)
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
