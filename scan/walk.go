@@ -84,7 +84,9 @@ func (s *Scanner) look(ctx context.Context, c *crew, layer *image.Layer, analyze
 		r.omit("", untold(ctx, err))
 		return r
 	}
-	s.options.Cache.save(s.key, layer.DiffID, r)
+	if len(r.Incomplete) == 0 { // what could not be seen now may be seen the next time
+		s.options.Cache.save(s.key, layer.DiffID, r)
+	}
 	return r
 }
 
