@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -150,8 +151,13 @@ func TestSPDXRules(t *testing.T) {
 	if doc.SPDXVersion != "SPDX-2.3" || doc.DataLicense != "CC0-1.0" || doc.SPDXIdentifier != "DOCUMENT" || strings.Contains(doc.DocumentNamespace, "#") {
 		t.Errorf("header: %s %s %s %s", doc.SPDXVersion, doc.DataLicense, doc.SPDXIdentifier, doc.DocumentNamespace)
 	}
+	// The JSON schema writes OPERATING_SYSTEM, the specification's text OPERATING-SYSTEM.
+	purposes := []string{"LIBRARY", "CONTAINER", "OPERATING_SYSTEM"}
 	identifier := regexp.MustCompile(`^[A-Za-z0-9.-]+$`)
 	for _, p := range doc.Packages {
+		if !slices.Contains(purposes, p.PrimaryPackagePurpose) {
+			t.Errorf("package %s is for %q", p.PackageName, p.PrimaryPackagePurpose)
+		}
 		if !identifier.MatchString(string(p.PackageSPDXIdentifier)) || p.PackageDownloadLocation == "" || p.FilesAnalyzed {
 			t.Errorf("package %s: %q, %q, files analyzed %v", p.PackageName, p.PackageSPDXIdentifier, p.PackageDownloadLocation, p.FilesAnalyzed)
 		}

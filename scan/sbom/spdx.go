@@ -62,7 +62,7 @@ func subjectPackage(r bulkhead.Report) *spdx.Package {
 func osPackage(os bulkhead.OS) *spdx.Package {
 	return &spdx.Package{
 		PackageName: os.ID, PackageVersion: cmp.Or(os.Version, os.Codename), PackageSPDXIdentifier: "OperatingSystem",
-		PackageDownloadLocation: noAssertion, PrimaryPackagePurpose: "OPERATING-SYSTEM",
+		PackageDownloadLocation: noAssertion, PrimaryPackagePurpose: "OPERATING_SYSTEM",
 	}
 }
 
