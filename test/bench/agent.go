@@ -124,11 +124,16 @@ func statusBytes(status []byte, name string) uint64 {
 
 // programs finds the agent and the keeper that it started.
 func (h *host) programs() ([]int, error) {
-	pids := []int{h.agent.Process.Pid}
-	lines, err := filepath.Glob("/proc/[0-9]*/cmdline")
-	if err != nil {
-		return nil, err
+	pids := append([]int{h.agent.Process.Pid}, h.keepers()...)
+	if len(pids) != 2 {
+		return nil, fmt.Errorf("the agent and one keeper should run; there are %d programs", len(pids))
 	}
+	return pids, nil
+}
+
+// keepers outlive their agent by design.
+func (h *host) keepers() (pids []int) {
+	lines, _ := filepath.Glob("/proc/[0-9]*/cmdline")
 	for _, line := range lines {
 		b, _ := os.ReadFile(line)
 		if args := strings.Split(string(b), "\x00"); len(args) > 2 && args[1] == "keeper" && strings.Contains(string(b), h.dir) {
@@ -136,10 +141,7 @@ func (h *host) programs() ([]int, error) {
 			pids = append(pids, pid)
 		}
 	}
-	if len(pids) != 2 {
-		return nil, fmt.Errorf("the agent and one keeper should run; there are %d programs", len(pids))
-	}
-	return pids, nil
+	return pids
 }
 
 func (h *host) removeMany() {

@@ -359,6 +359,9 @@ func (h *host) stopProduct() error {
 
 func (h *host) end() error {
 	err := h.stopProduct()
+	for _, pid := range h.keepers() {
+		_ = syscall.Kill(pid, syscall.SIGTERM)
+	}
 	if h.lab != nil {
 		_, rmErr := output(h.docker("rm", "-f", h.prefix+"load", h.prefix+"nginx", h.prefix+"redis"))
 		_, imageErr := output(h.docker("rmi", "-f", h.prefix+"image"))
