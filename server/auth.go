@@ -131,7 +131,7 @@ func failure(s *Server, err error) error {
 		return connect.NewError(connect.CodeResourceExhausted, auth.ErrSlow)
 	case errors.Is(err, store.ErrNotFound):
 		return connect.NewError(connect.CodeNotFound, err)
-	case errors.Is(err, store.ErrPage):
+	case errors.Is(err, store.ErrPage), errors.Is(err, store.ErrTrait):
 		return connect.NewError(connect.CodeInvalidArgument, err)
 	case errors.Is(err, store.ErrQueue):
 		return connect.NewError(connect.CodeResourceExhausted, err)

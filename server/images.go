@@ -31,6 +31,14 @@ func (i imageService) ListImages(ctx context.Context, r *connect.Request[pb.List
 	if len(f.Text) > maxReference {
 		return nil, connect.NewError(connect.CodeInvalidArgument, fmt.Errorf("a filter has at most %d bytes", maxReference))
 	}
+	if f.Having = r.Msg.Having; slices.Contains(f.Having, traitRunning) {
+		users, err := i.s.users(ctx)
+		if err != nil {
+			return nil, failure(i.s, err)
+		}
+		f.Having = slices.DeleteFunc(cloned(f.Having), func(name string) bool { return name == traitRunning })
+		f.Among = users.images()
+	}
 	page, err := i.s.db.Images(ctx, f)
 	if err != nil {
 		return nil, failure(i.s, err)
@@ -47,6 +55,9 @@ func (i imageService) ListImages(ctx context.Context, r *connect.Request[pb.List
 	answer.Database, answer.Stale = i.s.databaseInUse()
 	return connect.NewResponse(answer), nil
 }
+
+// traitRunning is of images that a workload runs; the other traits are in package store.
+const traitRunning = "running"
 
 // databaseInUse says when the vulnerability database was built; empty: there is none.
 func (s *Server) databaseInUse() (built string, stale bool) {
@@ -129,6 +140,11 @@ func (s *Server) users(ctx context.Context) (users, error) {
 		}
 	}
 	return u, nil
+}
+
+// images are the names and digests of what runs.
+func (u users) images() []string {
+	return slices.AppendSeq(slices.AppendSeq([]string{}, maps.Keys(u.byDigest)), maps.Keys(u.byName))
 }
 
 // modesOf joins what nodes say: where they differ, the weaker mode holds.

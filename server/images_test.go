@@ -161,6 +161,15 @@ func TestImages(t *testing.T) {
 	if list, err := images.ListImages(t.Context(), connect.NewRequest(&pb.ListImagesRequest{Filter: "v1"})); err != nil || len(list.Msg.Images) != 1 || len(list.Msg.Images[0].Trend) < 2 {
 		t.Error(list, err)
 	}
+	for having, want := range map[string]int{"": 2, "fix": 1, "fix fresh": 1, "kev": 0, "running": 0} {
+		list, err := images.ListImages(t.Context(), connect.NewRequest(&pb.ListImagesRequest{Having: strings.Fields(having)}))
+		if err != nil || len(list.Msg.Images) != want {
+			t.Errorf("having %q: %v %v", having, list, err)
+		}
+	}
+	if _, err := images.ListImages(t.Context(), connect.NewRequest(&pb.ListImagesRequest{Having: []string{"nonsense"}})); connect.CodeOf(err) != connect.CodeInvalidArgument {
+		t.Error(err)
+	}
 	askAsHarbor(t, p, token("harbor"), host, one)
 }
 

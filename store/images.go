@@ -275,6 +275,8 @@ type ImageFilter struct {
 	Reference  string
 	Repository string
 	Digest     string
+	Having     []string // keys of imageTraits: all of them
+	Among      []string // names or digests: one of them; nil: any image
 	Sort       string // a key of imageOrders; empty: urgency
 	Limit      int    // 1 to 1000; 0: 100
 	Page       string // from [Images.Next]
@@ -290,6 +292,26 @@ var imageOrders = map[string]string{
 	"findings":  "r.malware + r.webshell + r.secret + r.misconfig + r.eol DESC",
 }
 
+// imageTraits are what images can be chosen by.
+var imageTraits = map[string]string{
+	"critical":  "r.critical > 0",
+	"high":      "r.critical + r.high > 0",
+	"fix":       "r.fixable > 0",
+	"kev":       "r.kev > 0",
+	"malware":   "r.malware > 0",
+	"webshell":  "r.webshell > 0",
+	"secret":    "r.secret > 0",
+	"misconfig": "r.misconfig > 0",
+	"eol":       "r.eol > 0",
+	"fresh":     "EXISTS (SELECT 1 FROM image_news n WHERE n.digest = i.digest)",
+}
+
+// maxAmong bounds the parameters of one query, which SQLite allows 32,766.
+const maxAmong = 30_000
+
+// ErrTrait says that images cannot be chosen by this.
+var ErrTrait = errors.New("use critical, high, fix, kev, malware, webshell, secret, misconfig, eol, fresh or running")
+
 // Images is one page of images.
 type Images struct {
 	Images []Image
@@ -299,7 +321,10 @@ type Images struct {
 
 // Images lists what is known.
 func (d *DB) Images(ctx context.Context, f ImageFilter) (page Images, err error) {
-	w := f.where()
+	w, err := f.where()
+	if err != nil {
+		return page, err
+	}
 	from := ` FROM images i JOIN image_reports r ON r.digest = i.digest WHERE ` + w.all()
 	if err := d.read.QueryRowContext(ctx, `SELECT COUNT(*)`+from, w.args...).Scan(&page.Total); err != nil {
 		return page, wrap("count images", err)
@@ -330,7 +355,7 @@ func (d *DB) Images(ctx context.Context, f ImageFilter) (page Images, err error)
 	return page, err
 }
 
-func (f ImageFilter) where() *where {
+func (f ImageFilter) where() (*where, error) {
 	w := &where{}
 	for _, equal := range []struct{ column, value string }{
 		{"i.reference", f.Reference}, {"i.repository", f.Repository}, {"i.digest", f.Digest},
@@ -344,7 +369,28 @@ func (f ImageFilter) where() *where {
 		pattern := "%" + strings.ToLower(escape.Replace(f.Text)) + "%"
 		w.add(`LOWER(i.reference || ' ' || i.digest) LIKE ? ESCAPE '\'`, pattern)
 	}
-	return w
+	for _, name := range f.Having {
+		trait, ok := imageTraits[name]
+		if !ok {
+			return nil, fmt.Errorf("list images with %.40q: %w", name, ErrTrait)
+		}
+		w.terms = append(w.terms, trait)
+	}
+	if f.Among != nil {
+		w.among(f.Among[:min(len(f.Among), maxAmong)])
+	}
+	return w, nil
+}
+
+// among adds that an image's name or digest is one of these.
+func (w *where) among(list []string) {
+	marks := []string{"''"} // of no image, so that an empty list is one
+	for _, one := range list {
+		w.args = append(w.args, one)
+		marks = append(marks, "$"+strconv.Itoa(len(w.args)))
+	}
+	in := " IN (" + strings.Join(marks, ", ") + ")"
+	w.terms = append(w.terms, "(i.digest"+in+" OR i.reference"+in+")")
 }
 
 func scanImage(rows *sql.Rows) (i Image, err error) {

@@ -3,6 +3,7 @@ package store
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -55,6 +56,21 @@ func testImages(t *testing.T, db *DB) {
 	for text, want := range map[string]int{"_%": 1, "A:1": 1, "sha256:c": 2, "x": 0, "%": 1, `\`: 0} {
 		if page, err := db.Images(ctx, ImageFilter{Text: text}); err != nil || page.Total != want || len(page.Images) != want {
 			t.Errorf("%q: %d of %d, %v; want %d", text, len(page.Images), page.Total, err, want)
+		}
+	}
+	for having, want := range map[string]int{
+		"critical": 1, "high": 3, "fix": 1, "kev": 1, "malware": 0, "webshell": 1, "secret": 1, "misconfig": 1, "eol": 1, "fresh": 0, "high kev": 0, "high fix": 1,
+	} {
+		if page, err := db.Images(ctx, ImageFilter{Having: strings.Fields(having)}); err != nil || page.Total != want {
+			t.Errorf("having %s: %d, %v; want %d", having, page.Total, err, want)
+		}
+	}
+	if _, err := db.Images(ctx, ImageFilter{Having: []string{"1=1"}}); !errors.Is(err, ErrTrait) {
+		t.Error(err)
+	}
+	for among, want := range map[string]int{"": 0, "a:1": 1, "sha256:c": 2, "a:1 sha256:c nobody": 3} {
+		if page, err := db.Images(ctx, ImageFilter{Text: "1", Among: append([]string{}, strings.Fields(among)...)}); err != nil || page.Total != want {
+			t.Errorf("among %q: %d, %v; want %d", among, page.Total, err, want)
 		}
 	}
 	var paged []string

@@ -62,34 +62,35 @@ func newImagesList(a *app) *cobra.Command {
 		Use:     "list",
 		Short:   "What was scanned, the most urgent first",
 		Long:    "NEW counts vulnerabilities that became known after the scan, when the vulnerability database changed.",
-		Example: "  bulkhead images list --filter shop\n  bulkhead images list --sort fresh --format json",
+		Example: "  bulkhead images list --filter shop\n  bulkhead images list --having kev,running --sort fresh --format json",
 		Args:    cobra.NoArgs,
 	}
 	format := formatFlag(c, "table", "json")
 	filter := c.Flags().String("filter", "", "only those with this `TEXT` in the name or digest")
 	order := &choice{value: "urgency", words: []string{"urgency", "reference", "scanned", "fresh", "findings"}}
 	c.Flags().Var(order, "sort", "which come first")
+	having := c.Flags().StringSlice("having", nil, "only those with every `TRAIT`: critical, high, fix, kev, malware, webshell, secret, misconfig, eol, fresh, running")
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		return a.listImages(c.Context(), *filter, order.value, format.value)
+		return a.listImages(c.Context(), &pb.ListImagesRequest{Filter: *filter, Sort: order.value, Having: *having, Limit: 1000}, format.value)
 	}
 	return c
 }
 
-func (a *app) listImages(ctx context.Context, filter, order, format string) error {
+func (a *app) listImages(ctx context.Context, ask *pb.ListImagesRequest, format string) error {
 	c, err := a.connect()
 	if err != nil {
 		return err
 	}
 	all := []scanned{}
-	for page := ""; ; {
-		answer, err := c.images.ListImages(ctx, request(&pb.ListImagesRequest{Filter: filter, Sort: order, Limit: 1000, Page: page}))
+	for {
+		answer, err := c.images.ListImages(ctx, request(ask))
 		if err != nil {
 			return fmt.Errorf("listing images: %w", err)
 		}
 		for _, m := range answer.Msg.Images {
 			all = append(all, scannedOf(m))
 		}
-		if page = answer.Msg.NextPage; page == "" {
+		if ask.Page = answer.Msg.NextPage; ask.Page == "" {
 			break
 		}
 	}

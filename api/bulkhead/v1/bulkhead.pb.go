@@ -2508,11 +2508,13 @@ func (x *TrendPoint) GetFindings() int32 {
 }
 
 type ListImagesRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Filter        string                 `protobuf:"bytes,1,opt,name=filter,proto3" json:"filter,omitempty"` // part of a name or a digest
-	Sort          string                 `protobuf:"bytes,2,opt,name=sort,proto3" json:"sort,omitempty"`     // urgency (default), reference, scanned, fresh, findings
-	Limit         int32                  `protobuf:"varint,3,opt,name=limit,proto3" json:"limit,omitempty"`  // default 100, at most 1000
-	Page          string                 `protobuf:"bytes,4,opt,name=page,proto3" json:"page,omitempty"`
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Filter string                 `protobuf:"bytes,1,opt,name=filter,proto3" json:"filter,omitempty"` // part of a name or a digest
+	Sort   string                 `protobuf:"bytes,2,opt,name=sort,proto3" json:"sort,omitempty"`     // urgency (default), reference, scanned, fresh, findings
+	Limit  int32                  `protobuf:"varint,3,opt,name=limit,proto3" json:"limit,omitempty"`  // default 100, at most 1000
+	Page   string                 `protobuf:"bytes,4,opt,name=page,proto3" json:"page,omitempty"`
+	// Only images that have all of these: critical, high (or critical), fix, kev, malware, webshell, secret, misconfig, eol, fresh, running.
+	Having        []string `protobuf:"bytes,5,rep,name=having,proto3" json:"having,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2573,6 +2575,13 @@ func (x *ListImagesRequest) GetPage() string {
 		return x.Page
 	}
 	return ""
+}
+
+func (x *ListImagesRequest) GetHaving() []string {
+	if x != nil {
+		return x.Having
+	}
+	return nil
 }
 
 type ListImagesResponse struct {
@@ -4422,12 +4431,13 @@ const file_bulkhead_v1_bulkhead_proto_rawDesc = "" +
 	"\x06digest\x18\x02 \x01(\tR\x06digest\x12E\n" +
 	"\x0fvulnerabilities\x18\x03 \x01(\v2\x1b.bulkhead.v1.SeverityCountsR\x0fvulnerabilities\x12\x10\n" +
 	"\x03kev\x18\x04 \x01(\x05R\x03kev\x12\x1a\n" +
-	"\bfindings\x18\x05 \x01(\x05R\bfindings\"i\n" +
+	"\bfindings\x18\x05 \x01(\x05R\bfindings\"\x81\x01\n" +
 	"\x11ListImagesRequest\x12\x16\n" +
 	"\x06filter\x18\x01 \x01(\tR\x06filter\x12\x12\n" +
 	"\x04sort\x18\x02 \x01(\tR\x04sort\x12\x14\n" +
 	"\x05limit\x18\x03 \x01(\x05R\x05limit\x12\x12\n" +
-	"\x04page\x18\x04 \x01(\tR\x04page\"\xc6\x01\n" +
+	"\x04page\x18\x04 \x01(\tR\x04page\x12\x16\n" +
+	"\x06having\x18\x05 \x03(\tR\x06having\"\xc6\x01\n" +
 	"\x12ListImagesResponse\x121\n" +
 	"\x06images\x18\x01 \x03(\v2\x19.bulkhead.v1.ScannedImageR\x06images\x12\x1b\n" +
 	"\tnext_page\x18\x02 \x01(\tR\bnextPage\x12\x14\n" +
