@@ -40,6 +40,7 @@ type Client struct {
 	answers  map[uint64]chan message
 	took     uint64
 	serving  bool // from a keeper's death until the next one has everything
+	doubt    int  // a pidfd of the keeper that ended the connection and may still live; -1: none
 }
 
 // Dial connects to the keeper, starts one if there is none, and takes over whenever it dies.
@@ -53,7 +54,7 @@ func Dial(ctx context.Context, opts ClientOptions) (*Client, error) {
 	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	c := &Client{
 		opts: opts, desk: desk, denials: d, cancel: cancel, ended: make(chan struct{}), ready: make(chan struct{}),
-		wards: map[uint64]Ward{}, lineages: map[uint32]bool{}, answers: map[uint64]chan message{},
+		wards: map[uint64]Ward{}, lineages: map[uint32]bool{}, answers: map[uint64]chan message{}, doubt: -1,
 	}
 	go c.run(run)
 	go c.tell(run)
@@ -73,6 +74,9 @@ func (c *Client) Close() error {
 	}
 	c.mu.Unlock()
 	<-c.ended
+	if c.doubt >= 0 {
+		unix.Close(c.doubt)
+	}
 	c.desk.close()
 	return nil
 }
@@ -97,6 +101,7 @@ func (c *Client) run(ctx context.Context) {
 	defer close(c.ended)
 	var started time.Time
 	for wait := time.Millisecond; ctx.Err() == nil; wait = min(2*wait, 20*time.Millisecond) {
+		c.settle()
 		k, err := c.connect(ctx)
 		if err == nil {
 			wait, started = time.Millisecond, time.Time{}
@@ -130,21 +135,48 @@ func (c *Client) connect(ctx context.Context) (*conn, error) {
 	}
 	if err := c.handOver(k); err != nil {
 		k.close()
+		unix.Close(k.peer)
 		return nil, err
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if ctx.Err() != nil {
 		k.close()
+		unix.Close(k.peer)
 		return nil, ctx.Err()
 	}
 	c.conn = k
+	if c.doubt >= 0 { // it lives: this is it
+		unix.Close(c.doubt)
+		c.doubt = -1
+	}
 	return k, nil
 }
 
 // handOver gives a keeper all that we have, then stops answering, then lets it begin. It has
-// everything before we stop: if we die in between, it begins by itself.
+// everything before we stop: if we die in between, it begins by itself. If it dies in between,
+// we go on.
 func (c *Client) handOver(k *conn) error {
+	took, err := c.offer(k)
+	if err != nil {
+		return err
+	}
+	c.desk.halt()
+	if err := k.send(message{Kind: kindServe}, -1); err != nil {
+		if took {
+			c.desk.start()
+		}
+		return err
+	}
+	c.mu.Lock()
+	c.serving = false
+	c.mu.Unlock()
+	return nil
+}
+
+// offer sends the listeners in any case: a keeper that has them keeps its own. The page and the
+// policies go only to one that follows a dead one.
+func (c *Client) offer(k *conn) (took bool, err error) {
 	c.mu.Lock()
 	hello := message{Kind: kindHello, Agent: true}
 	for l := range c.lineages {
@@ -154,31 +186,24 @@ func (c *Client) handOver(k *conn) error {
 	for _, w := range c.wards {
 		wards = append(wards, w)
 	}
-	took := c.serving
+	took = c.serving
 	c.mu.Unlock()
 	if took {
 		if err := k.send(message{Kind: kindPage}, c.desk.page.fd); err != nil {
-			return err
+			return took, err
 		}
 		for i := range wards {
 			if err := k.send(message{Kind: kindWard, Ward: &wards[i]}, -1); err != nil {
-				return err
-			}
-		}
-		for _, l := range c.desk.all() {
-			if err := k.send(message{Kind: kindListener, Listener: l.id, CgroupID: l.cgroup}, l.fd); err != nil {
-				return err
+				return took, err
 			}
 		}
 	}
-	if err := k.send(hello, -1); err != nil {
-		return err
+	for _, l := range c.desk.all() {
+		if err := k.send(message{Kind: kindListener, Listener: l.id, CgroupID: l.cgroup}, l.fd); err != nil {
+			return took, err
+		}
 	}
-	c.desk.halt()
-	c.mu.Lock()
-	c.serving = false
-	c.mu.Unlock()
-	return k.send(message{Kind: kindServe}, -1)
+	return took, k.send(hello, -1)
 }
 
 // converse takes the keeper's packets until the connection ends.
@@ -250,7 +275,8 @@ func (c *Client) setPage(fd int) {
 	c.page = p
 }
 
-// lost takes over if the keeper died, and only then: two that answer take each other's calls.
+// lost ends what belongs to a connection, and takes over if the keeper died, and only then: two that answer take each
+// other's calls.
 func (c *Client) lost(ctx context.Context, k *conn) {
 	k.close()
 	c.mu.Lock()
@@ -264,16 +290,31 @@ func (c *Client) lost(ctx context.Context, k *conn) {
 		close(wait)
 		delete(c.answers, id)
 	}
-	page := c.page
+	c.doubt = k.peer
 	c.mu.Unlock()
-	dead := ctx.Err() == nil && died(k)
-	unix.Close(k.peer)
-	if !dead {
+	for range 10 { // the sockets of a process are closed before it counts as ended
+		if ctx.Err() != nil {
+			return
+		}
+		if c.settle(); !c.doubts() {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+// settle takes over from a keeper as soon as it is known to be dead.
+func (c *Client) settle() {
+	c.mu.Lock()
+	if c.doubt < 0 || !ended(c.doubt) {
+		c.mu.Unlock()
 		return
 	}
-	c.mu.Lock()
+	unix.Close(c.doubt)
+	c.doubt = -1
 	c.took++
 	c.serving = true
+	page := c.page
 	c.mu.Unlock()
 	if page != nil {
 		c.desk.finish(page)
@@ -281,17 +322,17 @@ func (c *Client) lost(ctx context.Context, k *conn) {
 	c.desk.start()
 }
 
-// died waits a moment: the sockets of a process are closed before it counts as ended.
-func died(k *conn) bool {
-	p := []unix.PollFd{{Fd: int32(k.peer), Events: unix.POLLIN}}
-	for range 10 {
-		if n, err := unix.Poll(p, 100); n == 1 && err == nil {
-			return true
-		} else if err == nil {
-			return false
-		}
-	}
-	return false
+func (c *Client) doubts() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.doubt >= 0
+}
+
+// ended reports whether the process of a pidfd has.
+func ended(pidfd int) bool {
+	p := []unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}
+	n, err := unix.Poll(p, 0)
+	return n == 1 && err == nil
 }
 
 // tell passes on what this side denied itself.

@@ -215,17 +215,20 @@ func (d *desk) turn(e unix.EpollEvent) *listener {
 	}
 	r := d.wards[l.cgroup]
 	d.mu.Unlock()
-	if e.Events&unix.EPOLLIN == 0 { // its last process ended
+	switch {
+	case e.Events&unix.EPOLLIN != 0:
+		if d.one(l, r) != WouldDeny {
+			return d.charge(l)
+		}
+	case e.Events&unix.EPOLLHUP != 0: // its last process ended
 		d.drop(l.id)
 		if d.dropped != nil {
 			d.dropped(l.id)
 		}
-		return nil
 	}
-	if d.one(l, r) == WouldDeny {
-		return nil
-	}
-	return d.charge(l)
+	// EPOLLERR alone says that a signal came while the kernel waited for the lock to look: nothing about the listener,
+	// and giving that up would be ENOSYS for its processes. It is looked at again.
+	return nil
 }
 
 func (d *desk) find(e unix.EpollEvent) *listener {

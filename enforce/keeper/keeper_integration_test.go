@@ -389,6 +389,26 @@ func TestKeeperKilled(t *testing.T) {
 	b.must(c.Widen(context.Background(), g.id, []string{"rmdir"}, nil))
 }
 
+// TestSignals: a signal that comes while the kernel looks at a listener is no end of the listener.
+func TestSignals(t *testing.T) {
+	g, b := newCgroup(t), newBench(t)
+	app := g.start(t, "app")
+	app.line()
+	c := b.dial(nil)
+	b.must(c.Protect(context.Background(), g.id, g.dir, allBut("rmdir"), 0))
+	io.WriteString(app.in, "\n")
+	keeper := b.keeper()
+	for end := time.Now().Add(3 * time.Second); time.Now().Before(end); {
+		threads, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", keeper))
+		b.must(err)
+		for _, thread := range threads {
+			tid, _ := strconv.Atoi(thread.Name())
+			unix.Tgkill(keeper, tid, unix.SIGURG) // what the runtime sends itself all the time
+		}
+	}
+	verdictOf(t, app)
+}
+
 func TestAgentKilled(t *testing.T) {
 	g, b := newCgroup(t), newBench(t)
 	app := g.start(t, "app")
