@@ -193,17 +193,9 @@ type remote struct {
 }
 
 func (e endpoint) connect(ctx context.Context) (*remote, error) {
-	var options []name.Option
-	if e.plain {
-		options = append(options, name.Insecure)
-	}
-	repository, err := name.NewRepository(e.host+"/"+e.repository, append(options, name.StrictValidation)...)
+	repository, user, err := e.authenticator(ctx)
 	if err != nil {
 		return nil, err
-	}
-	user, err := e.plan.credentials(ctx, repository)
-	if err != nil {
-		return nil, fmt.Errorf("credentials: %w", err)
 	}
 	guarded := &guard{inner: &patient{inner: e.plan.base, stall: e.plan.opt.Stall, attempts: attempts}, plain: e.allowed()}
 	// The library's own retries are not wanted: patient does them, and knows what a registry asks for.

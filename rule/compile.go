@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 
+	"bulkhead/rule/document"
+
 	"github.com/google/cel-go/cel"
 	"github.com/google/cel-go/checker"
 	"github.com/google/cel-go/common/types"
@@ -57,32 +59,32 @@ func newCompiler(lists map[string][]string) (*compiler, error) {
 }
 
 // compile checks text, which stands at p, and makes it a program of the wanted type.
-func (c *compiler) compile(text string, p place, want *cel.Type) (cel.Program, *cel.Ast, []error) {
+func (c *compiler) compile(text string, p document.Place, want *cel.Type) (cel.Program, *cel.Ast, []error) {
 	ast, issues := c.env.Compile(text)
 	if err := issues.Err(); err != nil {
 		return nil, nil, locate(issues, p)
 	}
 	if !ast.OutputType().IsExactType(want) {
-		return nil, nil, []error{p.error("make it a "+want.String(), "the condition is a %s, it must be a %s", ast.OutputType(), want)}
+		return nil, nil, []error{p.Wrong("make it a "+want.String(), "the condition is a %s, it must be a %s", ast.OutputType(), want)}
 	}
 	cost, err := c.env.EstimateCost(ast, sizes{c.lists})
 	if err != nil {
-		return nil, nil, []error{p.error("make it simpler", "the cost cannot be estimated: %v", err)}
+		return nil, nil, []error{p.Wrong("make it simpler", "the cost cannot be estimated: %v", err)}
 	}
 	if cost.Max > costLimit {
-		return nil, nil, []error{p.error("compare fewer things with each other, or use process.line", "the condition may cost %d, the limit is %d", cost.Max, costLimit)}
+		return nil, nil, []error{p.Wrong("compare fewer things with each other, or use process.line", "the condition may cost %d, the limit is %d", cost.Max, costLimit)}
 	}
 	program, err := c.env.Program(ast, cel.EvalOptions(cel.OptOptimize))
 	if err != nil {
-		return nil, nil, []error{p.error("correct the constant", "%v", err)}
+		return nil, nil, []error{p.Wrong("correct the constant", "%v", err)}
 	}
 	return program, ast, nil
 }
 
-func locate(issues *cel.Issues, p place) (problems []error) {
+func locate(issues *cel.Issues, p document.Place) (problems []error) {
 	for _, e := range issues.Errors() {
-		at := p.inside(e.Location.Line(), e.Location.Column())
-		problems = append(problems, at.error("correct the expression; docs/howto/new-rule.md lists the names", "%s", e.Message))
+		at := p.Inside(e.Location.Line(), e.Location.Column())
+		problems = append(problems, at.Wrong("correct the expression; docs/howto/new-rule.md lists the names", "%s", e.Message))
 	}
 	return problems
 }

@@ -87,7 +87,7 @@ func nameSyscalls(d *draft, g *guard) error {
 	slices.Sort(r.Needs.Syscalls)
 	r.Needs.Syscalls = slices.Compact(r.Needs.Syscalls)
 	if len(r.Needs.Syscalls) == 0 {
-		return d.where("when").error(`add syscall.name == "…" && …, or needs: {syscalls: […]}`, "rule %s looks at system calls but names none", r.ID)
+		return d.where("when").Wrong(`add syscall.name == "…" && …, or needs: {syscalls: […]}`, "rule %s looks at system calls but names none", r.ID)
 	}
 	return nil
 }

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"bulkhead"
+	"bulkhead/rule/document"
 )
 
 //go:embed rules/*.yaml
@@ -52,10 +53,10 @@ func build(over ...fs.FS) (*Set, error) {
 
 // builder lays layers of files over one another.
 type builder struct {
-	drafts   map[string]*draft
-	lists    map[string][]string
-	problems []error
-	seen     map[string]string // ids of the layer being read → where
+	document.Reader
+	drafts map[string]*draft
+	lists  map[string][]string
+	seen   map[string]string // ids of the layer being read → where
 }
 
 func newBuilder() *builder {
@@ -72,7 +73,7 @@ func (b *builder) layer(fsys fs.FS) error {
 	for _, name := range names {
 		data, err := readBounded(fsys, name)
 		if err != nil {
-			b.problems = append(b.problems, err)
+			b.Problems = append(b.Problems, err)
 			continue
 		}
 		b.file(name, data)
@@ -118,9 +119,9 @@ func readBounded(fsys fs.FS, name string) ([]byte, error) {
 // set checks and compiles everything that was read.
 func (b *builder) set() (*Set, error) {
 	if len(b.drafts) > maxRules {
-		b.problems = append(b.problems, fmt.Errorf("%d rules, the limit is %d; take some away", len(b.drafts), maxRules))
+		b.Problems = append(b.Problems, fmt.Errorf("%d rules, the limit is %d; take some away", len(b.drafts), maxRules))
 	}
-	if err := errors.Join(b.problems...); err != nil {
+	if err := errors.Join(b.Problems...); err != nil {
 		return nil, err
 	}
 	c, err := newCompiler(b.lists)
@@ -130,10 +131,10 @@ func (b *builder) set() (*Set, error) {
 	s := &Set{index: map[bulkhead.EventKind]*kindIndex{}, lists: c.values}
 	for _, id := range slices.Sorted(maps.Keys(b.drafts)) {
 		d := b.drafts[id]
-		b.problems = append(b.problems, check(d)...)
-		b.problems = append(b.problems, s.add(c, d)...)
+		b.Problems = append(b.Problems, check(d)...)
+		b.Problems = append(b.Problems, s.add(c, d)...)
 	}
-	if err := errors.Join(b.problems...); err != nil {
+	if err := errors.Join(b.Problems...); err != nil {
 		return nil, err
 	}
 	return s, nil

@@ -28,14 +28,19 @@ var rooms = map[string][]string{
 
 	// engines: each has one job and knows the words
 	"profile": {"."},
-	"rule":    {"."},
+	"rule":    {".", "rule/document"},
 	"image":   {"."},
 	"malware": {".", "image", "scan/keyword", "scan/look"},
 	"vuln":    {"."},
 	"scan":    {".", "image", "malware", "scan/keyword", "scan/look", "vuln"},
+	"sign":    {".", "image", "profile", "rule/condition", "rule/document"},
 
 	// the words of analyzers, which live in several rooms
 	"scan/look": {".", "image"},
+
+	// documents that people write, and conditions in them: rules and policies share both
+	"rule/document":  {},
+	"rule/condition": {"rule/document"},
 
 	// a search that secrets and malware share
 	"scan/keyword": {},
@@ -60,7 +65,7 @@ var rooms = map[string][]string{
 
 	// programs
 	"demo":               {".", "api"},
-	"cmd/bulkhead":       {".", "api", "auth", "console", "demo", "image", "profile", "rule", "scan", "server", "vuln"},
+	"cmd/bulkhead":       {".", "api", "auth", "console", "demo", "image", "profile", "rule", "scan", "server", "sign", "vuln"},
 	"cmd/bulkhead-agent": {".", "agent", "bpf", "enforce", "profile"},
 
 	// tests of the whole
@@ -80,11 +85,15 @@ var doors = map[string][]string{
 	"github.com/pressly/goose":               {"store"},
 	"github.com/containerd":                  {"container", "image"},
 	"google.golang.org/grpc":                 {"container", "image"},
-	"github.com/google/go-containerregistry": {"image", "server", "test"}, // of server only its tests: a registry
+	"github.com/google/go-containerregistry": {"image", "sign", "server", "test"}, // of server only its tests: a registry
 	"github.com/google/osv-scalibr":          {"scan", "vuln"},
 	"github.com/hillu/go-yara":               {"malware"},
+	"github.com/sigstore":                    {"sign"},
+	"github.com/secure-systems-lab":          {"sign"},
+	"github.com/in-toto":                     {"sign"},
+	"github.com/theupdateframework":          {"sign"},
 	"github.com/odvcencio/gotreesitter":      {"malware"},
-	"github.com/google/cel-go":               {"rule"},
+	"github.com/google/cel-go":               {"rule", "rule/condition"},
 	"github.com/spf13/cobra":                 {"cmd/bulkhead", "cmd/bulkhead-agent"},
 	"github.com/prometheus":                  {"server", "agent"},
 	"github.com/rogpeppe/go-internal":        {"cmd/bulkhead", "cmd/bulkhead-agent"},
