@@ -9,6 +9,7 @@ import (
 	"bulkhead/scan/binary"
 	"bulkhead/scan/distro"
 	"bulkhead/scan/language"
+	"bulkhead/scan/secret"
 )
 
 // merge turns what each layer says into what a container of the image sees.
@@ -144,7 +145,11 @@ func (m *merge) takePackages(places []place, r *bulkhead.Report) {
 
 func (m *merge) takeFindings(places []place, r *bulkhead.Report) {
 	sets := setsOf(places, func(f *fact) []bulkhead.Finding { return f.Findings }, keyOfFinding)
-	for _, f := range places[len(places)-1].Findings {
+	top := places[len(places)-1]
+	for _, f := range top.Findings {
+		if m.shipped(f, top) {
+			continue
+		}
 		layer := since(m, places, sets, keyOfFinding(f))
 		f.Layer, f.Base = m.layers[layer].DiffID, m.layers[layer].Base
 		r.Findings = append(r.Findings, f)
@@ -161,7 +166,7 @@ func (m *merge) takeBuried(buried []place, seen []bulkhead.Finding, r *bulkhead.
 	for _, p := range buried {
 		for _, f := range p.Findings {
 			k := keyOfFinding(f)
-			if told[k] || f.Kind != bulkhead.FindingSecret && f.Kind != bulkhead.FindingMalware {
+			if told[k] || f.Kind != bulkhead.FindingSecret && f.Kind != bulkhead.FindingMalware || m.shipped(f, p) {
 				continue
 			}
 			told[k] = true
@@ -170,6 +175,15 @@ func (m *merge) takeBuried(buried []place, seen []bulkhead.Finding, r *bulkhead.
 			r.Findings = append(r.Findings, f)
 		}
 	}
+}
+
+// shipped reports whether a finding is a secret in a file as its distribution publishes it.
+func (m *merge) shipped(f bulkhead.Finding, p place) bool {
+	if !secret.Owned(f) {
+		return false
+	}
+	_, owned := m.owner(p.Path, p.layer)
+	return owned
 }
 
 func remark(by cover) string {

@@ -164,6 +164,13 @@ func TestMerge(t *testing.T) {
 		{"a secret that was replaced is still there", [][]string{{"s.txt=SECRET"}, {"s.txt=gone"}}, []string{"secret s.txt:1 @0 a word (replaced in a later layer, still in the image)"}},
 		{"a secret that stays is told once, by its first layer", [][]string{{"s.txt=SECRET"}, {"s.txt=SECRET\nmore"}}, []string{"secret s.txt:1 @0 a word"}},
 		{"a web shell that was deleted does no harm", [][]string{{"s.txt=SHELL"}, {"-s.txt"}}, nil},
+		{"what a distribution ships is no secret", [][]string{{"own/a=doc/s.txt\n", "doc/s.txt=SECRET"}}, nil},
+		{"what a distribution ships and another layer deletes is none either", [][]string{{"own/a=doc/s.txt\n", "doc/s.txt=SECRET"}, {"-doc/s.txt"}}, nil},
+		{"a secret in the place of what a distribution ships", [][]string{{"own/a=doc/s.txt\n", "doc/s.txt=nothing"}, {"doc/s.txt=SECRET"}}, []string{"secret doc/s.txt:1 @1 a word"}},
+		{"a distribution's configuration is written by people", [][]string{{"own/a=etc/s.txt\n", "etc/s.txt=SECRET"}}, []string{"secret etc/s.txt:1 @0 a word"}},
+		{"what is below a link that replaced a directory is where the link leads", [][]string{{"db/x=a 1\n"}, {"dbs/x=b 1\n", "db->dbs"}}, []string{"package b 1 dbs/x @1"}},
+		{"a directory in the place of that link begins anew", [][]string{{"db/x=a 1\n"}, {"db->srv"}, {"db/y=c 1\n"}}, []string{"package c 1 db/y @2"}},
+		{"where a link leads stays when the link goes", [][]string{{"dbs/x=a 1\n", "db->dbs"}, {"-db"}}, []string{"package a 1 dbs/x @0 base"}},
 		{"a file that breaks an analyzer", [][]string{{"a.txt=PANIC", "b.txt=SECRET"}}, []string{"secret b.txt:1 @0 a word", "incomplete a.txt @0 this file broke the analyzer words: out of range; please report it"}},
 		{"a database that cannot be read", [][]string{{"db=a"}}, []string{`incomplete db @0 line "a" has no version`}},
 	} {

@@ -26,6 +26,7 @@ type ImageOptions struct {
 	KeepFor   time.Duration // since an image was last scanned or seen under a name; 0: 180 days
 	Running   bool          // scan what workloads run too: its names are asked of their registries
 	Look      time.Duration // how often the database's file is looked at; 0: 15 s
+	LookRun   time.Duration // how often it is looked at what workloads run; 0: 1 min
 }
 
 const (
@@ -46,6 +47,9 @@ func (o ImageOptions) defaults() ImageOptions {
 	}
 	if o.Look <= 0 {
 		o.Look = 15 * time.Second
+	}
+	if o.LookRun <= 0 {
+		o.LookRun = time.Minute
 	}
 	return o
 }

@@ -59,8 +59,12 @@ func (s *Server) forHarbor(serve func(http.ResponseWriter, *http.Request) error)
 		if err == nil && hook.Registry != "" {
 			err = errToken
 		}
+		if errors.Is(err, errToken) {
+			w.Header().Set("WWW-Authenticate", `Basic realm="bulkhead"`)
+			err = harborf(http.StatusUnauthorized, "the token is unknown: make one with bulkhead images hook harbor")
+		}
 		if err != nil {
-			refuse(w, r, s, err)
+			s.harborError(w, r, err)
 			return
 		}
 		if err := serve(w, r); err != nil {
@@ -234,7 +238,12 @@ func (s *Server) harborReport(w http.ResponseWriter, r *http.Request) error {
 	case wanted.State == store.ScanFailed:
 		return harborf(http.StatusInternalServerError, "the scan failed: %s", wanted.Error)
 	}
-	return s.harborWrite(r.Context(), w, kind, r.URL.Query().Get("sbom_media_type"), wanted)
+	return s.harborWrite(r.Context(), w, kind, sbomType(r), wanted)
+}
+
+// sbomType is the one that is asked for. A plus that was not escaped has become a space, and no type has one.
+func sbomType(r *http.Request) string {
+	return strings.ReplaceAll(r.URL.Query().Get("sbom_media_type"), " ", "+")
 }
 
 // harborKind is the media type that the report has to have.
@@ -248,7 +257,7 @@ func harborKind(r *http.Request) (string, error) {
 			if !sameType(offer, kind) {
 				continue
 			}
-			if kind == typeReportSBOM && !slices.Contains(harborSBOMs, r.URL.Query().Get("sbom_media_type")) {
+			if kind == typeReportSBOM && !slices.Contains(harborSBOMs, sbomType(r)) {
 				return "", harborf(http.StatusBadRequest, "sbom_media_type has to be one of %s", strings.Join(harborSBOMs, ", "))
 			}
 			return kind, nil

@@ -148,17 +148,7 @@ func (s *Server) scanSafely(ctx context.Context, next store.Scan) (digest string
 }
 
 func (s *Server) scanTarget(ctx context.Context, next store.Scan) (digest string, err error) {
-	o := s.images.registry()
-	if next.Reason == reasonHarbor {
-		pull, ok := s.queue.secret(next.ID)
-		if !ok {
-			return "", errors.New("the control plane was started again since, and keeps no credentials of Harbor: scan again")
-		}
-		if o.Authorization = pull.authorization; pull.plain != "" {
-			o.PlainHTTP = append(cloned(o.PlainHTTP), pull.plain)
-		}
-	}
-	img, err := image.Open(ctx, "registry:"+next.Target, o)
+	img, err := s.open(ctx, next)
 	if err != nil {
 		return "", err
 	}
@@ -174,6 +164,27 @@ func (s *Server) scanTarget(ctx context.Context, next store.Scan) (digest string
 	}
 	return img.Digest, s.name(ctx, next, img.Digest)
 }
+
+// open pulls with what Harbor passed on, where it asked for the scan. That is in memory alone: of a scan that waited
+// while the control plane was started again, an image that everybody may pull is scanned all the same.
+func (s *Server) open(ctx context.Context, next store.Scan) (*image.Image, error) {
+	o := s.images.registry()
+	pull, kept := s.queue.secret(next.ID)
+	if next.Reason == reasonHarbor {
+		o.Credentials, o.Authorization = nobody, pull.authorization
+	}
+	if pull.plain != "" {
+		o.PlainHTTP = append(cloned(o.PlainHTTP), pull.plain)
+	}
+	img, err := image.Open(ctx, "registry:"+next.Target, o)
+	if err != nil && next.Reason == reasonHarbor && !kept {
+		err = fmt.Errorf("%w; the control plane was started again since, and keeps no credentials of Harbor: scan again", err)
+	}
+	return img, err
+}
+
+// nobody has no credentials: our own are not for whoever has Harbor's token.
+func nobody(context.Context, string) (user, password string, err error) { return "", "", nil }
 
 // name lists an image under its name. A workload may run an older image than the one that its tag names today: that
 // one is listed under its digest.
@@ -235,17 +246,13 @@ func (s *Server) earlier(ctx context.Context, digest string) (*bulkhead.Report, 
 	return &old, err
 }
 
-const (
-	// runningEvery is how often it is looked at what workloads run.
-	runningEvery = time.Minute
-	// runningAgain is how long after a scan that failed the same running image is tried again: its registry may be one
-	// that cannot be reached from here.
-	runningAgain = 12 * time.Hour
-)
+// runningAgain is how long after a scan that failed the same running image is tried again: its registry may be one
+// that cannot be reached from here.
+const runningAgain = 12 * time.Hour
 
 // scanRunning queues the images of workloads, each digest once.
 func (s *Server) scanRunning() {
-	for tick := time.NewTicker(runningEvery); ; {
+	for tick := time.NewTicker(s.images.LookRun); ; {
 		select {
 		case <-s.running.Done():
 			tick.Stop()

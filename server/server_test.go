@@ -31,7 +31,10 @@ import (
 // TestMain also is the control plane that a test kills.
 func TestMain(m *testing.M) {
 	if dir := os.Getenv("BULKHEAD_TEST_SERVE"); dir != "" {
-		err := server.Run(context.Background(), server.Options{Dir: dir, Listen: "127.0.0.1:0", BusListen: "127.0.0.1:0"})
+		err := server.Run(context.Background(), server.Options{
+			Dir: dir, Listen: "127.0.0.1:0", BusListen: "127.0.0.1:0",
+			Images: server.ImageOptions{PlainHTTP: []string{os.Getenv("BULKHEAD_TEST_REGISTRY")}, Workers: 2},
+		})
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}

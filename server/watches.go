@@ -56,6 +56,7 @@ func (s *Server) due(ctx context.Context, now time.Time) error {
 		if now.Before(w.Next) {
 			continue
 		}
+		was := w
 		w.Last, w.Next, w.Error = now, now.Add(w.Every), ""
 		if err := s.queueTags(ctx, w); err != nil {
 			if ctx.Err() != nil {
@@ -64,7 +65,7 @@ func (s *Server) due(ctx context.Context, now time.Time) error {
 			w.Error = api.Text(err.Error())
 			s.log.Warn("a watched repository was not looked at", "repository", w.Repository, "err", err)
 		}
-		if err := s.db.SaveWatch(ctx, w); err != nil {
+		if err := s.db.NoteWatch(ctx, was, w); err != nil {
 			return err
 		}
 	}

@@ -237,6 +237,17 @@ func testWatches(t *testing.T, db *DB) {
 	if diff := cmp.Diff([]Watch{watch, {Repository: "r/b", Every: time.Hour}}, got); err != nil || diff != "" {
 		t.Error(err, diff)
 	}
+	looked := watch
+	looked.Last, looked.Next, looked.Error = watch.Next, watch.Next.Add(watch.Every), "away"
+	if err := db.NoteWatch(ctx, watch, looked); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.NoteWatch(ctx, watch, watch); err != nil { // of what is no longer so
+		t.Fatal(err)
+	}
+	if got, err := db.Watches(ctx); err != nil || cmp.Diff(looked, got[0]) != "" {
+		t.Error(got, err)
+	}
 	if err := db.DropWatch(ctx, "r/b"); err != nil {
 		t.Error(err)
 	}

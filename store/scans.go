@@ -173,6 +173,13 @@ func (d *DB) SaveWatch(ctx context.Context, w Watch) error {
 		w.Repository, int64(w.Every/time.Second), strings.Join(w.Tags, "\n"), micros(w.Last), micros(w.Next), w.Error, w.By)
 }
 
+// NoteWatch keeps when a watch was looked at, what came of it, and when it is next, unless somebody ended it or asked
+// for something else meanwhile.
+func (d *DB) NoteWatch(ctx context.Context, was, now Watch) error {
+	return d.exec(ctx, "note a watch", `UPDATE image_watches SET last = $2, next = $3, error = $4 WHERE repository = $1 AND last = $5 AND next = $6`,
+		was.Repository, micros(now.Last), micros(now.Next), now.Error, micros(was.Last), micros(was.Next))
+}
+
 // DropWatch ends one.
 func (d *DB) DropWatch(ctx context.Context, repository string) error {
 	gone, err := affected(d.write.ExecContext(ctx, `DELETE FROM image_watches WHERE repository = $1`, repository))

@@ -7,8 +7,6 @@ import (
 	"io"
 	"os"
 	"strings"
-
-	"golang.org/x/sys/unix"
 )
 
 // check is one thing that `up` needs of the host. Its error is one line with the next step.
@@ -17,17 +15,14 @@ type check struct {
 	run  func() error
 }
 
-const (
-	btfFile  = "/sys/kernel/btf/vmlinux"
-	bpffsDir = "/sys/fs/bpf"
-)
+const btfFile = "/sys/kernel/btf/vmlinux"
 
+// hostChecks are what a person can mend. What the agent mends itself, as the BPF file system, it also checks.
 func hostChecks() []check {
 	return []check{
 		{"root", checkRoot},
 		{"kernel types (BTF)", checkBTF},
 		{"cgroup v2", checkCgroup},
-		{"BPF file system", checkBPFFS},
 	}
 }
 
@@ -84,20 +79,4 @@ func mounted(mountinfo io.Reader, kind string) bool {
 		}
 	}
 	return false
-}
-
-// checkBPFFS mounts the BPF file system where it is not: pins in it are what keeps protection in
-// force when the agent is away.
-func checkBPFFS() error {
-	var fs unix.Statfs_t
-	if err := unix.Statfs(bpffsDir, &fs); err != nil {
-		return fmt.Errorf("%s: %w; mount sysfs at /sys", bpffsDir, err)
-	}
-	if fs.Type == unix.BPF_FS_MAGIC {
-		return nil
-	}
-	if err := unix.Mount("bpf", bpffsDir, "bpf", 0, "mode=0700"); err != nil {
-		return fmt.Errorf("mounting it: %w; mount it: mount -t bpf bpf %s", err, bpffsDir)
-	}
-	return nil
 }

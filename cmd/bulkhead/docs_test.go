@@ -102,6 +102,15 @@ version         {"version","commit","go"}
 profile show    a profile, see profile.md
 profile diff    [{"section","kind":"added|removed|changed","value","detail"}]
 profile check   {"workload","ready":bool,"reason","completeness":{}}
+images list     [{"reference","digest","os","scanned","matched","vulnerabilities":{"critical","high","medium","low","unknown"},"kev","fixable",
+                  "findings":{"malware","webshell","secret","misconfig","eol"},"packages","new","incomplete":bool}]
+images show     the report as scan writes it
+images diff     {"packages":{"added":[],"removed":[],"changed":[{"name","type","from","to","path"}],"same"},
+                 "vulnerabilities":{"new":[],"fixed":[],"same"},"findings":{"new":[],"fixed":[],"same"}}, with entries as scan has them
+images scan     {"id","reference","state":"queued|running|done","error","digest"}
+images watch    [{"repository","every","tags":[],"error","last","next"}]; a time that has not come is null
+images hook     {"id","registry","created","used","by","token"}
+images hooks    [{"id","registry","created","used","by"}]
 demo            {"learned":{},"attacks":[{"name","technique","result":"blocked|detected|missed"}],"application":{"requests","broken"}}
 ` + "```" + `
 

@@ -53,7 +53,7 @@ func newImages(a *app) *cobra.Command {
 		Example: "  bulkhead images list\n  bulkhead images diff registry.example/shop:v1 registry.example/shop:v2",
 		RunE:    needsCommand,
 	}
-	c.AddCommand(newImagesList(a), newImagesShow(a), newImagesDiff(a), newImagesScan(a), newImagesWatch(a), newImagesHook(a))
+	c.AddCommand(newImagesList(a), newImagesShow(a), newImagesDiff(a), newImagesScan(a), newImagesWatch(a), newImagesHook(a), newImagesHooks(a))
 	return c
 }
 
@@ -261,6 +261,9 @@ type imageWatch struct {
 	Every      string   `json:"every"`
 	Tags       []string `json:"tags"`
 	Error      string   `json:"error"`
+
+	Last *time.Time `json:"last"`
+	Next *time.Time `json:"next"`
 }
 
 func newImagesWatch(a *app) *cobra.Command {
@@ -304,7 +307,7 @@ func (a *app) showWatches(ctx context.Context, c *client, format string) error {
 	t := &table{head: []string{"REPOSITORY", "EVERY", "TAGS", "LAST", "PROBLEM"}, flex: []int{0, 4}}
 	for _, w := range answer.Msg.Watches {
 		every := (time.Duration(w.EverySeconds) * time.Second).String()
-		all = append(all, imageWatch{w.Repository, every, list(w.Tags), w.Error})
+		all = append(all, imageWatch{w.Repository, every, list(w.Tags), w.Error, timeOf(w.Last), timeOf(w.Next)})
 		t.add(text(w.Repository), text(every), text(or(strings.Join(w.Tags, " "), "all")), text(lastTime(w.Last)), text(w.Error))
 	}
 	if format == "json" {
@@ -329,6 +332,7 @@ func newImagesHook(a *app) *cobra.Command {
 		Example: "  bulkhead images hook registry.example:5000\n  bulkhead images hook harbor",
 		Args:    cobra.ExactArgs(1),
 	}
+	format := formatFlag(c, "table", "json")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		client, err := a.connect()
 		if err != nil {
@@ -338,8 +342,94 @@ func newImagesHook(a *app) *cobra.Command {
 		if err != nil {
 			return fmt.Errorf("making a hook: %w", err)
 		}
+		if format.value == "json" {
+			return writeJSON(a.out, madeHook{imageHookOf(answer.Msg.Hook), answer.Msg.Token})
+		}
 		_, err = fmt.Fprintln(a.out, answer.Msg.Token)
 		return err
 	}
 	return c
+}
+
+// imageHook is a token of a registry as scripts read it, without the token.
+type imageHook struct {
+	ID       string     `json:"id"`
+	Registry string     `json:"registry"`
+	Created  time.Time  `json:"created"`
+	Used     *time.Time `json:"used"`
+	By       string     `json:"by"`
+}
+
+// madeHook is the only one to tell the token.
+type madeHook struct {
+	imageHook
+	Token string `json:"token"`
+}
+
+func imageHookOf(m *pb.ImageHook) imageHook {
+	return imageHook{m.Id, or(m.Registry, "harbor"), m.Created.AsTime(), timeOf(m.Used), m.By}
+}
+
+// timeOf is null in JSON where there was no time.
+func timeOf(t *timestamppb.Timestamp) *time.Time {
+	if t == nil {
+		return nil
+	}
+	at := t.AsTime()
+	return &at
+}
+
+func newImagesHooks(a *app) *cobra.Command {
+	c := &cobra.Command{
+		Use:     "hooks",
+		Short:   "The tokens of registries",
+		Long:    "Lists who has a token, and when it was last used; the tokens themselves are known to nobody any more.",
+		Example: "  bulkhead images hooks",
+		Args:    cobra.NoArgs,
+	}
+	format := formatFlag(c, "table", "json")
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		client, err := a.connect()
+		if err != nil {
+			return err
+		}
+		answer, err := client.images.ListWatches(c.Context(), request(&pb.ListWatchesRequest{}))
+		if err != nil {
+			return fmt.Errorf("listing hooks: %w", err)
+		}
+		all := []imageHook{}
+		t := &table{head: []string{"ID", "REGISTRY", "MADE", "BY", "USED"}, flex: []int{1, 3}}
+		for _, h := range answer.Msg.Hooks {
+			all = append(all, imageHookOf(h))
+			t.add(text(h.Id), text(or(h.Registry, "harbor")), text(lastTime(h.Created)), text(h.By), text(lastTime(h.Used)))
+		}
+		if format.value == "json" {
+			return writeJSON(a.out, all)
+		}
+		return t.write(a.out, a.screen())
+	}
+	c.AddCommand(newImagesHooksRemove(a))
+	return c
+}
+
+func newImagesHooksRemove(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use:     "remove ID…",
+		Short:   "Make a registry's token worthless",
+		Long:    "Removes tokens by the ids that `bulkhead images hooks` lists. Who sends one of them is refused from then on.",
+		Example: "  bulkhead images hooks remove k3v5w2xa",
+		Args:    cobra.MinimumNArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			client, err := a.connect()
+			if err != nil {
+				return err
+			}
+			for _, id := range args {
+				if _, err := client.images.RemoveHook(c.Context(), request(&pb.RemoveHookRequest{Id: id})); err != nil {
+					return fmt.Errorf("removing the hook %s: %w", id, err)
+				}
+			}
+			return nil
+		},
+	}
 }

@@ -59,6 +59,10 @@ func TestScripts(t *testing.T) {
 			"width":   widthCommand,
 			"feeds":   feedsCommand,
 			"image":   imageCommand,
+			"hub":     hubCommand,
+			"notify":  notifyCommand,
+			"shows":   showsCommand,
+			"idof":    idOfCommand,
 		},
 	})
 }

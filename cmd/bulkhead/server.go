@@ -2,11 +2,14 @@ package main
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strconv"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -17,8 +20,7 @@ import (
 // serverOptions are the flags of `server`.
 type serverOptions struct {
 	listen, busListen, database string
-	plain                       []string
-	running                     bool
+	images                      server.ImageOptions
 }
 
 func newServer(a *app) *cobra.Command {
@@ -34,9 +36,10 @@ func newServer(a *app) *cobra.Command {
 	var o serverOptions
 	a.serverFlags(c, &o)
 	c.Flags().StringVar(&o.database, "database", "", "`URL` of a PostgreSQL database, instead of a file in the state directory [BULKHEAD_DATABASE]")
-	c.Flags().StringSliceVar(&o.plain, "insecure-http", nil, "`REGISTRY` whose images are scanned without TLS; no other is")
-	c.Flags().BoolVar(&o.running, "scan-running", false, "scan the images that workloads run too; their names are asked of their registries")
 	c.RunE = func(c *cobra.Command, _ []string) error {
+		if err := checkImages(o.images); err != nil {
+			return err
+		}
 		o.database = or(o.database, a.env("BULKHEAD_DATABASE")) // not as the flag's default: help would show its password
 		return a.serve(c.Context(), o)
 	}
@@ -47,6 +50,58 @@ func newServer(a *app) *cobra.Command {
 func (a *app) serverFlags(c *cobra.Command, o *serverOptions) {
 	c.Flags().StringVar(&o.listen, "listen", or(a.env("BULKHEAD_LISTEN"), "127.0.0.1:8443"), "`ADDRESS` of the console and the API; port 0 takes a free one [BULKHEAD_LISTEN]")
 	c.Flags().StringVar(&o.busListen, "bus-listen", or(a.env("BULKHEAD_BUS_LISTEN"), "127.0.0.1:4333"), "`ADDRESS` for agents [BULKHEAD_BUS_LISTEN]")
+	imageFlags(c, &o.images)
+}
+
+// imageFlags say how the control plane scans images.
+func imageFlags(c *cobra.Command, o *server.ImageOptions) {
+	c.Flags().StringSliceVar(&o.PlainHTTP, "insecure-http", nil, "`REGISTRY` whose images are scanned without TLS; no other is")
+	c.Flags().StringSliceVar(&o.CAs, "registry-ca", nil, "`FILE` with certificates (PEM) that registries are trusted by, beside the system's")
+	c.Flags().BoolVar(&o.Running, "scan-running", false, "scan the images that workloads run too; their names are asked of their registries")
+	c.Flags().IntVar(&o.Workers, "scan-workers", 1, "how many images are scanned at the same time, 8 at most")
+	c.Flags().IntVar(&o.Keep, "keep-reports", 2000, "how many reports of images are kept, one for each digest")
+	c.Flags().DurationVar(&o.KeepFor, "keep-reports-for", 180*24*time.Hour, "how long a report is kept after its image was last scanned or seen under a name")
+}
+
+// checkImages finds at the start what would fail at the first scan.
+func checkImages(o server.ImageOptions) error {
+	switch {
+	case o.Workers < 1 || o.Workers > 8:
+		return usagef("--scan-workers is %d: choose 1 to 8", o.Workers)
+	case o.Keep < 1:
+		return usagef("--keep-reports is %d: keep at least one", o.Keep)
+	case o.KeepFor < time.Hour:
+		return usagef("--keep-reports-for is %s: keep them for an hour at least", o.KeepFor)
+	}
+	for _, file := range o.CAs {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			return fmt.Errorf("reading certificates: %w", err)
+		}
+		if !x509.NewCertPool().AppendCertsFromPEM(text) {
+			return fmt.Errorf("%s has no certificate in PEM form", file)
+		}
+	}
+	return nil
+}
+
+// flags are those that say the same to another process, with paths that hold in any directory.
+func (o serverOptions) flags() []string {
+	list := []string{"--listen", o.listen, "--bus-listen", o.busListen}
+	for _, registry := range o.images.PlainHTTP {
+		list = append(list, "--insecure-http", registry)
+	}
+	for _, file := range o.images.CAs {
+		if whole, err := filepath.Abs(file); err == nil {
+			file = whole
+		}
+		list = append(list, "--registry-ca", file)
+	}
+	if o.images.Running {
+		list = append(list, "--scan-running")
+	}
+	return append(list, "--scan-workers", strconv.Itoa(o.images.Workers), "--keep-reports", strconv.Itoa(o.images.Keep),
+		"--keep-reports-for", o.images.KeepFor.String())
 }
 
 // serverDir is where the control plane keeps its files.
@@ -57,10 +112,11 @@ func (a *app) serve(ctx context.Context, o serverOptions) error {
 		return fmt.Errorf("making a directory to work in: %w; --run and --state name others", err)
 	}
 	log := slog.New(slog.NewTextHandler(a.err, nil))
+	o.images.Database = a.databasePath(a.env("BULKHEAD_DB"))
 	return server.Run(ctx, server.Options{
 		Dir: serverDir(a.state), Run: a.run, Listen: o.listen, BusListen: o.busListen, Database: o.database,
 		Console: console.Handler(), Log: log, Version: version(),
-		Images: server.ImageOptions{Database: a.databasePath(a.env("BULKHEAD_DB")), PlainHTTP: o.plain, Running: o.running},
+		Images: o.images,
 		Ready:  func(address server.Address) { log.Info("control plane is up", "address", address.URL) },
 	})
 }

@@ -40,7 +40,7 @@ func newUp(a *app) *cobra.Command {
 		Long: "Starts `bulkhead server` and `bulkhead-agent run`, starts again whichever dies, and prints the console's address and the first sign-in\n" +
 			"once both are at work. It stays in the foreground unless --detach is given. A second `up` says that it runs already.\n" +
 			"It waits 60 s for that, or as long as BULKHEAD_READY says. Logs are below the state directory: log/server.log, log/agent.log, log/up.log.",
-		Example: "  bulkhead up --detach\n  bulkhead up --listen 0.0.0.0:8443",
+		Example: "  bulkhead up --detach\n  bulkhead up --listen 0.0.0.0:8443 --insecure-http registry.example:5000",
 		Args:    cobra.NoArgs,
 	}
 	var o upOptions
@@ -50,7 +50,7 @@ func newUp(a *app) *cobra.Command {
 		var err1, err2 error
 		o.run, err1 = filepath.Abs(a.run)
 		o.state, err2 = filepath.Abs(a.state)
-		if err := errors.Join(err1, err2); err != nil {
+		if err := errors.Join(err1, err2, checkImages(o.server.images)); err != nil {
 			return err
 		}
 		return a.up(c.Context(), o)
@@ -100,15 +100,11 @@ func (o upOptions) programs() ([]supervise.Program, error) {
 		return nil, err
 	}
 	dirs := []string{"--run", o.run, "--state", o.state}
-	server := append([]string{"bulkhead", "server"}, append(dirs, o.listen()...)...)
+	server := append([]string{"bulkhead", "server"}, append(dirs, o.server.flags()...)...)
 	return []supervise.Program{
 		{Name: "server", Path: self, Args: server},
 		{Name: "agent", Path: agent, Args: append([]string{"bulkhead-agent", "run"}, dirs...)},
 	}, nil
-}
-
-func (o upOptions) listen() []string {
-	return []string{"--listen", o.server.listen, "--bus-listen", o.server.busListen}
 }
 
 // findAgent looks beside this program first: the two are of one version there.
@@ -178,7 +174,7 @@ func (o upOptions) detached() (*exec.Cmd, error) {
 	if err != nil {
 		return nil, err
 	}
-	args := append([]string{"up", "--run", o.run, "--state", o.state}, o.listen()...)
+	args := append([]string{"up", "--run", o.run, "--state", o.state}, o.server.flags()...)
 	command := exec.Command(self, args...) //nolint:gosec // this very program
 	command.Args[0] = "bulkhead"
 	command.Dir = "/"

@@ -85,14 +85,12 @@ var doors = map[string][]string{
 	"github.com/pressly/goose":               {"store"},
 	"github.com/containerd":                  {"container", "image"},
 	"google.golang.org/grpc":                 {"container", "image"},
-	"github.com/google/go-containerregistry": {"image", "sign", "server", "test"}, // of server only its tests: a registry
-	"github.com/google/osv-scalibr":          {"scan", "vuln"},
+	"github.com/google/go-containerregistry": {"image", "sign", "server", "cmd/bulkhead", "test"}, // of server and cmd/bulkhead only tests: a registry
 	"github.com/hillu/go-yara":               {"malware"},
 	"github.com/sigstore":                    {"sign"},
 	"github.com/secure-systems-lab":          {"sign"},
 	"github.com/in-toto":                     {"sign"},
 	"github.com/theupdateframework":          {"sign"},
-	"github.com/odvcencio/gotreesitter":      {"malware"},
 	"github.com/google/cel-go":               {"rule", "rule/condition"},
 	"github.com/spf13/cobra":                 {"cmd/bulkhead", "cmd/bulkhead-agent"},
 	"github.com/prometheus":                  {"server", "agent"},
