@@ -31,6 +31,11 @@ func (d *draft) where(key string) document.Place {
 }
 
 func (b *builder) file(name string, data []byte) {
+	b.document(name, data, map[string]func(document.Place){"lists": b.readLists, "rules": b.readRules})
+}
+
+// document reads a file whose fields at the top are those that readers reads.
+func (b *builder) document(name string, data []byte, readers map[string]func(document.Place)) {
 	documents, err := document.Parse(name, data)
 	if err != nil {
 		b.Problems = append(b.Problems, err)
@@ -41,7 +46,7 @@ func (b *builder) file(name string, data []byte) {
 		return
 	}
 	for _, root := range documents {
-		b.Fields(root, map[string]func(document.Place){"lists": b.readLists, "rules": b.readRules})
+		b.Fields(root, readers)
 	}
 }
 
@@ -54,7 +59,8 @@ func (b *builder) readLists(p document.Place) {
 		return
 	}
 	for name, items := range lists {
-		if _, taken := variables[name]; taken || !listName.MatchString(name) {
+		_, taken := variables[name]
+		if taken || admissionVariables[name] != nil || !listName.MatchString(name) {
 			b.Wrong(p, "use a word like webServers", "%q cannot be the name of a list", name)
 			continue
 		}
@@ -124,7 +130,7 @@ func (b *builder) ruleFields(d *draft) map[string]func(document.Place) {
 	}
 	readers["events"] = func(p document.Place) { d.at["events"] = p; r.Events = nil; b.Decode(p, &r.Events) }
 	readers["needs"] = func(p document.Place) { b.readNeeds(d, p) }
-	readers["exceptions"] = func(p document.Place) { b.readExceptions(d, p) }
+	readers["exceptions"] = func(p document.Place) { b.readExceptions(&r.Exceptions, d.exceptions, p) }
 	return readers
 }
 
@@ -138,7 +144,7 @@ func (b *builder) readNeeds(d *draft, p document.Place) {
 }
 
 // readExceptions adds exceptions; one with a known name replaces it.
-func (b *builder) readExceptions(d *draft, p document.Place) {
+func (b *builder) readExceptions(into *[]Exception, places map[string]document.Place, p document.Place) {
 	if p.Node.Kind != yaml.SequenceNode {
 		b.Wrong(p, "write `- name: …` and `when: …`", "exceptions must be a list")
 		return
@@ -159,9 +165,8 @@ func (b *builder) readExceptions(d *draft, p document.Place) {
 			b.Wrong(item, "write `name:` and `when:`", "an exception needs a name and a condition")
 			continue
 		}
-		d.rule.Exceptions = slices.DeleteFunc(d.rule.Exceptions, func(x Exception) bool { return x.Name == e.Name })
-		d.rule.Exceptions = append(d.rule.Exceptions, e)
-		d.exceptions[e.Name] = at
+		*into = append(slices.DeleteFunc(*into, func(x Exception) bool { return x.Name == e.Name }), e)
+		places[e.Name] = at
 	}
 }
 

@@ -64,7 +64,9 @@ func newBuilder() *builder {
 }
 
 // layer reads the files of one directory; within it an id may appear once.
-func (b *builder) layer(fsys fs.FS) error {
+func (b *builder) layer(fsys fs.FS) error { return b.layerOf(fsys, b.file) }
+
+func (b *builder) layerOf(fsys fs.FS, read func(name string, data []byte)) error {
 	names, err := ruleFiles(fsys)
 	if err != nil {
 		return err
@@ -76,7 +78,7 @@ func (b *builder) layer(fsys fs.FS) error {
 			b.Problems = append(b.Problems, err)
 			continue
 		}
-		b.file(name, data)
+		read(name, data)
 	}
 	return nil
 }
