@@ -124,6 +124,14 @@ packages: bin/lab # Debian packages of the tests
 images: bin/lab | packages # container images of the tests
 	@$(STEP) "lab: engines and images" $(SUDO) bin/lab images
 
+.PHONY: cluster cluster-down
+cluster: bin/lab images ## A real Kubernetes of two nodes on this machine; the first time builds it from source
+	@$(STEP) "lab: a Kubernetes cluster" $(SUDO) bin/lab cluster up
+	@echo 'eval "$$(bin/lab cluster env)"     # KUBECONFIG, and kubectl in the path'
+
+cluster-down: bin/lab ## End the cluster; what was built stays for the next time
+	@$(SUDO) bin/lab cluster down
+
 ## Measure
 
 .PHONY: bench bench-scan machine train-webshell

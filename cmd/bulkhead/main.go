@@ -106,7 +106,7 @@ func newRoot(a *app) *cobra.Command {
 	root.SetErr(a.err)
 	a.commonFlags(root)
 	root.AddCommand(
-		newScan(a), newDB(a), newImages(a),
+		newScan(a), newDB(a), newImages(a), newAdmission(a),
 		newUp(a), newDown(a), newStatus(a), newServer(a),
 		newWorkloads(a), newMode(a), newProfile(a),
 		newAlerts(a), newApprove(a), newNodes(a),

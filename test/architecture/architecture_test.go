@@ -61,11 +61,12 @@ var rooms = map[string][]string{
 	"store":      {".", "api"},
 	"bus/broker": {".", "api", "bus"},
 	"console":    {},
+	"kube":       {".", "rule"},
 	"server":     {".", "api", "auth", "bus", "bus/broker", "image", "malware", "profile", "rule", "scan", "store", "vuln"},
 
 	// programs
 	"demo":               {".", "api"},
-	"cmd/bulkhead":       {".", "api", "auth", "console", "demo", "image", "profile", "rule", "scan", "server", "sign", "vuln"},
+	"cmd/bulkhead":       {".", "api", "auth", "console", "demo", "image", "kube", "profile", "rule", "scan", "server", "sign", "vuln"},
 	"cmd/bulkhead-agent": {".", "agent", "bpf", "enforce", "profile"},
 
 	// tests of the whole

@@ -256,8 +256,15 @@ func dropParents() {
 	}
 }
 
-// unmount takes away what the engines left mounted below the lab's folder, innermost first.
+// unmount takes away what the engines left mounted.
 func (l *Lab) unmount() {
+	unmountBelow(l.path("run"))
+	unmountBelow(l.path("docker"))
+	unmountBelow(l.path("containerd"))
+}
+
+// unmountBelow takes away what is mounted below a folder, innermost first.
+func unmountBelow(dir string) {
 	mounts, err := os.ReadFile("/proc/mounts")
 	if err != nil {
 		return
@@ -265,7 +272,7 @@ func (l *Lab) unmount() {
 	lines := bytes.Split(mounts, []byte("\n"))
 	slices.Reverse(lines)
 	for _, line := range lines {
-		if f := strings.Fields(string(line)); len(f) > 1 && strings.HasPrefix(f[1], l.dir+"/") {
+		if f := strings.Fields(string(line)); len(f) > 1 && strings.HasPrefix(f[1], dir+"/") {
 			detach(f[1])
 		}
 	}

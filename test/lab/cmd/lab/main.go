@@ -18,6 +18,9 @@ import (
 const usage = `usage: lab up                 start the engines; print what a shell needs: eval "$(lab up)"
        lab images [NAME...]   build the images that are missing (all: %s)
        lab env                print what a shell needs
+       lab cluster up [nri]   a Kubernetes of two nodes; nri takes containerd 2: eval "$(lab cluster up)"
+       lab cluster build [nri]   only build its programs
+       lab cluster env|down   print what a shell needs; end the cluster
        lab down               end everything; images stay for the next time
        lab install FILE=PACKAGE...   install the Debian packages whose file is not there
        lab missing FILE=PACKAGE...   exit status 1 if any is not there
@@ -48,13 +51,16 @@ func command(ctx context.Context, verb string, args []string) error {
 		if err := l.Up(ctx); err != nil {
 			return err
 		}
-		return print(l)
+		return export(l.Environment())
 	case "images":
 		return l.Images(ctx, args...)
 	case "env":
-		return print(l)
+		return export(l.Environment())
 	case "down":
+		l.Cluster().Down(ctx)
 		return l.Down(ctx)
+	case "cluster":
+		return cluster(ctx, l.Cluster(), args)
 	}
 	packages, err := parse(args)
 	if err != nil {
@@ -72,6 +78,24 @@ func command(ctx context.Context, verb string, args []string) error {
 	return fmt.Errorf("no command %q; lab alone lists them", verb)
 }
 
+func cluster(ctx context.Context, c *lab.Cluster, args []string) error {
+	o := lab.ClusterOptions{NRI: len(args) > 1 && args[1] == "nri"}
+	switch strings.Join(args[:min(1, len(args))], "") {
+	case "up":
+		if err := c.Up(ctx, o); err != nil {
+			return err
+		}
+		return export(c.Environment())
+	case "build":
+		return c.Build(ctx, o.NRI)
+	case "env":
+		return export(c.Environment())
+	case "down":
+		return c.Down(ctx)
+	}
+	return fmt.Errorf("lab cluster up, build, env or down, not %q", args)
+}
+
 func parse(args []string) ([]lab.Package, error) {
 	var packages []lab.Package
 	for _, arg := range args {
@@ -84,8 +108,8 @@ func parse(args []string) ([]lab.Package, error) {
 	return packages, nil
 }
 
-func print(l *lab.Lab) error {
-	for _, variable := range l.Environment() {
+func export(variables []string) error {
+	for _, variable := range variables {
 		fmt.Println("export " + variable)
 	}
 	return nil
