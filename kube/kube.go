@@ -4,7 +4,7 @@
 // It promises Pod Security's verdicts exactly as upstream gives them, for every version; that a
 // rule which cannot be evaluated does what the rule says and says so; that the cluster's own
 // namespaces and the control plane's are never judged, so that neither can lock itself out; and
-// that judging costs bounded time and memory whatever the object. It changes nothing in a
+// that judging costs bounded time and memory whatever the object. It is not for talking to a
 // cluster: package kube/webhook answers the API server with what is decided here.
 package kube
 

@@ -1,6 +1,7 @@
 package kube
 
 import (
+	stdjson "encoding/json"
 	"errors"
 	"fmt"
 	"reflect"
@@ -111,7 +112,7 @@ func (w *workload) convert(template map[string]any) error {
 			w.unknown = append(w.unknown, e.Error())
 		}
 	} else if err != nil {
-		return fmt.Errorf("the pod of the %s cannot be read: %w", w.kind, err)
+		return fmt.Errorf("the pod of the %s cannot be read: %w", w.kind, explain(part, err))
 	}
 	w.meta, w.spec = &typed.ObjectMeta, &typed.Spec
 	w.pod, err = runtime.DefaultUnstructuredConverter.ToUnstructured(&typed)
@@ -119,6 +120,18 @@ func (w *workload) convert(template map[string]any) error {
 		return fmt.Errorf("the pod of the %s cannot be read: %w", w.kind, err)
 	}
 	return nil
+}
+
+// explain asks the JSON decoder, which says where a value has the wrong type.
+func explain(part map[string]any, err error) error {
+	text, failed := stdjson.Marshal(part)
+	if failed != nil {
+		return err
+	}
+	if better := stdjson.Unmarshal(text, &corev1.PodTemplateSpec{}); better != nil {
+		return better
+	}
+	return err
 }
 
 func (w *workload) isPod() bool { return w.kind == "Pod" }

@@ -86,7 +86,7 @@ func (a *app) testAdmission(ctx context.Context, o *admissionOptions) error {
 		}
 	}
 	for _, judged := range trial.Judge(ctx) {
-		if err := a.tell(o, judged); err != nil {
+		if err := a.tellVerdict(o, judged); err != nil {
 			return err
 		}
 	}
@@ -139,7 +139,7 @@ func (a *app) gather(trial *kube.Trial, o *admissionOptions, object manifest.Obj
 	return a.writeLine(admissionResult{File: object.File, Line: object.Line, Reasons: []kube.Reason{reason}})
 }
 
-func (a *app) tell(o *admissionOptions, j kube.Judged) error {
+func (a *app) tellVerdict(o *admissionOptions, j kube.Judged) error {
 	v := j.Verdict
 	if o.strict {
 		v.Reasons, v.Warnings = append(v.Reasons, v.Warnings...), nil
