@@ -134,7 +134,7 @@ cluster-down: bin/lab ## End the cluster; what was built stays for the next time
 
 ## Measure
 
-.PHONY: bench bench-scan machine train-webshell
+.PHONY: bench bench-scan bench-instructions machine train-webshell
 bench: build packages images ## Benchmarks; docs/benchmarks.md keeps the results
 	@bin/lab missing $(BENCH_PACKAGES) || $(STEP) "install Debian packages" $(SUDO) bin/lab install $(BENCH_PACKAGES)
 	@.ci/machine
@@ -146,6 +146,13 @@ bench: build packages images ## Benchmarks; docs/benchmarks.md keeps the results
 bench-scan: build images ## Scans beside Trivy and Grype: FEEDS=DIR make bench-scan
 	@.ci/machine
 	@$(GO) build -o .cache/bench-scan ./test/bench/scan && eval "$$(bin/lab env)" && $(SUDO) .cache/bench-scan
+
+# A server and its libraries, out of a real image.
+.cache/instructions/%.tar: | images
+	@mkdir -p $(@D); eval "$$(bin/lab env)"; docker run --rm --entrypoint sh lab/$*:bookworm -c 'p=$$(command -v $*-server || command -v $*); tar -chf - $$p $$(ldd $$p | grep -o "/[^ ]*")' >$@.new 2>/dev/null && mv $@.new $@
+
+bench-instructions: packages .cache/instructions/nginx.tar .cache/instructions/redis.tar ## Instructions on kernels with BPF-LSM, in virtual machines
+	@$(SUDO) $(GO) run ./test/kernels -count -only bookworm,trixie -with .cache/instructions/nginx.tar,.cache/instructions/redis.tar ./test/kernels/cost
 
 CORPUS ?= .cache/webshell-corpus
 train-webshell: ## Train the web shell model again; CORPUS has clones of what malware/webshell/train/corpus.tsv names

@@ -68,7 +68,8 @@ var (
 	}
 	lsm      = []string{"lsm_exec", "lsm_mmap", "lsm_mprotect", "lsm_open"}
 	modify   = []string{"mod_exec", "mod_mmap", "mod_mprotect", "mod_open"} // the same where no security module may be BPF
-	capables = []string{"on_capable", "on_capable_exit"}                    // the first that the kernel takes
+	flows    = []string{"on_egress", "on_ingress"}
+	capables = []string{"on_capable", "on_capable_exit"} // the first that the kernel takes
 )
 
 // Load brings the programs into the kernel, or takes over those that an earlier process pinned.
@@ -395,6 +396,7 @@ var cgroupHooks = map[string]ebpf.AttachType{
 	"on_sendmsg4": ebpf.AttachCGroupUDP4Sendmsg, "on_sendmsg6": ebpf.AttachCGroupUDP6Sendmsg,
 	"on_bind4": ebpf.AttachCGroupInet4Bind, "on_bind6": ebpf.AttachCGroupInet6Bind,
 	"on_socket": ebpf.AttachCGroupInetSockCreate,
+	"on_egress": ebpf.AttachCGroupInetEgress, "on_ingress": ebpf.AttachCGroupInetIngress,
 }
 
 // errNoCall: this processor's system calls have other names.

@@ -17,6 +17,7 @@ func TestLayout(t *testing.T) {
 	for name, goType := range map[string]reflect.Type{
 		"slot": reflect.TypeFor[Slot](), "seen": reflect.TypeFor[Seen](), "event": reflect.TypeFor[Event](), "ancestor": reflect.TypeFor[Ancestor](),
 		"hold": reflect.TypeFor[Hold](), "settings": reflect.TypeFor[settings](), "policy_key": reflect.TypeFor[policyKey](), "peer_key": reflect.TypeFor[peerKey](),
+		"flow_key": reflect.TypeFor[FlowKey](), "flow": reflect.TypeFor[FlowCounts](), "head": reflect.TypeFor[Head](),
 	} {
 		t.Run(name, func(t *testing.T) {
 			var c *btf.Struct
@@ -68,6 +69,8 @@ func TestNumbers(t *testing.T) {
 		"WATCH_CODE": uint64(WatchCode), "WATCH_OPEN": uint64(WatchOpen), "WATCH_SOCKET": uint64(WatchSocket),
 		"BACKEND_TRACEPOINT": uint64(Tracepoint), "BACKEND_LSM": uint64(LSM), "BACKEND_CGROUP": uint64(Cgroup),
 		"COUNTER_LOST": counterLost, "COUNTER_BUSY": counterBusy, "COUNTER_GENERATION": counterGeneration,
+		"COUNTER_FLOWS_FULL": counterFlowsFull, "COUNTER_HEADS_LOST": counterHeadsLost,
+		"FLOW_CLIENT": uint64(FlowClient), "FLOW_SERVER": uint64(FlowServer),
 	} {
 		if got, ok := values[name]; ok && got != want {
 			t.Errorf("%s is %d in C, %d in Go", name, got, want)

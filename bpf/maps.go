@@ -103,6 +103,9 @@ const (
 	counterHoldsLost
 	counterBusy
 	counterGeneration
+	counterCgroupsFull
+	counterFlowsFull
+	counterHeadsLost
 )
 
 // changed makes every processor forget its last answer of which container runs.

@@ -36,6 +36,43 @@ type programsFileKey struct {
 	Generation uint32
 }
 
+type programsFlow struct {
+	_           structs.HostLayout
+	First       uint64
+	Last        uint64
+	Bytes       [2]uint64
+	Packets     [2]uint64
+	Opened      uint64
+	Established uint64
+	Refused     uint64
+	Reset       uint64
+	Resent      uint64
+	Rtt         uint64
+	Rtts        uint64
+}
+
+type programsFlowKey struct {
+	_        structs.HostLayout
+	Cgroup   uint64
+	Peer     [16]uint8
+	Port     uint16
+	Protocol uint8
+	Role     uint8
+	Pad      uint32
+}
+
+type programsFlowSock struct {
+	_       structs.HostLayout
+	Key     programsFlowKey
+	Flushed uint64
+	Bytes   [2]uint64
+	Packets [2]uint64
+	Resent  uint32
+	State   uint8
+	Headed  uint8
+	Pad     uint16
+}
+
 type programsLast struct {
 	_          structs.HostLayout
 	Cgroup     uint64
@@ -88,6 +125,8 @@ type programsSettings struct {
 	HostMntns  uint32
 	BackingBit uint32
 	OwnTgid    uint32
+	FlowEpoch  uint32
+	Pad        uint32
 }
 
 type programsSlot struct {
@@ -112,7 +151,11 @@ const (
 	programsMapCgroups        = "cgroups"
 	programsMapCounters       = "counters"
 	programsMapEvents         = "events"
+	programsMapFlowSocks      = "flow_socks"
+	programsMapFlowsEven      = "flows_even"
+	programsMapFlowsOdd       = "flows_odd"
 	programsMapHashes         = "hashes"
+	programsMapHeads          = "heads"
 	programsMapHeartbeat      = "heartbeat"
 	programsMapHolds          = "holds"
 	programsMapLasts          = "lasts"
@@ -145,9 +188,11 @@ const (
 	programsProgOnCgroupEnd   = "on_cgroup_end"
 	programsProgOnConnect4    = "on_connect4"
 	programsProgOnConnect6    = "on_connect6"
+	programsProgOnEgress      = "on_egress"
 	programsProgOnEnter       = "on_enter"
 	programsProgOnExec        = "on_exec"
 	programsProgOnFault       = "on_fault"
+	programsProgOnIngress     = "on_ingress"
 	programsProgOnSendmsg4    = "on_sendmsg4"
 	programsProgOnSendmsg6    = "on_sendmsg6"
 	programsProgOnSocket      = "on_socket"
@@ -214,9 +259,11 @@ type programsProgramSpecs struct {
 	OnCgroupEnd   *ebpf.ProgramSpec `ebpf:"on_cgroup_end"`
 	OnConnect4    *ebpf.ProgramSpec `ebpf:"on_connect4"`
 	OnConnect6    *ebpf.ProgramSpec `ebpf:"on_connect6"`
+	OnEgress      *ebpf.ProgramSpec `ebpf:"on_egress"`
 	OnEnter       *ebpf.ProgramSpec `ebpf:"on_enter"`
 	OnExec        *ebpf.ProgramSpec `ebpf:"on_exec"`
 	OnFault       *ebpf.ProgramSpec `ebpf:"on_fault"`
+	OnIngress     *ebpf.ProgramSpec `ebpf:"on_ingress"`
 	OnSendmsg4    *ebpf.ProgramSpec `ebpf:"on_sendmsg4"`
 	OnSendmsg6    *ebpf.ProgramSpec `ebpf:"on_sendmsg6"`
 	OnSocket      *ebpf.ProgramSpec `ebpf:"on_socket"`
@@ -232,7 +279,11 @@ type programsMapSpecs struct {
 	Cgroups   *ebpf.MapSpec `ebpf:"cgroups"`
 	Counters  *ebpf.MapSpec `ebpf:"counters"`
 	Events    *ebpf.MapSpec `ebpf:"events"`
+	FlowSocks *ebpf.MapSpec `ebpf:"flow_socks"`
+	FlowsEven *ebpf.MapSpec `ebpf:"flows_even"`
+	FlowsOdd  *ebpf.MapSpec `ebpf:"flows_odd"`
 	Hashes    *ebpf.MapSpec `ebpf:"hashes"`
+	Heads     *ebpf.MapSpec `ebpf:"heads"`
 	Heartbeat *ebpf.MapSpec `ebpf:"heartbeat"`
 	Holds     *ebpf.MapSpec `ebpf:"holds"`
 	Lasts     *ebpf.MapSpec `ebpf:"lasts"`
@@ -280,7 +331,11 @@ type programsMaps struct {
 	Cgroups   *ebpf.Map `ebpf:"cgroups"`
 	Counters  *ebpf.Map `ebpf:"counters"`
 	Events    *ebpf.Map `ebpf:"events"`
+	FlowSocks *ebpf.Map `ebpf:"flow_socks"`
+	FlowsEven *ebpf.Map `ebpf:"flows_even"`
+	FlowsOdd  *ebpf.Map `ebpf:"flows_odd"`
 	Hashes    *ebpf.Map `ebpf:"hashes"`
+	Heads     *ebpf.Map `ebpf:"heads"`
 	Heartbeat *ebpf.Map `ebpf:"heartbeat"`
 	Holds     *ebpf.Map `ebpf:"holds"`
 	Lasts     *ebpf.Map `ebpf:"lasts"`
@@ -304,7 +359,11 @@ func (m *programsMaps) Close() error {
 		m.Cgroups,
 		m.Counters,
 		m.Events,
+		m.FlowSocks,
+		m.FlowsEven,
+		m.FlowsOdd,
 		m.Hashes,
+		m.Heads,
 		m.Heartbeat,
 		m.Holds,
 		m.Lasts,
@@ -350,9 +409,11 @@ type programsPrograms struct {
 	OnCgroupEnd   *ebpf.Program `ebpf:"on_cgroup_end"`
 	OnConnect4    *ebpf.Program `ebpf:"on_connect4"`
 	OnConnect6    *ebpf.Program `ebpf:"on_connect6"`
+	OnEgress      *ebpf.Program `ebpf:"on_egress"`
 	OnEnter       *ebpf.Program `ebpf:"on_enter"`
 	OnExec        *ebpf.Program `ebpf:"on_exec"`
 	OnFault       *ebpf.Program `ebpf:"on_fault"`
+	OnIngress     *ebpf.Program `ebpf:"on_ingress"`
 	OnSendmsg4    *ebpf.Program `ebpf:"on_sendmsg4"`
 	OnSendmsg6    *ebpf.Program `ebpf:"on_sendmsg6"`
 	OnSocket      *ebpf.Program `ebpf:"on_socket"`
@@ -379,9 +440,11 @@ func (p *programsPrograms) Close() error {
 		p.OnCgroupEnd,
 		p.OnConnect4,
 		p.OnConnect6,
+		p.OnEgress,
 		p.OnEnter,
 		p.OnExec,
 		p.OnFault,
+		p.OnIngress,
 		p.OnSendmsg4,
 		p.OnSendmsg6,
 		p.OnSocket,

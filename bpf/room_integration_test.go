@@ -186,8 +186,11 @@ func (r *room) run() string {
 	return r.wait()
 }
 
+// roomPatience grows with the attempts that are asked for: those of a race take milliseconds each.
+func roomPatience() time.Duration { return 4*time.Minute + time.Duration(attempts())*100*time.Millisecond }
+
 func (r *room) wait() string {
-	limit := time.AfterFunc(4*time.Minute, func() { r.cmd.Process.Kill() })
+	limit := time.AfterFunc(roomPatience(), func() { r.cmd.Process.Kill() })
 	defer limit.Stop()
 	r.cmd.Wait()
 	return strings.TrimSpace(r.out.String())

@@ -181,6 +181,8 @@ type settings struct {
 	HostMntNS  uint32
 	BackingBit uint32
 	OwnTgid    uint32
+	FlowEpoch  uint32
+	_          uint32
 }
 
 type policyKey struct {

@@ -1,6 +1,6 @@
 /* The same decisions where the kernel lets BPF be a security module: denied with EPERM before anything happens. */
 #pragma once
-#include "net.h"
+#include "flow.h"
 
 /* The two answers, in a way that the compiler cannot compute with: newer kernels want to see that an answer is an
  * error or 0. What another module denied stays denied. */

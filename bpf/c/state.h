@@ -100,6 +100,8 @@ struct settings {
 	u32 host_mntns;   /* mount namespace of the host's first process */
 	u32 backing_bit;  /* FMODE_BACKING of this kernel */
 	u32 own_tgid;     /* the agent */
+	u32 flow_epoch;   /* which of the two tables of flows programs write: even or odd */
+	u32 pad;
 };
 
 struct policy_key {
@@ -147,7 +149,7 @@ MAP(counters, BPF_MAP_TYPE_ARRAY, 8, u32, u64, 0);
 struct { __uint(type, BPF_MAP_TYPE_RINGBUF); __uint(max_entries, 1 << 22); } events SEC(".maps");
 struct { __uint(type, BPF_MAP_TYPE_RINGBUF); __uint(max_entries, 1 << 16); } holds SEC(".maps");
 
-enum { COUNTER_SEQ, COUNTER_LOST, COUNTER_HOLDS_LOST, COUNTER_BUSY, COUNTER_GENERATION, COUNTER_CGROUPS_FULL };
+enum { COUNTER_SEQ, COUNTER_LOST, COUNTER_HOLDS_LOST, COUNTER_BUSY, COUNTER_GENERATION, COUNTER_CGROUPS_FULL, COUNTER_FLOWS_FULL, COUNTER_HEADS_LOST };
 
 /* The last answer of `cgroups` on this processor: most calls come from the container that called last. */
 struct last { u64 cgroup; u32 slot; u32 generation; };

@@ -55,10 +55,19 @@ func emulate(ctx context.Context, b boot, image, root, log string) error {
 	defer cancel()
 	// The kernel hands a word with "=" that it does not know to init, as a variable.
 	line := "console=ttyS0 quiet panic=-1 softlockup_panic=1 mitigations=off cryptomgr.notests lsm=" + b.lsm + " BULKHEAD_KERNEL=" + b.name()
-	cmd := exec.CommandContext(ctx, "nice", "-n", "5", "qemu-system-x86_64",
+	if *counting {
+		line += " BULKHEAD_COUNT=1"
+	}
+	args := []string{
+		"-n", "5", "qemu-system-x86_64",
 		"-accel", "tcg,thread=single,tb-size=256", "-cpu", "max,-la57", "-smp", "1", "-m", fmt.Sprint(*memory),
 		"-nodefaults", "-no-user-config", "-display", "none", "-serial", "stdio", "-no-reboot",
-		"-kernel", image, "-initrd", root, "-append", line)
+		"-kernel", image, "-initrd", root, "-append", line,
+	}
+	if *counting {
+		args = append(args, "-icount", "shift=0,sleep=off")
+	}
+	cmd := exec.CommandContext(ctx, "nice", args...)
 	cmd.Stdout, cmd.Stderr = out, out
 	cmd.WaitDelay = 5 * time.Second
 	err = cmd.Run()
@@ -138,6 +147,7 @@ type outcome struct {
 	passed, failed, skipped int
 	empty                   bool // a test program found nothing to run
 	done                    bool
+	costs                   []string // the lines that begin with COST, with -count
 }
 
 func (o *outcome) read() error {
@@ -163,6 +173,8 @@ func (o *outcome) take(line string) {
 		o.empty = true
 	case line == "DONE":
 		o.done = true
+	case *counting && strings.HasPrefix(line, "COST "):
+		o.costs = append(o.costs, line[len("COST "):])
 	case strings.HasPrefix(line, "--- PASS"):
 		o.passed++
 	case strings.HasPrefix(line, "--- FAIL"):

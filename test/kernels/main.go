@@ -54,6 +54,7 @@ var (
 	parallel = flag.Int("parallel", 2, "machines at a time; each uses one processor")
 	memory   = flag.Int("memory", 768, "MiB of memory of a machine")
 	limit    = flag.Duration("timeout", 15*time.Minute, "for one machine")
+	counting = flag.Bool("count", false, "let one instruction take one nanosecond, and print the lines that begin with COST")
 	extra    = flag.String("with", "", "files to put into /bin of each machine, comma-separated")
 )
 
@@ -152,5 +153,8 @@ func report(b boot, run func() (outcome, error)) error {
 		return err
 	}
 	fmt.Printf("%7.1fs  kernel %s: %s\n", took, b.name(), result)
+	for _, line := range result.costs {
+		fmt.Println("          " + line)
+	}
 	return nil
 }

@@ -1,0 +1,152 @@
+package bpf
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+	"unsafe"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/ringbuf"
+)
+
+// FlowRole is which side of an edge a container is.
+type FlowRole uint8
+
+// The roles.
+const (
+	FlowClient FlowRole = iota + 1 // it connects, or sends the first datagram
+	FlowServer
+)
+
+// FlowKey names one edge of one container: who is at the other end, and the server's port.
+type FlowKey struct {
+	Cgroup   uint64
+	Addr     [16]byte
+	Port     uint16 // 0 where the protocol has none
+	Protocol uint8  // IP's number
+	Role     FlowRole
+	_        uint32
+}
+
+// Peer is the address at the other end.
+func (k FlowKey) Peer() netip.Addr { return netip.AddrFrom16(k.Addr).Unmap() }
+
+// FlowCounts are what was seen of an edge since it was read last. Of pairs the first is out, the second in.
+type FlowCounts struct {
+	First, Last uint64    // nanoseconds since boot
+	Bytes       [2]uint64 // with IP headers, without the second and third packet of a handshake
+	Packets     [2]uint64
+	Opened      uint64 // connections asked for, sockets that sent or got a first datagram
+	Established uint64
+	Refused     uint64
+	Reset       uint64
+	Resent      uint64 // TCP segments
+	RTT         uint64 // sum of smoothed round-trip times in microseconds, of …
+	RTTs        uint64
+}
+
+// Flow is an edge with its counts.
+type Flow struct {
+	FlowKey
+	FlowCounts
+}
+
+// HeadRoom is how much of a connection's first bytes is told, in each direction.
+const HeadRoom = 512
+
+// Head are the first bytes that one side of an edge sent, or an answer of a name server. They are an attacker's.
+type Head struct {
+	FlowKey
+	Length   uint32
+	Incoming uint32 // 1: the other side sent it
+	Data     [HeadRoom]byte
+}
+
+// Bytes are those that were sent.
+func (h *Head) Bytes() []byte { return h.Data[:min(h.Length, HeadRoom)] }
+
+// CountFlows begins or stops to count the packets of all containers.
+func (k *Kernel) CountFlows(on bool) error { return k.want(on, flows) }
+
+// flowGrace is how long a program may still write to the table that it found at its beginning.
+const flowGrace = 20 * time.Millisecond
+
+// Flows takes what was counted since the last call. Programs write one of two tables while the other is read, so that
+// nothing is counted twice or lost. It is for one caller at a time.
+func (k *Kernel) Flows() ([]Flow, error) {
+	var epoch uint32
+	err := k.changeSettings(func(s *settings) { epoch = s.FlowEpoch & 1; s.FlowEpoch++ })
+	if err != nil {
+		return nil, err
+	}
+	time.Sleep(flowGrace)
+	name := [...]string{"flows_even", "flows_odd"}[epoch]
+	list, err := drain(k.coll.Maps[name])
+	if err != nil {
+		return list, fmt.Errorf("reading the flows: %w", err)
+	}
+	return list, nil
+}
+
+func drain(m *ebpf.Map) (list []Flow, err error) {
+	const batch = 4096
+	keys, values := make([]FlowKey, batch), make([]FlowCounts, batch)
+	var cursor ebpf.MapBatchCursor
+	for {
+		n, err := m.BatchLookupAndDelete(&cursor, keys, values, nil)
+		for i := range n {
+			list = append(list, Flow{keys[i], values[i]})
+		}
+		if errors.Is(err, ebpf.ErrKeyNotExist) {
+			return list, nil
+		}
+		if err != nil {
+			return list, err
+		}
+	}
+}
+
+// FlowsLost says how often a packet's edge found the table full, and how many heads found the ring full.
+func (k *Kernel) FlowsLost() (edges, heads uint64) {
+	m := k.coll.Maps["counters"]
+	_ = m.Lookup(uint32(counterFlowsFull), &edges)
+	_ = m.Lookup(uint32(counterHeadsLost), &heads)
+	return edges, heads
+}
+
+// Heads reads the first bytes of edges.
+type Heads struct {
+	ring   *ebpf.Map
+	reader *ringbuf.Reader
+}
+
+// Heads begins to read. One reader at a time.
+func (k *Kernel) Heads() (*Heads, error) {
+	ring, err := k.coll.Maps["heads"].Clone()
+	if err != nil {
+		return nil, err
+	}
+	r, err := ringbuf.NewReader(ring)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("reading the ring of first bytes: %w", err), ring.Close())
+	}
+	return &Heads{ring, r}, nil
+}
+
+// Next waits for the next; os.ErrClosed after Close.
+func (h *Heads) Next() (Head, error) {
+	for {
+		rec, err := h.reader.Read()
+		if err != nil {
+			return Head{}, err
+		}
+		if len(rec.RawSample) >= int(unsafe.Sizeof(Head{})) {
+			return *(*Head)(unsafe.Pointer(&rec.RawSample[0])), nil
+		}
+	}
+}
+
+// Close ends a waiting Next.
+func (h *Heads) Close() error { return errors.Join(h.reader.Close(), h.ring.Close()) }
