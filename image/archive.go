@@ -247,7 +247,7 @@ func (a *archive) files(i *Image, opt Options) error {
 	if err != nil {
 		return err
 	}
-	i.add(opt, stored{size: info.Size(), open: func(context.Context) (io.ReadCloser, error) {
+	i.add(opt, stored{size: info.Size(), at: a.file, open: func(context.Context) (io.ReadCloser, error) {
 		return io.NopCloser(io.NewSectionReader(a.file, 0, info.Size())), nil
 	}})
 	return nil
@@ -353,7 +353,7 @@ func (a *archive) layer(i *Image, diffID, name string, opt Options) error {
 		return fmt.Errorf("layer %s: %w", diffID, err)
 	}
 	section := io.NewSectionReader(a.file, m.offset, m.size)
-	i.add(opt, stored{diffID: diffID, size: m.size, at: section, open: func(context.Context) (io.ReadCloser, error) {
+	i.add(opt, stored{diffID: diffID, size: m.size, at: section, source: func() string { return sourceOf(a.file, m.offset, m.size) }, open: func(context.Context) (io.ReadCloser, error) {
 		return io.NopCloser(io.NewSectionReader(a.file, m.offset, m.size)), nil
 	}})
 	return nil

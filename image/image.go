@@ -89,6 +89,13 @@ type History struct {
 type Layer struct {
 	bulkhead.LayerInfo
 	Size int64 // in bytes as stored; 0 when unknown
+	// Unproved says that Walk takes the DiffID as it is, see [Options]. What is seen may then be kept under Source, and
+	// not under the DiffID.
+	Unproved bool
+	// Source names the bytes of a layer in a local archive: the file, when it was last changed, and the place in it. It
+	// returns the same as long as they are, and nothing where the file was changed so lately that its times would not
+	// show another change. Nil where the layer is in no such file.
+	Source func() string
 
 	walk func(context.Context, func(*File) error) error
 }

@@ -9,7 +9,7 @@ import (
 // walkPlain walks over a layer that lies uncompressed in a local file, and proves beside it that it is the right one,
 // unless that is not wanted. Who changes the file meanwhile can make the two differ; it is the caller's own file.
 func (s stored) walkPlain(ctx context.Context, visit func(*File) error) error {
-	if s.opt.Unproved {
+	if s.opt.Unproved || s.digest == "" && s.diffID == "" {
 		return s.inPlace(ctx, visit)
 	}
 	proving, stop := context.WithCancel(ctx)

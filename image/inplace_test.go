@@ -6,6 +6,8 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -64,5 +66,25 @@ func TestInPlace(t *testing.T) {
 		if _, err := read(true, 1000, b.Bytes()[:cut]); err == nil && cut > 600 {
 			t.Errorf("a layer that ends after %d bytes was read to its end", cut)
 		}
+	}
+}
+
+// TestSource: a file has a name that changes with it, once its times can be believed.
+func TestSource(t *testing.T) {
+	lately, err := os.Create(filepath.Join(t.TempDir(), "lately"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lately.Close()
+	if got := sourceOf(lately, 0, 1); got != "" {
+		t.Errorf("a file that was made now: %q, want nothing", got)
+	}
+	settled, err := os.Open("../go.mod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer settled.Close()
+	if a, b := sourceOf(settled, 0, 1), sourceOf(settled, 0, 1); a == "" || a != b || a == sourceOf(settled, 1, 1) {
+		t.Errorf("the same place: %q, then %q, and another place %q", a, b, sourceOf(settled, 1, 1))
 	}
 }

@@ -18,7 +18,8 @@ type stored struct {
 	digest string // of the stored bytes; "" when nobody says
 	size   int64  // of the stored bytes; 0 when nobody says
 	open   func(context.Context) (io.ReadCloser, error)
-	at     io.ReaderAt // the stored bytes, where they are in a local file
+	at     io.ReaderAt   // the stored bytes, where they are in a local file
+	source func() string // Source of [Layer]
 	opt    Options
 	skip   func(Skip)
 }

@@ -299,6 +299,6 @@ func (i *Image) add(opt Options, s stored) {
 	s.opt, s.skip = opt, i.skip
 	i.Layers = append(i.Layers, Layer{
 		LayerInfo: bulkhead.LayerInfo{DiffID: s.diffID, Digest: s.digest},
-		Size:      s.size, walk: s.walk,
+		Size:      s.size, Unproved: opt.Unproved && s.plain(), walk: s.walk, Source: s.source,
 	})
 }

@@ -39,7 +39,7 @@ type Options struct {
 	Namespace string
 
 	// Unproved reads of an uncompressed layer in a local archive only what is asked for, which is several times faster,
-	// and so cannot hold the layer against its DiffID. It is not for whoever keeps answers under DiffIDs.
+	// and so cannot hold the layer against its DiffID. Such a layer says so, see [Layer].
 	Unproved bool
 
 	// Temp is the directory for what is too large for memory. Default: the system's.

@@ -14,6 +14,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"bulkhead/image"
 )
 
 // DefaultCacheBytes is how much a cache keeps: the layers of some hundred images.
@@ -60,6 +62,31 @@ func (c *Cache) path(key []byte, diffID string) string {
 }
 
 const entryExt = ".layer"
+
+// known returns what was kept of a layer, or nil. An answer about the DiffID is one about this layer, whoever says that
+// it is the layer's: an engine refuses an image in which it is not.
+func (c *Cache) known(key []byte, layer *image.Layer) *record {
+	r := c.load(key, layer.DiffID)
+	if r == nil && layer.Unproved {
+		r = c.load(key, keptUnder(layer))
+	}
+	return r
+}
+
+// keptUnder is what names an answer about the layer: its DiffID, or the bytes that were seen where they were not held
+// against it. It is empty where nobody can tell whether they are the same the next time.
+func keptUnder(layer *image.Layer) string {
+	if !layer.Unproved {
+		return layer.DiffID
+	}
+	if layer.Source == nil {
+		return ""
+	}
+	if source := layer.Source(); source != "" {
+		return layer.DiffID + " " + source
+	}
+	return ""
+}
 
 // load returns the record of a layer, or nil.
 func (c *Cache) load(key []byte, diffID string) *record {

@@ -101,3 +101,9 @@ func ParseKinds(words []string) ([]look.Kind, error) {
 
 // Matches reports whether packages are looked up in a vulnerability database.
 func (o *Options) Matches() bool { return len(o.Only) == 0 || slices.Contains(o.Only, look.Packages) }
+
+// Skims reports whether little of an image's bytes is read: nothing is looked for that may be anywhere in a file.
+func (o *Options) Skims() bool {
+	whole := func(k look.Kind) bool { return k == look.Malware || k == look.WebShell || k == look.Secret }
+	return len(o.Only) > 0 && !slices.ContainsFunc(o.Only, whole)
+}

@@ -143,7 +143,7 @@ func (s *Scanner) records(ctx context.Context, img *image.Image) ([]*record, err
 	slots := make(chan struct{}, walkers)
 	for i := range img.Layers {
 		layer := &img.Layers[i]
-		if records[i] = s.options.Cache.load(s.key, layer.DiffID); records[i] != nil {
+		if records[i] = s.options.Cache.known(s.key, layer); records[i] != nil {
 			p.known()
 			continue
 		}

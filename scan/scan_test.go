@@ -221,6 +221,44 @@ func TestCache(t *testing.T) {
 	}
 }
 
+// TestUnproved: what was not held against its DiffID is known again only where the bytes are the same.
+func TestUnproved(t *testing.T) {
+	var looked atomic.Int64
+	s := made(lists(&looked))
+	var err error
+	if s.options.Cache, err = OpenCache(t.TempDir(), 0); err != nil {
+		t.Fatal(err)
+	}
+	for _, scan := range []struct {
+		name     string
+		unproved bool
+		source   func() string
+		looks    bool
+	}{
+		{"first", true, func() string { return "file 1" }, true},
+		{"the same file", true, func() string { return "file 1" }, false},
+		{"another file", true, func() string { return "file 2" }, true},
+		{"a file that was changed lately", true, func() string { return "" }, true},
+		{"again", true, func() string { return "" }, true},
+		{"no file", true, nil, true},
+		{"a file that changes meanwhile", true, func() string { return fmt.Sprint("file ", 10+looked.Load()) }, true},
+		{"as it was at its start", true, func() string { return "file 16" }, true},
+		{"proved", false, nil, true},
+		{"proved before", false, nil, false},
+		{"said to be what was proved", true, func() string { return "file 5" }, false},
+	} {
+		img := imageOf([]string{"db=a 1\n"})
+		img.Layers[0].Unproved, img.Layers[0].Source = scan.unproved, scan.source
+		before := looked.Load()
+		if _, err := s.Scan(t.Context(), img); err != nil {
+			t.Fatal(err)
+		}
+		if looks := looked.Load() > before; looks != scan.looks {
+			t.Errorf("%s: looked: %v, want %v", scan.name, looks, scan.looks)
+		}
+	}
+}
+
 // damage changes one byte of every entry.
 func damage(t *testing.T, dir string) {
 	names, _ := filepath.Glob(filepath.Join(dir, "*"+entryExt))

@@ -70,6 +70,7 @@ type walk struct {
 
 // look visits a layer and keeps what it says. What cannot be read is told in the record, which is then not cached.
 func (s *Scanner) look(ctx context.Context, c *crew, layer *image.Layer, analyzers []look.Analyzer, p *progress) *record {
+	name := keptUnder(layer)
 	w := &walk{analyzers: analyzers, crew: c, ctx: ctx, progress: p, record: &record{}, links: map[string][]*image.File{}}
 	err := layer.Walk(ctx, w.visit)
 	w.own.Wait()
@@ -84,8 +85,9 @@ func (s *Scanner) look(ctx context.Context, c *crew, layer *image.Layer, analyze
 		r.omit("", untold(ctx, err))
 		return r
 	}
-	if len(r.Incomplete) == 0 { // what could not be seen now may be seen the next time
-		s.options.Cache.save(s.key, layer.DiffID, r)
+	// What could not be seen now may be seen the next time, and what changed meanwhile is something else.
+	if len(r.Incomplete) == 0 && name == keptUnder(layer) {
+		s.options.Cache.save(s.key, name, r)
 	}
 	return r
 }

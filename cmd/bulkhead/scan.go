@@ -47,6 +47,7 @@ type scanFlags struct {
 
 	cache   string
 	noCache bool
+	prove   bool
 }
 
 func newScan(a *app) *cobra.Command {
@@ -91,7 +92,8 @@ func (f *scanFlags) declare(c *cobra.Command, a *app) {
 	flags.StringSliceVar(&f.plain, "insecure-http", nil, "`REGISTRY` that may be spoken to without TLS; no other is")
 	flags.StringSliceVar(&f.beside, "beside", nil, "`FILE|DIR` that belongs to the image and is checked too: its Dockerfile, its Kubernetes manifests")
 	flags.StringVar(&f.cache, "cache", a.env("BULKHEAD_CACHE"), "`DIR` of what is known about layers [BULKHEAD_CACHE] (default the user's cache directory)")
-	flags.BoolVar(&f.noCache, "no-cache", false, "look at every layer and remember nothing; what an archive says of its layers' digests is then taken as it is")
+	flags.BoolVar(&f.noCache, "no-cache", false, "look at every layer and remember nothing")
+	flags.BoolVar(&f.prove, "prove", false, "hold each layer of an archive against its digest, as is done when all of it is read anyway; with --no-cache, and where only packages and misconfiguration are looked for, it is taken as it is otherwise")
 }
 
 // gateFlag is --fail-on.
@@ -129,7 +131,7 @@ func (a *app) scan(ctx context.Context, target string, f *scanFlags) error {
 		return err
 	}
 	defer scanner.Close()
-	report, subject, err := a.lookAt(ctx, scanner, target, f)
+	report, subject, err := a.lookAt(ctx, scanner, target, f, !f.prove && (f.noCache || options.Skims()))
 	progress.clear()
 	if err != nil {
 		return fmt.Errorf("scan %s: %w", target, err)
@@ -190,10 +192,10 @@ func frugal() {
 const inMemory = 16 << 20
 
 // lookAt opens the target and scans it within the time that is given.
-func (a *app) lookAt(ctx context.Context, s *scan.Scanner, target string, f *scanFlags) (bulkhead.Report, vuln.Subject, error) {
+func (a *app) lookAt(ctx context.Context, s *scan.Scanner, target string, f *scanFlags, unproved bool) (bulkhead.Report, vuln.Subject, error) {
 	ctx, cancel := context.WithTimeout(ctx, f.timeout)
 	defer cancel()
-	img, err := image.Open(ctx, target, image.Options{Platform: f.platform, PlainHTTP: f.plain, Unproved: f.noCache, Limits: image.Limits{Memory: inMemory}})
+	img, err := image.Open(ctx, target, image.Options{Platform: f.platform, PlainHTTP: f.plain, Unproved: unproved, Limits: image.Limits{Memory: inMemory}})
 	var list *image.SBOMError
 	if errors.As(err, &list) {
 		return packageList(s, target, list.Path)
