@@ -13,7 +13,8 @@ GO   := go
 ENGINE_PACKAGES := dockerd=docker.io docker=docker-cli containerd=containerd runc=runc iptables=iptables ip=iproute2
 TEST_PACKAGES := $(ENGINE_PACKAGES) git=git gcc=gcc /usr/include/stdio.h=libc6-dev clang-19=clang-19 llvm-strip-19=llvm-19 \
   /usr/include/bpf/bpf_helpers.h=libbpf-dev protoc=protobuf-compiler /usr/include/google/protobuf/timestamp.proto=libprotobuf-dev \
-  chromium=chromium /bin/busybox=busybox-static xz=xz-utils curl=curl rpm=rpm ruby=ruby rpmbuild=rpm
+  chromium=chromium /bin/busybox=busybox-static xz=xz-utils curl=curl rpm=rpm ruby=ruby rpmbuild=rpm pip3=python3-pip php=php-cli \
+  /usr/share/php/Composer/Semver/autoload.php=php-composer-semver mvn=maven
 # libyara and what it is linked with, for the malware engine of bin/bulkhead. The agent needs no C compiler.
 YARA_PACKAGES := gcc=gcc /usr/include/stdio.h=libc6-dev pkg-config=pkgconf /usr/include/yara.h=libyara-dev /usr/include/openssl/ssl.h=libssl-dev \
   /usr/include/magic.h=libmagic-dev /usr/include/jansson.h=libjansson-dev /usr/include/lzma.h=liblzma-dev /usr/include/bzlib.h=libbz2-dev /usr/include/zlib.h=zlib1g-dev

@@ -22,6 +22,7 @@ type tarWalk struct {
 	window *window // over the tar, where it lies in a local file
 
 	file    File
+	links   links
 	content streamed
 	entries int64
 	bytes   int64 // as the entries say, holes included
@@ -92,6 +93,7 @@ func (w *tarWalk) entry(header *tar.Header) bool {
 		w.skip(name[:64]+"…", fmt.Sprintf("the path has %d bytes; no container has one of more than %d", len(name), maxPath))
 		return false
 	}
+	name = w.links.resolve(name)
 	w.file = File{Path: name, Kind: kindOf(header.Typeflag), Mode: modeOf(header.Mode), UID: header.Uid, GID: header.Gid}
 	if w.whiteout() {
 		return w.file.Kind == Whiteout || w.file.Kind == Opaque
@@ -103,6 +105,10 @@ func (w *tarWalk) entry(header *tar.Header) bool {
 		w.file.Link = header.Linkname
 	case HardLink:
 		w.file.Link, ok = inside(header.Linkname)
+		w.file.Link = w.links.resolve(w.file.Link)
+	}
+	if ok {
+		w.links.note(&w.file)
 	}
 	return ok && name != "."
 }

@@ -41,7 +41,7 @@ func OpenCache(dir string, limit int64) (*Cache, error) {
 }
 
 // cacheFormat is raised when records are written otherwise.
-const cacheFormat = "bulkhead layer 1\n"
+const cacheFormat = "bulkhead layer 2\n"
 
 // cacheKey is everything that an answer depends on beside the layer.
 func (s *Scanner) cacheKey() []byte {

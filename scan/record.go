@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -25,6 +26,11 @@ type record struct {
 	// the record is sealed, and sorted from then on.
 	entries []mark
 	owned   []owned
+
+	// implied are directories that entries are in, whether or not the layer tells of them; last is one that is kept
+	// already: most entries follow another of the same directory, or the directory itself.
+	implied map[mark]bool
+	last    string
 
 	facts int // packages and findings so far
 	// omitted is how many omissions there were beyond the limit.
@@ -66,6 +72,7 @@ func (m mark) directory() mark { return m | 1 }
 
 // note keeps what the layer does to those below it.
 func (r *record) note(f *image.File) {
+	r.imply(path.Dir(f.Path))
 	switch f.Kind {
 	case image.Whiteout:
 		r.hide(&r.Whiteouts, f.Path)
@@ -75,8 +82,27 @@ func (r *record) note(f *image.File) {
 		r.entries = append(r.entries, 0)
 	case image.Directory:
 		r.entries = append(r.entries, markOf(f.Path).directory())
+		r.last = f.Path
 	default:
 		r.entries = append(r.entries, markOf(f.Path))
+	}
+}
+
+// imply keeps that there are the directories of an entry: they hide a file of a lower layer like those with an entry.
+func (r *record) imply(dir string) {
+	if dir == r.last {
+		return
+	}
+	r.last = dir
+	if r.implied == nil {
+		r.implied = map[mark]bool{}
+	}
+	for ; dir != "." && dir != "/"; dir = path.Dir(dir) {
+		m := markOf(dir).directory()
+		if r.implied[m] {
+			return
+		}
+		r.implied[m] = true
 	}
 }
 
@@ -142,6 +168,8 @@ func (r *record) seal() {
 	if r.omitted > 0 {
 		r.Incomplete = append(r.Incomplete, bulkhead.Omission{Message: fmt.Sprintf("%d more things of this layer were left out", r.omitted)})
 	}
+	r.entries = slices.AppendSeq(r.entries, maps.Keys(r.implied))
+	r.implied = nil
 	slices.Sort(r.entries)
 	r.entries = slices.Compact(r.entries)
 }

@@ -153,6 +153,7 @@ func TestMerge(t *testing.T) {
 		{"a link in the place of a directory", [][]string{{"db/x=a 1\n"}, {"db->/srv"}}, nil},
 		{"a directory in the place of a file", [][]string{{"db=a 1\n"}, {"db/"}}, nil},
 		{"a directory again is no change", [][]string{{"db/", "db/x=a 1\n"}, {"db/"}}, []string{"package a 1 db/x @0 base"}},
+		{"a directory that no entry tells of, in the place of a file", [][]string{{"db=a 1\n"}, {"db/x=b 1\n"}}, []string{"package b 1 db/x @1"}},
 		{"the last of two entries of a name counts", [][]string{{"db=a 1\n", "db=b 1\n"}}, []string{"package b 1 db @0 base"}},
 		{"a hard link under a name that is looked at", [][]string{{"z=a 1\n", "db=>z"}}, []string{"package a 1 db @0 base"}},
 		{"a hard link to what is looked at already", [][]string{{"db=a 1\n", "db2=>db"}}, []string{"package a 1 db @0 base"}},

@@ -216,7 +216,7 @@ func TestImages(t *testing.T) {
 	}
 	hub.Close() // nothing is pulled any more
 	database(t, db, "CVE-2026-0001", "CVE-2026-0002")
-	eventually(t, "v1 has news", func() bool { return get(v1).GetImage().GetFresh() == 1 })
+	eventually(t, "v1 has news", func() bool { return get(v1).GetImage().GetFresh() == 1 && len(get(v1).Image.Trend) > 1 })
 	if list, err := images.ListImages(t.Context(), connect.NewRequest(&pb.ListImagesRequest{Filter: "v1"})); err != nil || len(list.Msg.Images) != 1 || len(list.Msg.Images[0].Trend) < 2 {
 		t.Error(list, err)
 	}
