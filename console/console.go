@@ -118,11 +118,24 @@ func (f files) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	p, ok := f[r.URL.Path]
+	if !ok && isPage(r.URL.Path) {
+		p, ok = f["/"], true // which page it is, the script sees; see src/pages.ts
+	}
 	if !ok {
 		http.Error(w, "there is no such page; the console is at /", http.StatusNotFound)
 		return
 	}
 	p.send(w, r)
+}
+
+// isPage reports whether a path may be one of the console's pages: words of small letters, as "/images/difference".
+func isPage(path string) bool {
+	for word := range strings.SplitSeq(strings.TrimPrefix(path, "/"), "/") {
+		if word == "" || strings.Trim(word, "abcdefghijklmnopqrstuvwxyz-") != "" {
+			return false
+		}
+	}
+	return true
 }
 
 func (p page) send(w http.ResponseWriter, r *http.Request) {

@@ -7,7 +7,10 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -52,6 +55,9 @@ func TestFiles(t *testing.T) {
 		{"the file that keeps the folder", "GET", "/.keep", answer{404, "text/plain; charset=utf-8", "", "there is no such page; the console is at /\n"}},
 		{"out of the folder", "GET", "/../console.go", answer{404, "text/plain; charset=utf-8", "", "there is no such page; the console is at /\n"}},
 		{"a folder", "GET", "/assets/", answer{404, "text/plain; charset=utf-8", "", "there is no such page; the console is at /\n"}},
+		{"a page", "GET", "/images", html},
+		{"a page below it", "GET", "/images/difference", html},
+		{"a call of the API that there is not", "GET", "/bulkhead.v1.ImageService/Nothing", answer{404, "text/plain; charset=utf-8", "", "there is no such page; the console is at /\n"}},
 		{"written to", "POST", "/", answer{405, "text/plain; charset=utf-8", "", "the console is read with GET\n"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -120,22 +126,43 @@ func TestBuilt(t *testing.T) {
 			t.Errorf("index.html has %q in it, which the server's content policy does not allow", inline)
 		}
 	}
-	if got := zipped(t, ".js"); got > firstLoad {
-		t.Errorf("the first load is %d bytes of script, compressed; at most %d", got, firstLoad)
+	for _, page := range []string{"Overview", "Images", "Image", "Difference"} {
+		if got := cost(t, page); got > firstLoad {
+			t.Errorf("a first visit of %s loads %d bytes of script, compressed; at most %d", page, got, firstLoad)
+		}
 	}
 }
 
-// firstLoad is how much script a first visit may cost.
+// firstLoad is how much script a first visit may cost, on whichever page.
 const firstLoad = 100_000
 
-func zipped(t *testing.T, ext string) (sum int) {
+// imported is another file of the build that a script needs before it runs.
+var imported = regexp.MustCompile(`(?:from|import) ?["']\./([^"']+\.js)["']|src="/assets/([^"]+\.js)"`)
+
+// cost is what a browser loads, compressed: what the page names, the component of that name, and what these import.
+func cost(t *testing.T, component string) (sum int) {
 	t.Helper()
-	for name, p := range read(pages()) {
-		if filepath.Ext(name) == ext {
-			sum += len(p.zipped)
+	files := read(pages())
+	need := []string{"/index.html"}
+	for name := range files {
+		if strings.HasPrefix(name, "/assets/"+component+"-") && path.Ext(name) == ".js" {
+			need = append(need, name)
 		}
 	}
-	t.Logf("%s: %d bytes compressed", ext, sum)
+	if len(need) != 2 {
+		t.Fatalf("the page %s is not loaded on demand: %q", component, need)
+	}
+	for i := 0; i < len(need); i++ {
+		for _, m := range imported.FindAllStringSubmatch(string(files[need[i]].plain), -1) {
+			if name := "/assets/" + m[1] + m[2]; !slices.Contains(need, name) {
+				need = append(need, name)
+			}
+		}
+		if path.Ext(need[i]) == ".js" {
+			sum += len(files[need[i]].zipped)
+		}
+	}
+	t.Logf("%s: %d bytes of script, compressed", component, sum)
 	return sum
 }
 

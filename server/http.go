@@ -55,7 +55,8 @@ func (s *Server) http(console http.Handler, cert tls.Certificate) *http.Server {
 func headers(next http.Handler) http.Handler {
 	fixed := map[string]string{
 		"Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; " +
-			"connect-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
+			"connect-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; " +
+			"require-trusted-types-for 'script'; trusted-types svelte-trusted-html", // Svelte makes elements of its own templates, of nothing else
 		"Strict-Transport-Security":    "max-age=31536000",
 		"X-Content-Type-Options":       "nosniff",
 		"X-Frame-Options":              "DENY",

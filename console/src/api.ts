@@ -1,7 +1,7 @@
 // The clients of the API. The session travels as a cookie that scripts cannot read.
 import { Code, ConnectError, createClient } from "@connectrpc/connect";
 import { createConnectTransport } from "@connectrpc/connect-web";
-import { AlertService, AuthService, NodeService, WorkloadService } from "./gen/bulkhead/v1/bulkhead_pb";
+import { AlertService, AuthService, ImageService, NodeService, WorkloadService } from "./gen/bulkhead/v1/bulkhead_pb";
 
 // A browser cuts what is under way whenever a network interface of its host comes or goes, as each
 // container's does. Every call here may be made twice, so one such cut is not told to anybody.
@@ -20,6 +20,7 @@ const transport = createConnectTransport({ baseUrl: "/", fetch: twice });
 export const people = createClient(AuthService, transport);
 export const workloads = createClient(WorkloadService, transport);
 export const alerts = createClient(AlertService, transport);
+export const images = createClient(ImageService, transport);
 export const nodes = createClient(NodeService, transport);
 
 /** The server says that nobody is signed in. */

@@ -57,6 +57,21 @@ export function when(t: Timestamp | undefined, now = new Date()): string {
   return `${date.toLocaleDateString("en-GB", { day: "numeric", month: "short" })} ${clock(t)}`;
 }
 
+/** "5 min ago"; a moment that is yet to come is now. */
+export function ago(t: Timestamp | Date | undefined, now = Date.now()): string {
+  if (!t) return "never";
+  const seconds = Math.max(0, (now - (t instanceof Date ? t : timestampDate(t)).getTime()) / 1000);
+  if (seconds < 45) return "just now";
+  const minutes = Math.round(seconds / 60);
+  if (minutes < 60) return `${minutes} min ago`;
+  const hours = Math.round(minutes / 60);
+  return hours < 36 ? `${hours} h ago` : `${count(Math.round(hours / 24), "day")} ago`;
+}
+
+export function day(t: Timestamp | Date | undefined): string {
+  return t ? (t instanceof Date ? t : timestampDate(t)).toLocaleDateString("en-GB", { dateStyle: "medium" }) : "–";
+}
+
 export function duration(microseconds: bigint): string {
   const ms = Number(microseconds) / 1000;
   return ms < 1 ? "less than 1 ms" : ms < 1000 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(1)} s`;

@@ -32,7 +32,7 @@ func (w *window) harmless() {
 	w.t.Helper()
 	for what, expression := range map[string]string{
 		"a script ran":               `window.hit`,
-		"an element was made of it":  `document.querySelector('img, iframe, base, style, td b b, [onerror], [onload], [onfocus], [srcdoc], a')`,
+		"an element was made of it":  `document.querySelector('img, iframe, base, style, td b b, [onerror], [onload], [onfocus], [srcdoc], a:not([href^="/"], [href^="https://nvd.nist.gov/"]), a[href^="//"]')`,
 		"a script was added":         `document.scripts.length !== 1`,
 		"the page is wider than it":  `document.documentElement.scrollWidth > innerWidth`,
 		"the prototype was reached":  `({}).id || ({}).name`,

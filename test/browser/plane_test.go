@@ -29,6 +29,12 @@ type plane struct {
 // serve starts one; listen is an address to take again, or empty for a free one.
 func serve(t *testing.T, dir, listen string) *plane {
 	t.Helper()
+	return serveImages(t, dir, listen, server.ImageOptions{})
+}
+
+// serveImages starts one that scans images.
+func serveImages(t *testing.T, dir, listen string, images server.ImageOptions) *plane {
+	t.Helper()
 	if !console.Built() {
 		t.Fatal("the console was not built: make build")
 	}
@@ -40,7 +46,7 @@ func serve(t *testing.T, dir, listen string) *plane {
 	ready, done := make(chan server.Address, 1), make(chan error, 1)
 	go func() {
 		done <- server.Run(ctx, server.Options{
-			Dir: dir, Listen: listen, BusListen: "127.0.0.1:0", Console: console.Handler(),
+			Dir: dir, Listen: listen, BusListen: "127.0.0.1:0", Console: console.Handler(), Images: images,
 			FirstSignIn: func(_, password string) { p.password = password },
 			Ready:       func(a server.Address) { ready <- a },
 		})
