@@ -30,6 +30,7 @@ const (
 type crew struct {
 	jobs chan func()
 	room *semaphore.Weighted
+	kept buffers
 	done sync.WaitGroup
 	ctx  context.Context
 }
@@ -172,29 +173,33 @@ func (w *walk) offer(f *image.File, seq int32) error {
 	lasting, lasts := f.Lasting()
 	switch {
 	case lasts && (f.Size > handOver || w.onlyPackages(wanted)):
-		w.give(lasting, 0, seq, wanted)
+		w.give(lasting, nil, seq, wanted)
 		return nil
 	case f.Size > handOver:
 		return w.lookAt(w.ctx, f, seq, wanted)
 	}
-	if err := w.crew.room.Acquire(w.ctx, f.Size); err != nil {
+	if err := w.crew.room.Acquire(w.ctx, sizeOf(f.Size)); err != nil {
 		return err
 	}
-	copied, err := read(f)
+	b := w.crew.kept.lend(f.Size)
+	copied, err := read(f, b)
 	if err != nil {
-		w.crew.room.Release(f.Size)
+		w.crew.room.Release(int64(cap(b)))
 		return fmt.Errorf("read %s: %w", f.Path, err)
 	}
-	w.give(copied, f.Size, seq, wanted)
+	w.give(copied, b, seq, wanted)
 	return nil
 }
 
-// give hands a file to the crew, with the room that it takes.
-func (w *walk) give(f *image.File, room int64, seq int32, wanted []int) {
+// give hands a file to the crew, with the buffer that it is in: what is read of a file is not kept after the visit.
+func (w *walk) give(f *image.File, b []byte, seq int32, wanted []int) {
 	w.own.Add(1)
 	w.crew.jobs <- func() {
 		defer w.own.Done()
-		defer w.crew.room.Release(room)
+		defer func() {
+			w.crew.kept.giveBack(b)
+			w.crew.room.Release(int64(cap(b)))
+		}()
 		_ = w.lookAt(w.ctx, f, seq, wanted)
 	}
 }
@@ -205,13 +210,12 @@ func (w *walk) onlyPackages(wanted []int) bool {
 	return !slices.ContainsFunc(wanted, func(i int) bool { return w.analyzers[i].Kind != look.Packages })
 }
 
-// read returns a file that outlives the visit.
-func read(f *image.File) (*image.File, error) {
+// read returns a file that outlives the visit, in a buffer of its size.
+func read(f *image.File, b []byte) (*image.File, error) {
 	r, err := f.Reader()
 	if err != nil {
 		return nil, err
 	}
-	b := make([]byte, f.Size)
 	if _, err := io.ReadFull(r, b); err != nil {
 		return nil, err
 	}
