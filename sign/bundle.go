@@ -30,10 +30,11 @@ type parsed struct {
 
 // statement is what is said of an image.
 type statement struct {
-	Type          string    `json:"_type"`
-	Subject       []subject `json:"subject"`
-	PredicateType string    `json:"predicateType"`
-	Predicate     any       `json:"predicate"`
+	Type          string          `json:"_type"`
+	Subject       []subject       `json:"subject"`
+	PredicateType string          `json:"predicateType"`
+	Predicate     json.RawMessage `json:"predicate"`
+	value         any             // the predicate's
 }
 
 type subject struct {
@@ -114,8 +115,10 @@ func parseStatement(payload []byte) (s statement, err error) {
 		return s, fmt.Errorf("its statement is about %d things, more than %d are not read", len(s.Subject), maxSubjects)
 	case s.PredicateType == "":
 		return s, errors.New("its statement does not say what kind it is")
+	case len(s.Predicate) == 0:
+		return s, nil
 	}
-	return s, nil
+	return s, json.Unmarshal(s.Predicate, &s.value)
 }
 
 func (s statement) about(image string) bool {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -30,8 +31,8 @@ const (
 const (
 	maxReferrers = 10_000   // in the list
 	maxBundles   = 256      // fetched
-	maxBundle    = 32 << 20 // bytes: the list of packages of a large image has 10 MiB
-	maxTotal     = 64 << 20 // of all together
+	maxBundle    = 24 << 20 // bytes: the list of packages of a large image has 10 MiB
+	maxTotal     = 48 << 20 // of all together
 	fetchers     = 8        // at once
 )
 
@@ -47,6 +48,7 @@ type Source interface {
 type Wanted struct {
 	Digest string
 	Types  []string // of predicates, sorted
+	Kept   bool     // something is at hand already, so that nobody need wait long
 }
 
 func (w Wanted) has(kind string) bool { return kind == "" || slices.Contains(w.Types, kind) }
@@ -71,6 +73,38 @@ type remote struct {
 	registries *image.Registries
 	cache      *Cache
 	now        func() time.Time
+	patience   time.Duration // how long to wait for an answer that could be done without
+
+	mutex sync.Mutex
+	away  map[string]time.Time // registries that did not answer, and until when they are not asked in vain
+}
+
+// awayFor is how long a registry that did not answer is not asked again by those who can do without.
+const awayFor = 5 * time.Second
+
+// errAway says that a registry did not answer a moment ago.
+var errAway = errors.New("it did not answer a moment ago")
+
+// ask asks a registry. Whoever has something at hand waits for a moment only, and not at all where somebody did in vain.
+func (r *remote) ask(ctx context.Context, registry string, kept bool, question func(context.Context) error) error {
+	if !kept {
+		return question(ctx)
+	}
+	r.mutex.Lock()
+	away := r.now().Before(r.away[registry])
+	r.mutex.Unlock()
+	if away {
+		return errAway
+	}
+	ctx, cancel := context.WithTimeout(ctx, r.patience)
+	defer cancel()
+	err := question(ctx)
+	if err != nil && image.Outage(err) {
+		r.mutex.Lock()
+		r.away[registry] = r.now().Add(awayFor)
+		r.mutex.Unlock()
+	}
+	return err
 }
 
 // Resolve asks for a tag once. A registry that is away is stood in for by its last answer: the image is verified all the
@@ -80,20 +114,25 @@ func (r *remote) Resolve(ctx context.Context, reference string) (string, []strin
 	if err != nil {
 		return "", nil, err
 	}
-	if repository.Name.Digest != "" {
-		return repository.Name.Digest, nil, nil
+	name := repository.Name
+	if name.Digest != "" {
+		return name.Digest, nil, nil
 	}
-	manifest, err := repository.Resolve(ctx)
+	kept, at, ok := r.cache.loadTag(name.String(), r.now())
+	var now image.Manifest
+	err = r.ask(ctx, name.Registry, ok, func(ctx context.Context) (err error) {
+		now, err = repository.Resolve(ctx)
+		return err
+	})
 	if err == nil {
-		r.cache.storeTag(repository.Name.String(), manifest.Digest, r.now())
-		return manifest.Digest, nil, nil
+		r.cache.storeTag(name.String(), now.Digest, r.now())
+		return now.Digest, nil, nil
 	}
-	digest, at, ok := r.cache.loadTag(repository.Name.String(), r.now())
 	if !ok || !image.Outage(err) {
 		return "", nil, err
 	}
 	note := fmt.Sprintf("the registry does not answer: %s was this digest at %s (%s)", reference, at.UTC().Format(time.RFC3339), brief(err))
-	return digest, []string{note}, nil
+	return kept, []string{note}, nil
 }
 
 // Evidence fetches the bundles of the wanted types.
@@ -102,6 +141,15 @@ func (r *remote) Evidence(ctx context.Context, pinned string, want Wanted) (Evid
 	if err != nil {
 		return Evidence{}, err
 	}
+	found := Evidence{}
+	err = r.ask(ctx, repository.Name.Registry, want.Kept, func(ctx context.Context) (err error) {
+		found, err = gather(ctx, repository, want)
+		return err
+	})
+	return found, err
+}
+
+func gather(ctx context.Context, repository *image.Repository, want Wanted) (Evidence, error) {
 	all, more, err := repository.Referrers(ctx, want.Digest, BundleType, maxReferrers)
 	if err != nil {
 		return Evidence{}, err

@@ -15,9 +15,9 @@ import (
 // skew is how far clocks may differ: a document of the next few minutes is one of a machine whose clock is ahead.
 const skew = 5 * time.Minute
 
-// wantedTypes are the predicates that policies look at.
-func wantedTypes(matching []*policy) []string {
-	all := []string{TypeSignature}
+// wantedTypes are the predicates that policies look at, and more.
+func wantedTypes(matching []*policy, more []string) []string {
+	all := append([]string{TypeSignature}, more...)
 	for _, p := range matching {
 		for _, a := range p.attestations {
 			all = append(all, a.types...)
@@ -34,7 +34,7 @@ type proved struct {
 }
 
 // judge holds what was found against the policies.
-func (v *Verifier) judge(ctx context.Context, name image.Name, matching []*policy, found Evidence) Result {
+func (v *Verifier) judge(ctx context.Context, name image.Name, matching []*policy, found Evidence) *judgment {
 	r := newResult(name)
 	r.Notes = append(r.Notes, found.Notes...)
 	j := &judgment{ctx: ctx, now: v.opt.Now(), name: name, found: found, result: &r}
@@ -43,7 +43,7 @@ func (v *Verifier) judge(ctx context.Context, name image.Name, matching []*polic
 		r.Policies = append(r.Policies, p.name)
 		j.policy(p)
 	}
-	return r
+	return j
 }
 
 // judgment is one image under judgment.
@@ -56,6 +56,21 @@ type judgment struct {
 
 	readable []*parsed
 	odd      []string // why bundles could not be read
+	fit      []proved // what a signer made of whom that counts for its kind
+}
+
+// has reports whether there is one of these kinds.
+func (j *judgment) has(types []string) bool {
+	_, ok := j.newestOf(types)
+	return ok || len(types) == 0
+}
+
+func (j *judgment) newestOf(types []string) (proved, bool) {
+	fit := slices.DeleteFunc(slices.Clone(j.fit), func(one proved) bool { return !slices.Contains(types, one.statement.PredicateType) })
+	if len(fit) == 0 {
+		return proved{}, false
+	}
+	return newest(fit), true
 }
 
 func (j *judgment) read() {
@@ -74,6 +89,11 @@ func (j *judgment) policy(p *policy) {
 	own := newResult(j.name)
 	refuse := func(rule, message string, args ...any) { own.refuse(p.name+"/"+rule, p.action, message, args...) }
 	good, bad := j.prove(p)
+	for _, one := range good {
+		if p.counts(one) {
+			j.fit = append(j.fit, one)
+		}
+	}
 	j.signatures(p, good, bad, refuse)
 	for _, a := range p.attestations {
 		j.attestation(a, good, bad, refuse)
@@ -82,6 +102,20 @@ func (j *judgment) policy(p *policy) {
 		j.exempt(p, &own)
 	}
 	j.take(own)
+}
+
+// counts reports whether the policy lets this signer say this: where it names signers for such documents, they alone.
+func (p *policy) counts(one proved) bool {
+	named := false
+	for _, a := range p.attestations {
+		if slices.Contains(a.types, one.statement.PredicateType) && len(a.signers) > 0 {
+			named = true
+			if slices.Contains(a.signers, one.signer) {
+				return true
+			}
+		}
+	}
+	return !named
 }
 
 // take adds the verdict of one policy to that of all.
@@ -137,7 +171,7 @@ func (j *judgment) proveOne(p *policy, b *parsed) (one proved, why string) {
 		got, err := s.prove(b, j.name.Digest)
 		switch {
 		case err != nil:
-			why = "not by " + s.name + ": " + plain(err)
+			why = "not by " + s.name + ": " + b.plain(err)
 		case got.time.After(j.now.Add(skew)):
 			why = fmt.Sprintf("signed at %s, which is still to come: compare the clocks", got.time.UTC().Format(time.RFC3339))
 		default:
@@ -148,10 +182,13 @@ func (j *judgment) proveOne(p *policy, b *parsed) (one proved, why string) {
 }
 
 // plain is what the library says, in the words that tell a person what to do.
-func plain(err error) string {
+func (p *parsed) plain(err error) string {
 	text := brief(err)
+	if strings.Contains(text, "leaf certificate") {
+		return p.certificate() + " is of another authority, or was not good when it was used"
+	}
 	for _, known := range []struct{ has, say string }{
-		{"certificate has expired or is not yet valid", "its certificate was not valid when it was used (expired or not yet valid)"},
+		{"not enough verified log entries", "no log that counts has it"},
 		{"expected key signature, not certificate", "it has a certificate instead of a key"},
 		{"entity was not signed with a certificate", "it was made with a key instead of an identity"},
 		{"could not verify envelope", "made with another key, or changed"},
@@ -162,6 +199,16 @@ func plain(err error) string {
 		}
 	}
 	return text
+}
+
+// certificate names a bundle's certificate.
+func (p *parsed) certificate() string {
+	content, err := p.bundle.VerificationContent()
+	if err != nil || content.Certificate() == nil {
+		return "its certificate"
+	}
+	c := content.Certificate()
+	return fmt.Sprintf("its certificate, of %s to %s,", c.NotBefore.UTC().Format(time.RFC3339), c.NotAfter.UTC().Format(time.RFC3339))
 }
 
 // note tells of a proved bundle once, also where several policies know its signer.
@@ -181,7 +228,7 @@ func (j *judgment) note(one proved) {
 
 // when is the time of a document: what it says itself of a scan or a profile, else when it was signed.
 func (p proved) when() (time.Time, bool) {
-	if at, ok := timeOf(p.statement.PredicateType, p.statement.Predicate); ok {
+	if at, ok := timeOf(p.statement.PredicateType, p.statement.value); ok {
 		return at, true
 	}
 	return p.time, !p.time.IsZero()
@@ -295,7 +342,7 @@ func oneLine(text string) string { return strings.Join(strings.Fields(text), " "
 
 // values are what a condition sees.
 func (j *judgment) values(one proved) map[string]any {
-	predicate := one.statement.Predicate
+	predicate := one.statement.value
 	if predicate == nil {
 		predicate = map[string]any{}
 	}

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
@@ -46,6 +47,32 @@ func (f *files) Resolve(_ context.Context, reference string) (string, []string, 
 
 func (f *files) Evidence(_ context.Context, _ string, want Wanted) (Evidence, error) {
 	return Evidence{Types: want.Types, Bundles: f.bundles, Seen: len(f.bundles)}, nil
+}
+
+// cached is a cache in the place of registries: what it does not have is not there.
+type cached struct{ *Cache }
+
+// Source is what was kept, however old, for a machine that may ask nobody.
+func (c *Cache) Source() Source { return cached{c} }
+
+func (c cached) Resolve(_ context.Context, reference string) (string, []string, error) {
+	name, err := image.ParseName(reference)
+	if err != nil || name.Digest != "" {
+		return name.Digest, nil, err
+	}
+	digest, at, ok := c.loadTag(name.String(), time.Now())
+	if !ok {
+		return "", nil, fmt.Errorf("the cache has no answer of the last day for %s; %w", reference, errNoDigest)
+	}
+	return digest, []string{fmt.Sprintf("%s was this digest at %s", reference, at.UTC().Format(time.RFC3339))}, nil
+}
+
+func (c cached) Evidence(_ context.Context, pinned string, want Wanted) (Evidence, error) {
+	e, _, ok := c.load(want.Digest, want.Types)
+	if !ok {
+		return Evidence{}, fmt.Errorf("the cache has nothing of %s: verify it once with the registry at hand, or give --bundle or --layout", pinned)
+	}
+	return e, nil
 }
 
 // layout is an OCI layout in a directory, with an image and what is attached to it. Links in it may not lead outside.

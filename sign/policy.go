@@ -114,6 +114,20 @@ func LoadPolicy(file string) (*Policies, error) {
 	return parsePolicy(data, file, filepath.Dir(file))
 }
 
+// LoadKey makes a policy of a public key in a file: that whoever has its private half signed the image.
+func LoadKey(file string) (*Policies, error) {
+	pem, err := readBounded(file, maxKeyFile)
+	if err != nil {
+		return nil, fmt.Errorf("read the key: %w", err)
+	}
+	s, err := newKey(filepath.Base(file), pem, nil)
+	if err != nil {
+		return nil, fmt.Errorf("read the key %s: %w", file, err)
+	}
+	every := patterns{{"**"}}
+	return &Policies{list: []*policy{{name: "key", images: every, action: Deny, signers: []*signer{s}, signatures: 1}}, digest: digestOf(pem)}, nil
+}
+
 // Join makes one of several. A name may appear once in all of them.
 func Join(all ...*Policies) (*Policies, error) {
 	out, seen := &Policies{}, map[string]bool{}

@@ -122,7 +122,7 @@ func New(policies *Policies, opt Options) (*Verifier, error) {
 	if err != nil {
 		return nil, err
 	}
-	v.source = &remote{registries: registries, cache: opt.Cache, now: opt.Now}
+	v.source = &remote{registries: registries, cache: opt.Cache, now: opt.Now, patience: opt.Timeout / 4, away: map[string]time.Time{}}
 	return v, nil
 }
 
@@ -131,19 +131,13 @@ func New(policies *Policies, opt Options) (*Verifier, error) {
 func (v *Verifier) Verify(ctx context.Context, reference string) (Result, error) {
 	ctx, cancel := context.WithTimeout(ctx, v.opt.Timeout)
 	defer cancel()
-	name, err := image.ParseName(reference)
+	name, matching, notes, err := v.find(ctx, reference)
 	if err != nil {
 		return Result{}, err
 	}
-	matching := v.policies.about(name.Repository)
 	if len(matching) == 0 {
 		return v.unmatched(reference, name), nil
 	}
-	digest, notes, err := v.source.Resolve(ctx, reference)
-	if err != nil {
-		return Result{}, fmt.Errorf("find out which image %s is: %w", reference, err)
-	}
-	name.Digest = digest
 	result, err := v.once(ctx, name, matching)
 	if err != nil {
 		return Result{}, fmt.Errorf("look for what is attached to %s: %w", name.Pinned(), err)
@@ -191,11 +185,12 @@ func (v *Verifier) once(ctx context.Context, name image.Name, matching []*policy
 	answer := v.flights.DoChan(key, func() (any, error) {
 		own, cancel := context.WithTimeout(context.WithoutCancel(ctx), v.opt.Timeout)
 		defer cancel()
-		r, err := v.decide(own, name, matching)
-		if err == nil {
-			v.verdicts.put(key, r, v.opt.Now())
+		j, err := v.decide(own, name, matching)
+		if err != nil {
+			return nil, err
 		}
-		return r, err
+		v.verdicts.put(key, *j.result, v.opt.Now())
+		return *j.result, nil
 	})
 	select {
 	case a := <-answer:
@@ -215,27 +210,66 @@ func (r Result) clone() Result {
 	return r
 }
 
-// decide looks at what is at hand, and asks the registry where that is old or not enough.
-func (v *Verifier) decide(ctx context.Context, name image.Name, matching []*policy) (Result, error) {
-	want := Wanted{Digest: name.Digest, Types: wantedTypes(matching)}
+// decide looks at what is at hand, and asks the registry where that is old or not enough. More are the predicates that the
+// caller wants beside those of the policies.
+func (v *Verifier) decide(ctx context.Context, name image.Name, matching []*policy, more ...string) (*judgment, error) {
+	want := Wanted{Digest: name.Digest, Types: wantedTypes(matching, more)}
 	kept, at, ok := v.opt.Cache.load(name.Digest, want.Types)
 	if ok && v.opt.Now().Sub(at) < v.opt.Fresh {
-		if r := v.judge(ctx, name, matching, kept); r.satisfied() {
-			r.Notes = append(r.Notes, "from the cache, fetched "+at.UTC().Format(time.RFC3339))
-			return r, nil
+		if j := v.judge(ctx, name, matching, kept); j.result.satisfied() && j.has(more) {
+			j.result.Notes = append(j.result.Notes, "from the cache, fetched "+at.UTC().Format(time.RFC3339))
+			return j, nil
 		}
 	}
+	want.Kept = ok
 	found, err := v.source.Evidence(ctx, name.Pinned(), want)
-	if err != nil && !ok {
-		return Result{}, err
+	if err != nil && !(ok && image.Outage(err)) {
+		return nil, err
 	}
 	if err != nil {
-		r := v.judge(ctx, name, matching, kept)
-		r.Notes = append(r.Notes, fmt.Sprintf("from the cache, fetched %s: the registry does not answer (%v)", at.UTC().Format(time.RFC3339), brief(err)))
-		return r, nil
+		j := v.judge(ctx, name, matching, kept)
+		j.result.Notes = append(j.result.Notes, fmt.Sprintf("from the cache, fetched %s: the registry does not answer (%s)", at.UTC().Format(time.RFC3339), brief(err)))
+		return j, nil
 	}
 	v.opt.Cache.store(name.Digest, found, v.opt.Now())
 	return v.judge(ctx, name, matching, found), nil
+}
+
+// Attested verifies an image and returns the newest document of a kind that a signer of its policies signed about it. The
+// document is nil when the image is not allowed, or has none such; the result says which.
+func (v *Verifier) Attested(ctx context.Context, reference, kind string) ([]byte, Result, error) {
+	ctx, cancel := context.WithTimeout(ctx, v.opt.Timeout)
+	defer cancel()
+	name, matching, notes, err := v.find(ctx, reference)
+	if err != nil || len(matching) == 0 {
+		return nil, v.unmatched(reference, name), err
+	}
+	types := Types(kind)
+	j, err := v.decide(ctx, name, matching, types...)
+	if err != nil {
+		return nil, Result{}, fmt.Errorf("look for what is attached to %s: %w", name.Pinned(), err)
+	}
+	r := *j.result
+	r.Image, r.Notes = reference, append(notes, r.Notes...)
+	if one, ok := j.newestOf(types); ok && r.Allowed {
+		return one.statement.Predicate, r, nil
+	}
+	return nil, r, nil
+}
+
+// find reads a reference, and asks once which digest it is.
+func (v *Verifier) find(ctx context.Context, reference string) (name image.Name, matching []*policy, notes []string, err error) {
+	if name, err = image.ParseName(reference); err != nil {
+		return name, nil, nil, err
+	}
+	if matching = v.policies.about(name.Repository); len(matching) == 0 {
+		return name, nil, nil, nil
+	}
+	name.Digest, notes, err = v.source.Resolve(ctx, reference)
+	if err != nil {
+		return name, nil, nil, fmt.Errorf("find out which image %s is: %w", reference, err)
+	}
+	return name, matching, notes, nil
 }
 
 func (r Result) satisfied() bool { return len(r.Reasons) == 0 }

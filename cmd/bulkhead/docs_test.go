@@ -99,6 +99,11 @@ approve         {"workload","section","value","nodes":[{"node","ok":bool,"error"
 status          {"address","version","caller","supervised":bool,"nodes":{"connected","away"},"workloads":{"learn","monitor","protect"},
                  "containers","blocked","detected","problems":[]}
 version         {"version","commit","go"}
+sign, attest    {"image","digest","type","attachment","bundle"}     also: profile attach
+verify          {"image","digest","allowed":bool,"action":"deny|warn|audit","reasons":[{"rule","message","action"}],"policies":[],
+                 "signatures":[{"type","signer","identity","issuer","time","digest"}],"attestations":[as signatures],
+                 "breakGlass":{"policy","reason","by","until"},"notes":[]}
+profile pull    a profile, see profile.md
 profile show    a profile, see profile.md
 profile diff    [{"section","kind":"added|removed|changed","value","detail"}]
 profile check   {"workload","ready":bool,"reason","completeness":{}}

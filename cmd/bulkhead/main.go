@@ -107,6 +107,7 @@ func newRoot(a *app) *cobra.Command {
 	a.commonFlags(root)
 	root.AddCommand(
 		newScan(a), newDB(a), newImages(a), newAdmission(a),
+		newSign(a), newAttest(a), newVerify(a),
 		newUp(a), newDown(a), newStatus(a), newServer(a),
 		newWorkloads(a), newMode(a), newProfile(a),
 		newAlerts(a), newApprove(a), newNodes(a),

@@ -15,6 +15,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"bulkhead/cmd/bulkhead/supervise"
+	"bulkhead/test/registry"
 )
 
 var update = flag.Bool("update", false, "write golden files again")
@@ -43,6 +44,7 @@ func TestScripts(t *testing.T) {
 		UpdateScripts:       *update,
 		Setup: func(e *testscript.Env) error {
 			e.Values[planeKey{}] = &controlPlane{}
+			e.Values[registryKey{}] = &[]*registry.Registry{}
 			e.Setenv("TZ", "UTC")
 			e.Setenv("BULKHEAD_RUN", filepath.Join(e.WorkDir, "run"))
 			e.Setenv("BULKHEAD_LISTEN", "127.0.0.1:0")
@@ -63,6 +65,9 @@ func TestScripts(t *testing.T) {
 			"notify":  notifyCommand,
 			"shows":   showsCommand,
 			"idof":    idOfCommand,
+
+			"registry": registryCommand,
+			"fill":     fillCommand,
 		},
 	})
 }

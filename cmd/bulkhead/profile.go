@@ -23,12 +23,13 @@ const profileTargets = "TARGET is a file (JSON or YAML), - for standard input, o
 func newProfile(a *app) *cobra.Command {
 	c := &cobra.Command{
 		Use:     "profile",
-		Short:   "What a workload does: show, compare, merge, check, export",
+		Short:   "What a workload does: record, show, compare, merge, check, export, attach, pull",
 		Long:    "Works on profiles in files and on those of live workloads.\n" + profileTargets,
 		Example: "  bulkhead profile show docker/shop",
 		RunE:    needsCommand,
 	}
-	c.AddCommand(newProfileShow(a), newProfileDiff(a), newProfileMerge(a), newProfileCheck(a), newProfileExport(a))
+	c.AddCommand(newProfileShow(a), newProfileDiff(a), newProfileMerge(a), newProfileCheck(a), newProfileExport(a),
+		newProfileRecord(a), newProfileAttach(a), newProfilePull(a))
 	return c
 }
 

@@ -3,6 +3,8 @@ package attest_test
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -332,4 +334,9 @@ func TestTampered(t *testing.T) {
 	w.wants(offline(twice), false, "shop/signature: appears twice")
 	cased := bytes.Replace(good, []byte(`"payloadType"`), []byte(`"PayloadType":"x","payloadType"`), 1)
 	w.wants(offline(cased), false, "shop/signature: appears twice")
+}
+
+func sha256Of(b []byte) string {
+	sum := sha256.Sum256(b)
+	return "sha256:" + hex.EncodeToString(sum[:])
 }
