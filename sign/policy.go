@@ -263,7 +263,7 @@ func (r *reader) spec(at document.Place, p *policy) {
 	var after []func() // what needs the signers' names, wherever those stand
 	images, counted := false, false
 	r.Fields(at, map[string]func(document.Place){
-		"images":       func(at document.Place) { images = true; p.images = r.patterns(at) },
+		"images":       func(at document.Place) { images = len(at.Node.Content) > 0; p.images = r.patterns(at) },
 		"exclude":      func(at document.Place) { p.exclude = r.patterns(at) },
 		"action":       func(at document.Place) { r.action(at, p) },
 		"signers":      func(at document.Place) { r.signers(at, p) },
@@ -271,7 +271,7 @@ func (r *reader) spec(at document.Place, p *policy) {
 		"attestations": func(at document.Place) { after = append(after, func() { r.attestations(at, p) }) },
 		"breakGlass":   func(at document.Place) { r.breakGlass(at, p) },
 	})
-	if !images || len(p.images) == 0 {
+	if !images {
 		r.Wrong(at, "write `images: [registry.example/shop/**]`", "the policy is about no image")
 	}
 	for _, f := range after {
