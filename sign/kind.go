@@ -91,5 +91,5 @@ func timeAt(value any, path []string) (time.Time, bool) {
 	}
 	text, _ := value.(string)
 	at, err := time.Parse(time.RFC3339, text)
-	return at, err == nil
+	return at, err == nil && !at.IsZero()
 }
