@@ -75,7 +75,7 @@ func (a *app) verify(ctx context.Context, verifier *sign.Verifier, policies *sig
 	if err != nil {
 		return err
 	}
-	if err := a.tellVerdict(r, format); err != nil {
+	if err := a.tellResult(r, format); err != nil {
 		return err
 	}
 	if !r.Allowed {
@@ -84,7 +84,7 @@ func (a *app) verify(ctx context.Context, verifier *sign.Verifier, policies *sig
 	return nil
 }
 
-func (a *app) tellVerdict(r sign.Result, format string) error {
+func (a *app) tellResult(r sign.Result, format string) error {
 	for _, note := range r.Notes {
 		fmt.Fprintln(a.err, "bulkhead:", oneLine(note))
 	}
@@ -94,10 +94,10 @@ func (a *app) tellVerdict(r sign.Result, format string) error {
 	if format == "json" {
 		return writeJSON(a.out, r)
 	}
-	return a.verdictTable(r).write(a.out, a.screen())
+	return a.resultTable(r).write(a.out, a.screen())
 }
 
-func (a *app) verdictTable(r sign.Result) *table {
+func (a *app) resultTable(r sign.Result) *table {
 	verdict := map[bool]string{true: "allowed", false: "denied"}[r.Allowed]
 	t := &table{head: []string{strings.ToUpper(verdict), oneLine(r.Pinned())}, wrap: true, flex: []int{1}}
 	signed := func(s sign.Signature, what string) {
