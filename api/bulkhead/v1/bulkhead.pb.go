@@ -3804,6 +3804,870 @@ func (*RemoveHookResponse) Descriptor() ([]byte, []int) {
 	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{56}
 }
 
+// Endpoint is one end of an edge.
+type Endpoint struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Kind          string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"` // workload, host, service, world
+	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Endpoint) Reset() {
+	*x = Endpoint{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[57]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Endpoint) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Endpoint) ProtoMessage() {}
+
+func (x *Endpoint) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[57]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Endpoint.ProtoReflect.Descriptor instead.
+func (*Endpoint) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{57}
+}
+
+func (x *Endpoint) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *Endpoint) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+// Flow is an edge and what was seen of it in a window.
+type Flow struct {
+	state              protoimpl.MessageState `protogen:"open.v1"`
+	Cluster            string                 `protobuf:"bytes,1,opt,name=cluster,proto3" json:"cluster,omitempty"`
+	Source             *Endpoint              `protobuf:"bytes,2,opt,name=source,proto3" json:"source,omitempty"`
+	Destination        *Endpoint              `protobuf:"bytes,3,opt,name=destination,proto3" json:"destination,omitempty"`
+	Protocol           string                 `protobuf:"bytes,4,opt,name=protocol,proto3" json:"protocol,omitempty"`
+	Port               uint32                 `protobuf:"varint,5,opt,name=port,proto3" json:"port,omitempty"`
+	Application        string                 `protobuf:"bytes,6,opt,name=application,proto3" json:"application,omitempty"` // http, tls, postgresql, … as recognised; empty: not known
+	First              *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=first,proto3" json:"first,omitempty"`
+	Last               *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=last,proto3" json:"last,omitempty"`
+	Opened             uint64                 `protobuf:"varint,9,opt,name=opened,proto3" json:"opened,omitempty"`
+	Established        uint64                 `protobuf:"varint,10,opt,name=established,proto3" json:"established,omitempty"`
+	Refused            uint64                 `protobuf:"varint,11,opt,name=refused,proto3" json:"refused,omitempty"`
+	Reset_             uint64                 `protobuf:"varint,12,opt,name=reset,proto3" json:"reset,omitempty"`
+	Denied             uint64                 `protobuf:"varint,13,opt,name=denied,proto3" json:"denied,omitempty"`
+	Resent             uint64                 `protobuf:"varint,14,opt,name=resent,proto3" json:"resent,omitempty"`
+	BytesOut           uint64                 `protobuf:"varint,15,opt,name=bytes_out,json=bytesOut,proto3" json:"bytes_out,omitempty"` // from source to destination
+	BytesIn            uint64                 `protobuf:"varint,16,opt,name=bytes_in,json=bytesIn,proto3" json:"bytes_in,omitempty"`
+	PacketsOut         uint64                 `protobuf:"varint,17,opt,name=packets_out,json=packetsOut,proto3" json:"packets_out,omitempty"`
+	PacketsIn          uint64                 `protobuf:"varint,18,opt,name=packets_in,json=packetsIn,proto3" json:"packets_in,omitempty"`
+	RttSumMicroseconds uint64                 `protobuf:"varint,19,opt,name=rtt_sum_microseconds,json=rttSumMicroseconds,proto3" json:"rtt_sum_microseconds,omitempty"`
+	RttCount           uint64                 `protobuf:"varint,20,opt,name=rtt_count,json=rttCount,proto3" json:"rtt_count,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
+}
+
+func (x *Flow) Reset() {
+	*x = Flow{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[58]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Flow) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Flow) ProtoMessage() {}
+
+func (x *Flow) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[58]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Flow.ProtoReflect.Descriptor instead.
+func (*Flow) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{58}
+}
+
+func (x *Flow) GetCluster() string {
+	if x != nil {
+		return x.Cluster
+	}
+	return ""
+}
+
+func (x *Flow) GetSource() *Endpoint {
+	if x != nil {
+		return x.Source
+	}
+	return nil
+}
+
+func (x *Flow) GetDestination() *Endpoint {
+	if x != nil {
+		return x.Destination
+	}
+	return nil
+}
+
+func (x *Flow) GetProtocol() string {
+	if x != nil {
+		return x.Protocol
+	}
+	return ""
+}
+
+func (x *Flow) GetPort() uint32 {
+	if x != nil {
+		return x.Port
+	}
+	return 0
+}
+
+func (x *Flow) GetApplication() string {
+	if x != nil {
+		return x.Application
+	}
+	return ""
+}
+
+func (x *Flow) GetFirst() *timestamppb.Timestamp {
+	if x != nil {
+		return x.First
+	}
+	return nil
+}
+
+func (x *Flow) GetLast() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Last
+	}
+	return nil
+}
+
+func (x *Flow) GetOpened() uint64 {
+	if x != nil {
+		return x.Opened
+	}
+	return 0
+}
+
+func (x *Flow) GetEstablished() uint64 {
+	if x != nil {
+		return x.Established
+	}
+	return 0
+}
+
+func (x *Flow) GetRefused() uint64 {
+	if x != nil {
+		return x.Refused
+	}
+	return 0
+}
+
+func (x *Flow) GetReset_() uint64 {
+	if x != nil {
+		return x.Reset_
+	}
+	return 0
+}
+
+func (x *Flow) GetDenied() uint64 {
+	if x != nil {
+		return x.Denied
+	}
+	return 0
+}
+
+func (x *Flow) GetResent() uint64 {
+	if x != nil {
+		return x.Resent
+	}
+	return 0
+}
+
+func (x *Flow) GetBytesOut() uint64 {
+	if x != nil {
+		return x.BytesOut
+	}
+	return 0
+}
+
+func (x *Flow) GetBytesIn() uint64 {
+	if x != nil {
+		return x.BytesIn
+	}
+	return 0
+}
+
+func (x *Flow) GetPacketsOut() uint64 {
+	if x != nil {
+		return x.PacketsOut
+	}
+	return 0
+}
+
+func (x *Flow) GetPacketsIn() uint64 {
+	if x != nil {
+		return x.PacketsIn
+	}
+	return 0
+}
+
+func (x *Flow) GetRttSumMicroseconds() uint64 {
+	if x != nil {
+		return x.RttSumMicroseconds
+	}
+	return 0
+}
+
+func (x *Flow) GetRttCount() uint64 {
+	if x != nil {
+		return x.RttCount
+	}
+	return 0
+}
+
+type ListFlowsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	From          *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=from,proto3" json:"from,omitempty"`         // default: an hour ago
+	To            *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=to,proto3" json:"to,omitempty"`             // default: now
+	Workload      string                 `protobuf:"bytes,3,opt,name=workload,proto3" json:"workload,omitempty"` // at either end; "default/" for all that begin so
+	Cluster       string                 `protobuf:"bytes,4,opt,name=cluster,proto3" json:"cluster,omitempty"`
+	Limit         int32                  `protobuf:"varint,5,opt,name=limit,proto3" json:"limit,omitempty"` // default 1000, at most 50000
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListFlowsRequest) Reset() {
+	*x = ListFlowsRequest{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[59]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListFlowsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListFlowsRequest) ProtoMessage() {}
+
+func (x *ListFlowsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[59]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListFlowsRequest.ProtoReflect.Descriptor instead.
+func (*ListFlowsRequest) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{59}
+}
+
+func (x *ListFlowsRequest) GetFrom() *timestamppb.Timestamp {
+	if x != nil {
+		return x.From
+	}
+	return nil
+}
+
+func (x *ListFlowsRequest) GetTo() *timestamppb.Timestamp {
+	if x != nil {
+		return x.To
+	}
+	return nil
+}
+
+func (x *ListFlowsRequest) GetWorkload() string {
+	if x != nil {
+		return x.Workload
+	}
+	return ""
+}
+
+func (x *ListFlowsRequest) GetCluster() string {
+	if x != nil {
+		return x.Cluster
+	}
+	return ""
+}
+
+func (x *ListFlowsRequest) GetLimit() int32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+type ListFlowsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Flows         []*Flow                `protobuf:"bytes,1,rep,name=flows,proto3" json:"flows,omitempty"`
+	Total         int32                  `protobuf:"varint,2,opt,name=total,proto3" json:"total,omitempty"`
+	Lost          uint64                 `protobuf:"varint,3,opt,name=lost,proto3" json:"lost,omitempty"`  // packets whose edge found no room on a node, since it started
+	Since         *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=since,proto3" json:"since,omitempty"` // how far the history goes back
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListFlowsResponse) Reset() {
+	*x = ListFlowsResponse{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[60]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListFlowsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListFlowsResponse) ProtoMessage() {}
+
+func (x *ListFlowsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[60]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListFlowsResponse.ProtoReflect.Descriptor instead.
+func (*ListFlowsResponse) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{60}
+}
+
+func (x *ListFlowsResponse) GetFlows() []*Flow {
+	if x != nil {
+		return x.Flows
+	}
+	return nil
+}
+
+func (x *ListFlowsResponse) GetTotal() int32 {
+	if x != nil {
+		return x.Total
+	}
+	return 0
+}
+
+func (x *ListFlowsResponse) GetLost() uint64 {
+	if x != nil {
+		return x.Lost
+	}
+	return 0
+}
+
+func (x *ListFlowsResponse) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+type GetFlowRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Flow          *Flow                  `protobuf:"bytes,1,opt,name=flow,proto3" json:"flow,omitempty"` // the edge's fields
+	From          *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=from,proto3" json:"from,omitempty"`
+	To            *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=to,proto3" json:"to,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetFlowRequest) Reset() {
+	*x = GetFlowRequest{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[61]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetFlowRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetFlowRequest) ProtoMessage() {}
+
+func (x *GetFlowRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[61]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetFlowRequest.ProtoReflect.Descriptor instead.
+func (*GetFlowRequest) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{61}
+}
+
+func (x *GetFlowRequest) GetFlow() *Flow {
+	if x != nil {
+		return x.Flow
+	}
+	return nil
+}
+
+func (x *GetFlowRequest) GetFrom() *timestamppb.Timestamp {
+	if x != nil {
+		return x.From
+	}
+	return nil
+}
+
+func (x *GetFlowRequest) GetTo() *timestamppb.Timestamp {
+	if x != nil {
+		return x.To
+	}
+	return nil
+}
+
+type GetFlowResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Flow          *Flow                  `protobuf:"bytes,1,opt,name=flow,proto3" json:"flow,omitempty"`
+	History       []*Flow                `protobuf:"bytes,2,rep,name=history,proto3" json:"history,omitempty"` // by minute or hour, oldest first, without the edge's fields
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetFlowResponse) Reset() {
+	*x = GetFlowResponse{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[62]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetFlowResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetFlowResponse) ProtoMessage() {}
+
+func (x *GetFlowResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[62]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetFlowResponse.ProtoReflect.Descriptor instead.
+func (*GetFlowResponse) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{62}
+}
+
+func (x *GetFlowResponse) GetFlow() *Flow {
+	if x != nil {
+		return x.Flow
+	}
+	return nil
+}
+
+func (x *GetFlowResponse) GetHistory() []*Flow {
+	if x != nil {
+		return x.History
+	}
+	return nil
+}
+
+// FlowReport is what the containers of a node sent and got since the last one that was taken.
+type FlowReport struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	Cluster       string                 `protobuf:"bytes,2,opt,name=cluster,proto3" json:"cluster,omitempty"`
+	Boot          string                 `protobuf:"bytes,3,opt,name=boot,proto3" json:"boot,omitempty"` // with sequence: the same report comes once
+	Sequence      uint64                 `protobuf:"varint,4,opt,name=sequence,proto3" json:"sequence,omitempty"`
+	Flows         []*NodeFlow            `protobuf:"bytes,5,rep,name=flows,proto3" json:"flows,omitempty"`
+	Addresses     []*WorkloadAddresses   `protobuf:"bytes,6,rep,name=addresses,proto3" json:"addresses,omitempty"` // of this node now
+	NodeAddresses []string               `protobuf:"bytes,7,rep,name=node_addresses,json=nodeAddresses,proto3" json:"node_addresses,omitempty"`
+	Lost          uint64                 `protobuf:"varint,8,opt,name=lost,proto3" json:"lost,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FlowReport) Reset() {
+	*x = FlowReport{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[63]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FlowReport) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FlowReport) ProtoMessage() {}
+
+func (x *FlowReport) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[63]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FlowReport.ProtoReflect.Descriptor instead.
+func (*FlowReport) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{63}
+}
+
+func (x *FlowReport) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *FlowReport) GetCluster() string {
+	if x != nil {
+		return x.Cluster
+	}
+	return ""
+}
+
+func (x *FlowReport) GetBoot() string {
+	if x != nil {
+		return x.Boot
+	}
+	return ""
+}
+
+func (x *FlowReport) GetSequence() uint64 {
+	if x != nil {
+		return x.Sequence
+	}
+	return 0
+}
+
+func (x *FlowReport) GetFlows() []*NodeFlow {
+	if x != nil {
+		return x.Flows
+	}
+	return nil
+}
+
+func (x *FlowReport) GetAddresses() []*WorkloadAddresses {
+	if x != nil {
+		return x.Addresses
+	}
+	return nil
+}
+
+func (x *FlowReport) GetNodeAddresses() []string {
+	if x != nil {
+		return x.NodeAddresses
+	}
+	return nil
+}
+
+func (x *FlowReport) GetLost() uint64 {
+	if x != nil {
+		return x.Lost
+	}
+	return 0
+}
+
+// NodeFlow is one edge as one of its ends saw it.
+type NodeFlow struct {
+	state              protoimpl.MessageState `protogen:"open.v1"`
+	Workload           string                 `protobuf:"bytes,1,opt,name=workload,proto3" json:"workload,omitempty"`
+	Peer               string                 `protobuf:"bytes,2,opt,name=peer,proto3" json:"peer,omitempty"`                                     // address
+	PeerName           string                 `protobuf:"bytes,3,opt,name=peer_name,json=peerName,proto3" json:"peer_name,omitempty"`             // what the container looked up to get it
+	PeerWorkload       string                 `protobuf:"bytes,4,opt,name=peer_workload,json=peerWorkload,proto3" json:"peer_workload,omitempty"` // where the node knows it
+	Protocol           uint32                 `protobuf:"varint,5,opt,name=protocol,proto3" json:"protocol,omitempty"`                            // IP's number
+	Port               uint32                 `protobuf:"varint,6,opt,name=port,proto3" json:"port,omitempty"`
+	Server             bool                   `protobuf:"varint,7,opt,name=server,proto3" json:"server,omitempty"` // the workload is the destination
+	Application        string                 `protobuf:"bytes,8,opt,name=application,proto3" json:"application,omitempty"`
+	First              *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=first,proto3" json:"first,omitempty"`
+	Last               *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=last,proto3" json:"last,omitempty"`
+	Opened             uint64                 `protobuf:"varint,11,opt,name=opened,proto3" json:"opened,omitempty"`
+	Established        uint64                 `protobuf:"varint,12,opt,name=established,proto3" json:"established,omitempty"`
+	Refused            uint64                 `protobuf:"varint,13,opt,name=refused,proto3" json:"refused,omitempty"`
+	Reset_             uint64                 `protobuf:"varint,14,opt,name=reset,proto3" json:"reset,omitempty"`
+	Resent             uint64                 `protobuf:"varint,15,opt,name=resent,proto3" json:"resent,omitempty"`
+	BytesSent          uint64                 `protobuf:"varint,16,opt,name=bytes_sent,json=bytesSent,proto3" json:"bytes_sent,omitempty"`
+	BytesReceived      uint64                 `protobuf:"varint,17,opt,name=bytes_received,json=bytesReceived,proto3" json:"bytes_received,omitempty"`
+	PacketsSent        uint64                 `protobuf:"varint,18,opt,name=packets_sent,json=packetsSent,proto3" json:"packets_sent,omitempty"`
+	PacketsReceived    uint64                 `protobuf:"varint,19,opt,name=packets_received,json=packetsReceived,proto3" json:"packets_received,omitempty"`
+	RttSumMicroseconds uint64                 `protobuf:"varint,20,opt,name=rtt_sum_microseconds,json=rttSumMicroseconds,proto3" json:"rtt_sum_microseconds,omitempty"`
+	RttCount           uint64                 `protobuf:"varint,21,opt,name=rtt_count,json=rttCount,proto3" json:"rtt_count,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
+}
+
+func (x *NodeFlow) Reset() {
+	*x = NodeFlow{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[64]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NodeFlow) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NodeFlow) ProtoMessage() {}
+
+func (x *NodeFlow) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[64]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NodeFlow.ProtoReflect.Descriptor instead.
+func (*NodeFlow) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{64}
+}
+
+func (x *NodeFlow) GetWorkload() string {
+	if x != nil {
+		return x.Workload
+	}
+	return ""
+}
+
+func (x *NodeFlow) GetPeer() string {
+	if x != nil {
+		return x.Peer
+	}
+	return ""
+}
+
+func (x *NodeFlow) GetPeerName() string {
+	if x != nil {
+		return x.PeerName
+	}
+	return ""
+}
+
+func (x *NodeFlow) GetPeerWorkload() string {
+	if x != nil {
+		return x.PeerWorkload
+	}
+	return ""
+}
+
+func (x *NodeFlow) GetProtocol() uint32 {
+	if x != nil {
+		return x.Protocol
+	}
+	return 0
+}
+
+func (x *NodeFlow) GetPort() uint32 {
+	if x != nil {
+		return x.Port
+	}
+	return 0
+}
+
+func (x *NodeFlow) GetServer() bool {
+	if x != nil {
+		return x.Server
+	}
+	return false
+}
+
+func (x *NodeFlow) GetApplication() string {
+	if x != nil {
+		return x.Application
+	}
+	return ""
+}
+
+func (x *NodeFlow) GetFirst() *timestamppb.Timestamp {
+	if x != nil {
+		return x.First
+	}
+	return nil
+}
+
+func (x *NodeFlow) GetLast() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Last
+	}
+	return nil
+}
+
+func (x *NodeFlow) GetOpened() uint64 {
+	if x != nil {
+		return x.Opened
+	}
+	return 0
+}
+
+func (x *NodeFlow) GetEstablished() uint64 {
+	if x != nil {
+		return x.Established
+	}
+	return 0
+}
+
+func (x *NodeFlow) GetRefused() uint64 {
+	if x != nil {
+		return x.Refused
+	}
+	return 0
+}
+
+func (x *NodeFlow) GetReset_() uint64 {
+	if x != nil {
+		return x.Reset_
+	}
+	return 0
+}
+
+func (x *NodeFlow) GetResent() uint64 {
+	if x != nil {
+		return x.Resent
+	}
+	return 0
+}
+
+func (x *NodeFlow) GetBytesSent() uint64 {
+	if x != nil {
+		return x.BytesSent
+	}
+	return 0
+}
+
+func (x *NodeFlow) GetBytesReceived() uint64 {
+	if x != nil {
+		return x.BytesReceived
+	}
+	return 0
+}
+
+func (x *NodeFlow) GetPacketsSent() uint64 {
+	if x != nil {
+		return x.PacketsSent
+	}
+	return 0
+}
+
+func (x *NodeFlow) GetPacketsReceived() uint64 {
+	if x != nil {
+		return x.PacketsReceived
+	}
+	return 0
+}
+
+func (x *NodeFlow) GetRttSumMicroseconds() uint64 {
+	if x != nil {
+		return x.RttSumMicroseconds
+	}
+	return 0
+}
+
+func (x *NodeFlow) GetRttCount() uint64 {
+	if x != nil {
+		return x.RttCount
+	}
+	return 0
+}
+
+type WorkloadAddresses struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Workload      string                 `protobuf:"bytes,1,opt,name=workload,proto3" json:"workload,omitempty"`
+	Addresses     []string               `protobuf:"bytes,2,rep,name=addresses,proto3" json:"addresses,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WorkloadAddresses) Reset() {
+	*x = WorkloadAddresses{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[65]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WorkloadAddresses) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WorkloadAddresses) ProtoMessage() {}
+
+func (x *WorkloadAddresses) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[65]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WorkloadAddresses.ProtoReflect.Descriptor instead.
+func (*WorkloadAddresses) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{65}
+}
+
+func (x *WorkloadAddresses) GetWorkload() string {
+	if x != nil {
+		return x.Workload
+	}
+	return ""
+}
+
+func (x *WorkloadAddresses) GetAddresses() []string {
+	if x != nil {
+		return x.Addresses
+	}
+	return nil
+}
+
 // NodeReport is what a node says of itself every few seconds and after each change.
 type NodeReport struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -3815,7 +4679,7 @@ type NodeReport struct {
 
 func (x *NodeReport) Reset() {
 	*x = NodeReport{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[57]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3827,7 +4691,7 @@ func (x *NodeReport) String() string {
 func (*NodeReport) ProtoMessage() {}
 
 func (x *NodeReport) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[57]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3840,7 +4704,7 @@ func (x *NodeReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeReport.ProtoReflect.Descriptor instead.
 func (*NodeReport) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{57}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *NodeReport) GetNode() *Node {
@@ -3867,7 +4731,7 @@ type WorkloadReport struct {
 
 func (x *WorkloadReport) Reset() {
 	*x = WorkloadReport{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[58]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3879,7 +4743,7 @@ func (x *WorkloadReport) String() string {
 func (*WorkloadReport) ProtoMessage() {}
 
 func (x *WorkloadReport) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[58]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3892,7 +4756,7 @@ func (x *WorkloadReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkloadReport.ProtoReflect.Descriptor instead.
 func (*WorkloadReport) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{58}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *WorkloadReport) GetWorkload() *Workload {
@@ -3918,7 +4782,7 @@ type AlertBatch struct {
 
 func (x *AlertBatch) Reset() {
 	*x = AlertBatch{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[59]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3930,7 +4794,7 @@ func (x *AlertBatch) String() string {
 func (*AlertBatch) ProtoMessage() {}
 
 func (x *AlertBatch) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[59]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3943,7 +4807,7 @@ func (x *AlertBatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AlertBatch.ProtoReflect.Descriptor instead.
 func (*AlertBatch) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{59}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *AlertBatch) GetAlerts() []*Alert {
@@ -3968,7 +4832,7 @@ type NodeCommand struct {
 
 func (x *NodeCommand) Reset() {
 	*x = NodeCommand{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[60]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3980,7 +4844,7 @@ func (x *NodeCommand) String() string {
 func (*NodeCommand) ProtoMessage() {}
 
 func (x *NodeCommand) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[60]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3993,7 +4857,7 @@ func (x *NodeCommand) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeCommand.ProtoReflect.Descriptor instead.
 func (*NodeCommand) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{60}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *NodeCommand) GetCommand() isNodeCommand_Command {
@@ -4062,7 +4926,7 @@ type NodeCommandAnswer struct {
 
 func (x *NodeCommandAnswer) Reset() {
 	*x = NodeCommandAnswer{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[61]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4074,7 +4938,7 @@ func (x *NodeCommandAnswer) String() string {
 func (*NodeCommandAnswer) ProtoMessage() {}
 
 func (x *NodeCommandAnswer) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[61]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4087,7 +4951,7 @@ func (x *NodeCommandAnswer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeCommandAnswer.ProtoReflect.Descriptor instead.
 func (*NodeCommandAnswer) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{61}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *NodeCommandAnswer) GetAnswer() *NodeAnswer {
@@ -4115,7 +4979,7 @@ type Completeness_Point struct {
 
 func (x *Completeness_Point) Reset() {
 	*x = Completeness_Point{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[62]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4127,7 +4991,7 @@ func (x *Completeness_Point) String() string {
 func (*Completeness_Point) ProtoMessage() {}
 
 func (x *Completeness_Point) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[62]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4174,7 +5038,7 @@ type ScannedImage_ImageWorkload struct {
 
 func (x *ScannedImage_ImageWorkload) Reset() {
 	*x = ScannedImage_ImageWorkload{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[65]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4186,7 +5050,7 @@ func (x *ScannedImage_ImageWorkload) String() string {
 func (*ScannedImage_ImageWorkload) ProtoMessage() {}
 
 func (x *ScannedImage_ImageWorkload) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[65]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4522,7 +5386,89 @@ const file_bulkhead_v1_bulkhead_proto_rawDesc = "" +
 	"\x05token\x18\x02 \x01(\tR\x05token\"#\n" +
 	"\x11RemoveHookRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\"\x14\n" +
-	"\x12RemoveHookResponse\"n\n" +
+	"\x12RemoveHookResponse\"2\n" +
+	"\bEndpoint\x12\x12\n" +
+	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\"\x9d\x05\n" +
+	"\x04Flow\x12\x18\n" +
+	"\acluster\x18\x01 \x01(\tR\acluster\x12-\n" +
+	"\x06source\x18\x02 \x01(\v2\x15.bulkhead.v1.EndpointR\x06source\x127\n" +
+	"\vdestination\x18\x03 \x01(\v2\x15.bulkhead.v1.EndpointR\vdestination\x12\x1a\n" +
+	"\bprotocol\x18\x04 \x01(\tR\bprotocol\x12\x12\n" +
+	"\x04port\x18\x05 \x01(\rR\x04port\x12 \n" +
+	"\vapplication\x18\x06 \x01(\tR\vapplication\x120\n" +
+	"\x05first\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x05first\x12.\n" +
+	"\x04last\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\x04last\x12\x16\n" +
+	"\x06opened\x18\t \x01(\x04R\x06opened\x12 \n" +
+	"\vestablished\x18\n" +
+	" \x01(\x04R\vestablished\x12\x18\n" +
+	"\arefused\x18\v \x01(\x04R\arefused\x12\x14\n" +
+	"\x05reset\x18\f \x01(\x04R\x05reset\x12\x16\n" +
+	"\x06denied\x18\r \x01(\x04R\x06denied\x12\x16\n" +
+	"\x06resent\x18\x0e \x01(\x04R\x06resent\x12\x1b\n" +
+	"\tbytes_out\x18\x0f \x01(\x04R\bbytesOut\x12\x19\n" +
+	"\bbytes_in\x18\x10 \x01(\x04R\abytesIn\x12\x1f\n" +
+	"\vpackets_out\x18\x11 \x01(\x04R\n" +
+	"packetsOut\x12\x1d\n" +
+	"\n" +
+	"packets_in\x18\x12 \x01(\x04R\tpacketsIn\x120\n" +
+	"\x14rtt_sum_microseconds\x18\x13 \x01(\x04R\x12rttSumMicroseconds\x12\x1b\n" +
+	"\trtt_count\x18\x14 \x01(\x04R\brttCount\"\xba\x01\n" +
+	"\x10ListFlowsRequest\x12.\n" +
+	"\x04from\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04from\x12*\n" +
+	"\x02to\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x02to\x12\x1a\n" +
+	"\bworkload\x18\x03 \x01(\tR\bworkload\x12\x18\n" +
+	"\acluster\x18\x04 \x01(\tR\acluster\x12\x14\n" +
+	"\x05limit\x18\x05 \x01(\x05R\x05limit\"\x98\x01\n" +
+	"\x11ListFlowsResponse\x12'\n" +
+	"\x05flows\x18\x01 \x03(\v2\x11.bulkhead.v1.FlowR\x05flows\x12\x14\n" +
+	"\x05total\x18\x02 \x01(\x05R\x05total\x12\x12\n" +
+	"\x04lost\x18\x03 \x01(\x04R\x04lost\x120\n" +
+	"\x05since\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\"\x93\x01\n" +
+	"\x0eGetFlowRequest\x12%\n" +
+	"\x04flow\x18\x01 \x01(\v2\x11.bulkhead.v1.FlowR\x04flow\x12.\n" +
+	"\x04from\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04from\x12*\n" +
+	"\x02to\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x02to\"e\n" +
+	"\x0fGetFlowResponse\x12%\n" +
+	"\x04flow\x18\x01 \x01(\v2\x11.bulkhead.v1.FlowR\x04flow\x12+\n" +
+	"\ahistory\x18\x02 \x03(\v2\x11.bulkhead.v1.FlowR\ahistory\"\x90\x02\n" +
+	"\n" +
+	"FlowReport\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x18\n" +
+	"\acluster\x18\x02 \x01(\tR\acluster\x12\x12\n" +
+	"\x04boot\x18\x03 \x01(\tR\x04boot\x12\x1a\n" +
+	"\bsequence\x18\x04 \x01(\x04R\bsequence\x12+\n" +
+	"\x05flows\x18\x05 \x03(\v2\x15.bulkhead.v1.NodeFlowR\x05flows\x12<\n" +
+	"\taddresses\x18\x06 \x03(\v2\x1e.bulkhead.v1.WorkloadAddressesR\taddresses\x12%\n" +
+	"\x0enode_addresses\x18\a \x03(\tR\rnodeAddresses\x12\x12\n" +
+	"\x04lost\x18\b \x01(\x04R\x04lost\"\xad\x05\n" +
+	"\bNodeFlow\x12\x1a\n" +
+	"\bworkload\x18\x01 \x01(\tR\bworkload\x12\x12\n" +
+	"\x04peer\x18\x02 \x01(\tR\x04peer\x12\x1b\n" +
+	"\tpeer_name\x18\x03 \x01(\tR\bpeerName\x12#\n" +
+	"\rpeer_workload\x18\x04 \x01(\tR\fpeerWorkload\x12\x1a\n" +
+	"\bprotocol\x18\x05 \x01(\rR\bprotocol\x12\x12\n" +
+	"\x04port\x18\x06 \x01(\rR\x04port\x12\x16\n" +
+	"\x06server\x18\a \x01(\bR\x06server\x12 \n" +
+	"\vapplication\x18\b \x01(\tR\vapplication\x120\n" +
+	"\x05first\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\x05first\x12.\n" +
+	"\x04last\x18\n" +
+	" \x01(\v2\x1a.google.protobuf.TimestampR\x04last\x12\x16\n" +
+	"\x06opened\x18\v \x01(\x04R\x06opened\x12 \n" +
+	"\vestablished\x18\f \x01(\x04R\vestablished\x12\x18\n" +
+	"\arefused\x18\r \x01(\x04R\arefused\x12\x14\n" +
+	"\x05reset\x18\x0e \x01(\x04R\x05reset\x12\x16\n" +
+	"\x06resent\x18\x0f \x01(\x04R\x06resent\x12\x1d\n" +
+	"\n" +
+	"bytes_sent\x18\x10 \x01(\x04R\tbytesSent\x12%\n" +
+	"\x0ebytes_received\x18\x11 \x01(\x04R\rbytesReceived\x12!\n" +
+	"\fpackets_sent\x18\x12 \x01(\x04R\vpacketsSent\x12)\n" +
+	"\x10packets_received\x18\x13 \x01(\x04R\x0fpacketsReceived\x120\n" +
+	"\x14rtt_sum_microseconds\x18\x14 \x01(\x04R\x12rttSumMicroseconds\x12\x1b\n" +
+	"\trtt_count\x18\x15 \x01(\x04R\brttCount\"M\n" +
+	"\x11WorkloadAddresses\x12\x1a\n" +
+	"\bworkload\x18\x01 \x01(\tR\bworkload\x12\x1c\n" +
+	"\taddresses\x18\x02 \x03(\tR\taddresses\"n\n" +
 	"\n" +
 	"NodeReport\x12%\n" +
 	"\x04node\x18\x01 \x01(\v2\x11.bulkhead.v1.NodeR\x04node\x129\n" +
@@ -4577,7 +5523,10 @@ const file_bulkhead_v1_bulkhead_proto_rawDesc = "" +
 	"\x0fWatchRepository\x12#.bulkhead.v1.WatchRepositoryRequest\x1a$.bulkhead.v1.WatchRepositoryResponse\x12D\n" +
 	"\aAddHook\x12\x1b.bulkhead.v1.AddHookRequest\x1a\x1c.bulkhead.v1.AddHookResponse\x12M\n" +
 	"\n" +
-	"RemoveHook\x12\x1e.bulkhead.v1.RemoveHookRequest\x1a\x1f.bulkhead.v1.RemoveHookResponseB%Z#bulkhead/api/bulkhead/v1;bulkheadv1b\x06proto3"
+	"RemoveHook\x12\x1e.bulkhead.v1.RemoveHookRequest\x1a\x1f.bulkhead.v1.RemoveHookResponse2\x9f\x01\n" +
+	"\vFlowService\x12J\n" +
+	"\tListFlows\x12\x1d.bulkhead.v1.ListFlowsRequest\x1a\x1e.bulkhead.v1.ListFlowsResponse\x12D\n" +
+	"\aGetFlow\x12\x1b.bulkhead.v1.GetFlowRequest\x1a\x1c.bulkhead.v1.GetFlowResponseB%Z#bulkhead/api/bulkhead/v1;bulkheadv1b\x06proto3"
 
 var (
 	file_bulkhead_v1_bulkhead_proto_rawDescOnce sync.Once
@@ -4592,7 +5541,7 @@ func file_bulkhead_v1_bulkhead_proto_rawDescGZIP() []byte {
 }
 
 var file_bulkhead_v1_bulkhead_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_bulkhead_v1_bulkhead_proto_msgTypes = make([]protoimpl.MessageInfo, 66)
+var file_bulkhead_v1_bulkhead_proto_msgTypes = make([]protoimpl.MessageInfo, 75)
 var file_bulkhead_v1_bulkhead_proto_goTypes = []any{
 	(Mode)(0),                          // 0: bulkhead.v1.Mode
 	(*SignInRequest)(nil),              // 1: bulkhead.v1.SignInRequest
@@ -4652,23 +5601,32 @@ var file_bulkhead_v1_bulkhead_proto_goTypes = []any{
 	(*AddHookResponse)(nil),            // 55: bulkhead.v1.AddHookResponse
 	(*RemoveHookRequest)(nil),          // 56: bulkhead.v1.RemoveHookRequest
 	(*RemoveHookResponse)(nil),         // 57: bulkhead.v1.RemoveHookResponse
-	(*NodeReport)(nil),                 // 58: bulkhead.v1.NodeReport
-	(*WorkloadReport)(nil),             // 59: bulkhead.v1.WorkloadReport
-	(*AlertBatch)(nil),                 // 60: bulkhead.v1.AlertBatch
-	(*NodeCommand)(nil),                // 61: bulkhead.v1.NodeCommand
-	(*NodeCommandAnswer)(nil),          // 62: bulkhead.v1.NodeCommandAnswer
-	(*Completeness_Point)(nil),         // 63: bulkhead.v1.Completeness.Point
-	nil,                                // 64: bulkhead.v1.Workload.SectionsEntry
-	nil,                                // 65: bulkhead.v1.ScannedImage.FindingsEntry
-	(*ScannedImage_ImageWorkload)(nil), // 66: bulkhead.v1.ScannedImage.ImageWorkload
-	(*timestamppb.Timestamp)(nil),      // 67: google.protobuf.Timestamp
+	(*Endpoint)(nil),                   // 58: bulkhead.v1.Endpoint
+	(*Flow)(nil),                       // 59: bulkhead.v1.Flow
+	(*ListFlowsRequest)(nil),           // 60: bulkhead.v1.ListFlowsRequest
+	(*ListFlowsResponse)(nil),          // 61: bulkhead.v1.ListFlowsResponse
+	(*GetFlowRequest)(nil),             // 62: bulkhead.v1.GetFlowRequest
+	(*GetFlowResponse)(nil),            // 63: bulkhead.v1.GetFlowResponse
+	(*FlowReport)(nil),                 // 64: bulkhead.v1.FlowReport
+	(*NodeFlow)(nil),                   // 65: bulkhead.v1.NodeFlow
+	(*WorkloadAddresses)(nil),          // 66: bulkhead.v1.WorkloadAddresses
+	(*NodeReport)(nil),                 // 67: bulkhead.v1.NodeReport
+	(*WorkloadReport)(nil),             // 68: bulkhead.v1.WorkloadReport
+	(*AlertBatch)(nil),                 // 69: bulkhead.v1.AlertBatch
+	(*NodeCommand)(nil),                // 70: bulkhead.v1.NodeCommand
+	(*NodeCommandAnswer)(nil),          // 71: bulkhead.v1.NodeCommandAnswer
+	(*Completeness_Point)(nil),         // 72: bulkhead.v1.Completeness.Point
+	nil,                                // 73: bulkhead.v1.Workload.SectionsEntry
+	nil,                                // 74: bulkhead.v1.ScannedImage.FindingsEntry
+	(*ScannedImage_ImageWorkload)(nil), // 75: bulkhead.v1.ScannedImage.ImageWorkload
+	(*timestamppb.Timestamp)(nil),      // 76: google.protobuf.Timestamp
 }
 var file_bulkhead_v1_bulkhead_proto_depIdxs = []int32{
-	67, // 0: bulkhead.v1.SignInResponse.expires:type_name -> google.protobuf.Timestamp
-	63, // 1: bulkhead.v1.Completeness.curve:type_name -> bulkhead.v1.Completeness.Point
+	76, // 0: bulkhead.v1.SignInResponse.expires:type_name -> google.protobuf.Timestamp
+	72, // 1: bulkhead.v1.Completeness.curve:type_name -> bulkhead.v1.Completeness.Point
 	0,  // 2: bulkhead.v1.Workload.mode:type_name -> bulkhead.v1.Mode
-	64, // 3: bulkhead.v1.Workload.sections:type_name -> bulkhead.v1.Workload.SectionsEntry
-	67, // 4: bulkhead.v1.Workload.last_seen:type_name -> google.protobuf.Timestamp
+	73, // 3: bulkhead.v1.Workload.sections:type_name -> bulkhead.v1.Workload.SectionsEntry
+	76, // 4: bulkhead.v1.Workload.last_seen:type_name -> google.protobuf.Timestamp
 	9,  // 5: bulkhead.v1.Workload.enforcement:type_name -> bulkhead.v1.Enforcement
 	8,  // 6: bulkhead.v1.ListWorkloadsResponse.workloads:type_name -> bulkhead.v1.Workload
 	8,  // 7: bulkhead.v1.GetWorkloadResponse.workload:type_name -> bulkhead.v1.Workload
@@ -4676,99 +5634,120 @@ var file_bulkhead_v1_bulkhead_proto_depIdxs = []int32{
 	8,  // 9: bulkhead.v1.SetModeResponse.workload:type_name -> bulkhead.v1.Workload
 	16, // 10: bulkhead.v1.SetModeResponse.nodes:type_name -> bulkhead.v1.NodeAnswer
 	16, // 11: bulkhead.v1.ApproveResponse.nodes:type_name -> bulkhead.v1.NodeAnswer
-	67, // 12: bulkhead.v1.Alert.time:type_name -> google.protobuf.Timestamp
+	76, // 12: bulkhead.v1.Alert.time:type_name -> google.protobuf.Timestamp
 	22, // 13: bulkhead.v1.Alert.process:type_name -> bulkhead.v1.AlertProcess
 	24, // 14: bulkhead.v1.Alert.cause:type_name -> bulkhead.v1.AlertCause
 	25, // 15: bulkhead.v1.Alert.heal:type_name -> bulkhead.v1.Approval
 	23, // 16: bulkhead.v1.AlertProcess.ancestry:type_name -> bulkhead.v1.Ancestor
-	67, // 17: bulkhead.v1.ListAlertsRequest.since:type_name -> google.protobuf.Timestamp
+	76, // 17: bulkhead.v1.ListAlertsRequest.since:type_name -> google.protobuf.Timestamp
 	21, // 18: bulkhead.v1.ListAlertsResponse.alerts:type_name -> bulkhead.v1.Alert
-	67, // 19: bulkhead.v1.Node.last_seen:type_name -> google.protobuf.Timestamp
+	76, // 19: bulkhead.v1.Node.last_seen:type_name -> google.protobuf.Timestamp
 	9,  // 20: bulkhead.v1.Node.backends:type_name -> bulkhead.v1.Enforcement
 	30, // 21: bulkhead.v1.Node.engines:type_name -> bulkhead.v1.Engine
 	29, // 22: bulkhead.v1.ListNodesResponse.nodes:type_name -> bulkhead.v1.Node
-	67, // 23: bulkhead.v1.ScannedImage.scanned:type_name -> google.protobuf.Timestamp
-	67, // 24: bulkhead.v1.ScannedImage.matched:type_name -> google.protobuf.Timestamp
+	76, // 23: bulkhead.v1.ScannedImage.scanned:type_name -> google.protobuf.Timestamp
+	76, // 24: bulkhead.v1.ScannedImage.matched:type_name -> google.protobuf.Timestamp
 	33, // 25: bulkhead.v1.ScannedImage.vulnerabilities:type_name -> bulkhead.v1.SeverityCounts
-	65, // 26: bulkhead.v1.ScannedImage.findings:type_name -> bulkhead.v1.ScannedImage.FindingsEntry
-	67, // 27: bulkhead.v1.ScannedImage.fresh_since:type_name -> google.protobuf.Timestamp
+	74, // 26: bulkhead.v1.ScannedImage.findings:type_name -> bulkhead.v1.ScannedImage.FindingsEntry
+	76, // 27: bulkhead.v1.ScannedImage.fresh_since:type_name -> google.protobuf.Timestamp
 	35, // 28: bulkhead.v1.ScannedImage.trend:type_name -> bulkhead.v1.TrendPoint
-	66, // 29: bulkhead.v1.ScannedImage.workloads:type_name -> bulkhead.v1.ScannedImage.ImageWorkload
-	67, // 30: bulkhead.v1.TrendPoint.time:type_name -> google.protobuf.Timestamp
+	75, // 29: bulkhead.v1.ScannedImage.workloads:type_name -> bulkhead.v1.ScannedImage.ImageWorkload
+	76, // 30: bulkhead.v1.TrendPoint.time:type_name -> google.protobuf.Timestamp
 	33, // 31: bulkhead.v1.TrendPoint.vulnerabilities:type_name -> bulkhead.v1.SeverityCounts
 	34, // 32: bulkhead.v1.ListImagesResponse.images:type_name -> bulkhead.v1.ScannedImage
 	34, // 33: bulkhead.v1.GetImageResponse.image:type_name -> bulkhead.v1.ScannedImage
 	40, // 34: bulkhead.v1.GetImageResponse.fresh:type_name -> bulkhead.v1.NewVulnerability
-	67, // 35: bulkhead.v1.NewVulnerability.since:type_name -> google.protobuf.Timestamp
+	76, // 35: bulkhead.v1.NewVulnerability.since:type_name -> google.protobuf.Timestamp
 	34, // 36: bulkhead.v1.DiffImagesResponse.from:type_name -> bulkhead.v1.ScannedImage
 	34, // 37: bulkhead.v1.DiffImagesResponse.to:type_name -> bulkhead.v1.ScannedImage
-	67, // 38: bulkhead.v1.ImageScan.created:type_name -> google.protobuf.Timestamp
-	67, // 39: bulkhead.v1.ImageScan.ended:type_name -> google.protobuf.Timestamp
+	76, // 38: bulkhead.v1.ImageScan.created:type_name -> google.protobuf.Timestamp
+	76, // 39: bulkhead.v1.ImageScan.ended:type_name -> google.protobuf.Timestamp
 	43, // 40: bulkhead.v1.ScanImageResponse.scan:type_name -> bulkhead.v1.ImageScan
 	43, // 41: bulkhead.v1.ListScansResponse.scans:type_name -> bulkhead.v1.ImageScan
-	67, // 42: bulkhead.v1.ImageWatch.last:type_name -> google.protobuf.Timestamp
-	67, // 43: bulkhead.v1.ImageWatch.next:type_name -> google.protobuf.Timestamp
-	67, // 44: bulkhead.v1.ImageHook.created:type_name -> google.protobuf.Timestamp
-	67, // 45: bulkhead.v1.ImageHook.used:type_name -> google.protobuf.Timestamp
+	76, // 42: bulkhead.v1.ImageWatch.last:type_name -> google.protobuf.Timestamp
+	76, // 43: bulkhead.v1.ImageWatch.next:type_name -> google.protobuf.Timestamp
+	76, // 44: bulkhead.v1.ImageHook.created:type_name -> google.protobuf.Timestamp
+	76, // 45: bulkhead.v1.ImageHook.used:type_name -> google.protobuf.Timestamp
 	48, // 46: bulkhead.v1.ListWatchesResponse.watches:type_name -> bulkhead.v1.ImageWatch
 	49, // 47: bulkhead.v1.ListWatchesResponse.hooks:type_name -> bulkhead.v1.ImageHook
 	48, // 48: bulkhead.v1.WatchRepositoryResponse.watch:type_name -> bulkhead.v1.ImageWatch
 	49, // 49: bulkhead.v1.AddHookResponse.hook:type_name -> bulkhead.v1.ImageHook
-	29, // 50: bulkhead.v1.NodeReport.node:type_name -> bulkhead.v1.Node
-	59, // 51: bulkhead.v1.NodeReport.workloads:type_name -> bulkhead.v1.WorkloadReport
-	8,  // 52: bulkhead.v1.WorkloadReport.workload:type_name -> bulkhead.v1.Workload
-	21, // 53: bulkhead.v1.AlertBatch.alerts:type_name -> bulkhead.v1.Alert
-	14, // 54: bulkhead.v1.NodeCommand.set_mode:type_name -> bulkhead.v1.SetModeRequest
-	25, // 55: bulkhead.v1.NodeCommand.approve:type_name -> bulkhead.v1.Approval
-	17, // 56: bulkhead.v1.NodeCommand.get_profile:type_name -> bulkhead.v1.GetProfileRequest
-	16, // 57: bulkhead.v1.NodeCommandAnswer.answer:type_name -> bulkhead.v1.NodeAnswer
-	7,  // 58: bulkhead.v1.Workload.SectionsEntry.value:type_name -> bulkhead.v1.Completeness
-	0,  // 59: bulkhead.v1.ScannedImage.ImageWorkload.mode:type_name -> bulkhead.v1.Mode
-	1,  // 60: bulkhead.v1.AuthService.SignIn:input_type -> bulkhead.v1.SignInRequest
-	3,  // 61: bulkhead.v1.AuthService.SignOut:input_type -> bulkhead.v1.SignOutRequest
-	5,  // 62: bulkhead.v1.AuthService.WhoAmI:input_type -> bulkhead.v1.WhoAmIRequest
-	10, // 63: bulkhead.v1.WorkloadService.ListWorkloads:input_type -> bulkhead.v1.ListWorkloadsRequest
-	12, // 64: bulkhead.v1.WorkloadService.GetWorkload:input_type -> bulkhead.v1.GetWorkloadRequest
-	14, // 65: bulkhead.v1.WorkloadService.SetMode:input_type -> bulkhead.v1.SetModeRequest
-	17, // 66: bulkhead.v1.WorkloadService.GetProfile:input_type -> bulkhead.v1.GetProfileRequest
-	19, // 67: bulkhead.v1.WorkloadService.Approve:input_type -> bulkhead.v1.ApproveRequest
-	26, // 68: bulkhead.v1.AlertService.ListAlerts:input_type -> bulkhead.v1.ListAlertsRequest
-	28, // 69: bulkhead.v1.AlertService.WatchAlerts:input_type -> bulkhead.v1.WatchAlertsRequest
-	31, // 70: bulkhead.v1.NodeService.ListNodes:input_type -> bulkhead.v1.ListNodesRequest
-	36, // 71: bulkhead.v1.ImageService.ListImages:input_type -> bulkhead.v1.ListImagesRequest
-	38, // 72: bulkhead.v1.ImageService.GetImage:input_type -> bulkhead.v1.GetImageRequest
-	41, // 73: bulkhead.v1.ImageService.DiffImages:input_type -> bulkhead.v1.DiffImagesRequest
-	44, // 74: bulkhead.v1.ImageService.ScanImage:input_type -> bulkhead.v1.ScanImageRequest
-	46, // 75: bulkhead.v1.ImageService.ListScans:input_type -> bulkhead.v1.ListScansRequest
-	50, // 76: bulkhead.v1.ImageService.ListWatches:input_type -> bulkhead.v1.ListWatchesRequest
-	52, // 77: bulkhead.v1.ImageService.WatchRepository:input_type -> bulkhead.v1.WatchRepositoryRequest
-	54, // 78: bulkhead.v1.ImageService.AddHook:input_type -> bulkhead.v1.AddHookRequest
-	56, // 79: bulkhead.v1.ImageService.RemoveHook:input_type -> bulkhead.v1.RemoveHookRequest
-	2,  // 80: bulkhead.v1.AuthService.SignIn:output_type -> bulkhead.v1.SignInResponse
-	4,  // 81: bulkhead.v1.AuthService.SignOut:output_type -> bulkhead.v1.SignOutResponse
-	6,  // 82: bulkhead.v1.AuthService.WhoAmI:output_type -> bulkhead.v1.WhoAmIResponse
-	11, // 83: bulkhead.v1.WorkloadService.ListWorkloads:output_type -> bulkhead.v1.ListWorkloadsResponse
-	13, // 84: bulkhead.v1.WorkloadService.GetWorkload:output_type -> bulkhead.v1.GetWorkloadResponse
-	15, // 85: bulkhead.v1.WorkloadService.SetMode:output_type -> bulkhead.v1.SetModeResponse
-	18, // 86: bulkhead.v1.WorkloadService.GetProfile:output_type -> bulkhead.v1.GetProfileResponse
-	20, // 87: bulkhead.v1.WorkloadService.Approve:output_type -> bulkhead.v1.ApproveResponse
-	27, // 88: bulkhead.v1.AlertService.ListAlerts:output_type -> bulkhead.v1.ListAlertsResponse
-	21, // 89: bulkhead.v1.AlertService.WatchAlerts:output_type -> bulkhead.v1.Alert
-	32, // 90: bulkhead.v1.NodeService.ListNodes:output_type -> bulkhead.v1.ListNodesResponse
-	37, // 91: bulkhead.v1.ImageService.ListImages:output_type -> bulkhead.v1.ListImagesResponse
-	39, // 92: bulkhead.v1.ImageService.GetImage:output_type -> bulkhead.v1.GetImageResponse
-	42, // 93: bulkhead.v1.ImageService.DiffImages:output_type -> bulkhead.v1.DiffImagesResponse
-	45, // 94: bulkhead.v1.ImageService.ScanImage:output_type -> bulkhead.v1.ScanImageResponse
-	47, // 95: bulkhead.v1.ImageService.ListScans:output_type -> bulkhead.v1.ListScansResponse
-	51, // 96: bulkhead.v1.ImageService.ListWatches:output_type -> bulkhead.v1.ListWatchesResponse
-	53, // 97: bulkhead.v1.ImageService.WatchRepository:output_type -> bulkhead.v1.WatchRepositoryResponse
-	55, // 98: bulkhead.v1.ImageService.AddHook:output_type -> bulkhead.v1.AddHookResponse
-	57, // 99: bulkhead.v1.ImageService.RemoveHook:output_type -> bulkhead.v1.RemoveHookResponse
-	80, // [80:100] is the sub-list for method output_type
-	60, // [60:80] is the sub-list for method input_type
-	60, // [60:60] is the sub-list for extension type_name
-	60, // [60:60] is the sub-list for extension extendee
-	0,  // [0:60] is the sub-list for field type_name
+	58, // 50: bulkhead.v1.Flow.source:type_name -> bulkhead.v1.Endpoint
+	58, // 51: bulkhead.v1.Flow.destination:type_name -> bulkhead.v1.Endpoint
+	76, // 52: bulkhead.v1.Flow.first:type_name -> google.protobuf.Timestamp
+	76, // 53: bulkhead.v1.Flow.last:type_name -> google.protobuf.Timestamp
+	76, // 54: bulkhead.v1.ListFlowsRequest.from:type_name -> google.protobuf.Timestamp
+	76, // 55: bulkhead.v1.ListFlowsRequest.to:type_name -> google.protobuf.Timestamp
+	59, // 56: bulkhead.v1.ListFlowsResponse.flows:type_name -> bulkhead.v1.Flow
+	76, // 57: bulkhead.v1.ListFlowsResponse.since:type_name -> google.protobuf.Timestamp
+	59, // 58: bulkhead.v1.GetFlowRequest.flow:type_name -> bulkhead.v1.Flow
+	76, // 59: bulkhead.v1.GetFlowRequest.from:type_name -> google.protobuf.Timestamp
+	76, // 60: bulkhead.v1.GetFlowRequest.to:type_name -> google.protobuf.Timestamp
+	59, // 61: bulkhead.v1.GetFlowResponse.flow:type_name -> bulkhead.v1.Flow
+	59, // 62: bulkhead.v1.GetFlowResponse.history:type_name -> bulkhead.v1.Flow
+	65, // 63: bulkhead.v1.FlowReport.flows:type_name -> bulkhead.v1.NodeFlow
+	66, // 64: bulkhead.v1.FlowReport.addresses:type_name -> bulkhead.v1.WorkloadAddresses
+	76, // 65: bulkhead.v1.NodeFlow.first:type_name -> google.protobuf.Timestamp
+	76, // 66: bulkhead.v1.NodeFlow.last:type_name -> google.protobuf.Timestamp
+	29, // 67: bulkhead.v1.NodeReport.node:type_name -> bulkhead.v1.Node
+	68, // 68: bulkhead.v1.NodeReport.workloads:type_name -> bulkhead.v1.WorkloadReport
+	8,  // 69: bulkhead.v1.WorkloadReport.workload:type_name -> bulkhead.v1.Workload
+	21, // 70: bulkhead.v1.AlertBatch.alerts:type_name -> bulkhead.v1.Alert
+	14, // 71: bulkhead.v1.NodeCommand.set_mode:type_name -> bulkhead.v1.SetModeRequest
+	25, // 72: bulkhead.v1.NodeCommand.approve:type_name -> bulkhead.v1.Approval
+	17, // 73: bulkhead.v1.NodeCommand.get_profile:type_name -> bulkhead.v1.GetProfileRequest
+	16, // 74: bulkhead.v1.NodeCommandAnswer.answer:type_name -> bulkhead.v1.NodeAnswer
+	7,  // 75: bulkhead.v1.Workload.SectionsEntry.value:type_name -> bulkhead.v1.Completeness
+	0,  // 76: bulkhead.v1.ScannedImage.ImageWorkload.mode:type_name -> bulkhead.v1.Mode
+	1,  // 77: bulkhead.v1.AuthService.SignIn:input_type -> bulkhead.v1.SignInRequest
+	3,  // 78: bulkhead.v1.AuthService.SignOut:input_type -> bulkhead.v1.SignOutRequest
+	5,  // 79: bulkhead.v1.AuthService.WhoAmI:input_type -> bulkhead.v1.WhoAmIRequest
+	10, // 80: bulkhead.v1.WorkloadService.ListWorkloads:input_type -> bulkhead.v1.ListWorkloadsRequest
+	12, // 81: bulkhead.v1.WorkloadService.GetWorkload:input_type -> bulkhead.v1.GetWorkloadRequest
+	14, // 82: bulkhead.v1.WorkloadService.SetMode:input_type -> bulkhead.v1.SetModeRequest
+	17, // 83: bulkhead.v1.WorkloadService.GetProfile:input_type -> bulkhead.v1.GetProfileRequest
+	19, // 84: bulkhead.v1.WorkloadService.Approve:input_type -> bulkhead.v1.ApproveRequest
+	26, // 85: bulkhead.v1.AlertService.ListAlerts:input_type -> bulkhead.v1.ListAlertsRequest
+	28, // 86: bulkhead.v1.AlertService.WatchAlerts:input_type -> bulkhead.v1.WatchAlertsRequest
+	31, // 87: bulkhead.v1.NodeService.ListNodes:input_type -> bulkhead.v1.ListNodesRequest
+	36, // 88: bulkhead.v1.ImageService.ListImages:input_type -> bulkhead.v1.ListImagesRequest
+	38, // 89: bulkhead.v1.ImageService.GetImage:input_type -> bulkhead.v1.GetImageRequest
+	41, // 90: bulkhead.v1.ImageService.DiffImages:input_type -> bulkhead.v1.DiffImagesRequest
+	44, // 91: bulkhead.v1.ImageService.ScanImage:input_type -> bulkhead.v1.ScanImageRequest
+	46, // 92: bulkhead.v1.ImageService.ListScans:input_type -> bulkhead.v1.ListScansRequest
+	50, // 93: bulkhead.v1.ImageService.ListWatches:input_type -> bulkhead.v1.ListWatchesRequest
+	52, // 94: bulkhead.v1.ImageService.WatchRepository:input_type -> bulkhead.v1.WatchRepositoryRequest
+	54, // 95: bulkhead.v1.ImageService.AddHook:input_type -> bulkhead.v1.AddHookRequest
+	56, // 96: bulkhead.v1.ImageService.RemoveHook:input_type -> bulkhead.v1.RemoveHookRequest
+	60, // 97: bulkhead.v1.FlowService.ListFlows:input_type -> bulkhead.v1.ListFlowsRequest
+	62, // 98: bulkhead.v1.FlowService.GetFlow:input_type -> bulkhead.v1.GetFlowRequest
+	2,  // 99: bulkhead.v1.AuthService.SignIn:output_type -> bulkhead.v1.SignInResponse
+	4,  // 100: bulkhead.v1.AuthService.SignOut:output_type -> bulkhead.v1.SignOutResponse
+	6,  // 101: bulkhead.v1.AuthService.WhoAmI:output_type -> bulkhead.v1.WhoAmIResponse
+	11, // 102: bulkhead.v1.WorkloadService.ListWorkloads:output_type -> bulkhead.v1.ListWorkloadsResponse
+	13, // 103: bulkhead.v1.WorkloadService.GetWorkload:output_type -> bulkhead.v1.GetWorkloadResponse
+	15, // 104: bulkhead.v1.WorkloadService.SetMode:output_type -> bulkhead.v1.SetModeResponse
+	18, // 105: bulkhead.v1.WorkloadService.GetProfile:output_type -> bulkhead.v1.GetProfileResponse
+	20, // 106: bulkhead.v1.WorkloadService.Approve:output_type -> bulkhead.v1.ApproveResponse
+	27, // 107: bulkhead.v1.AlertService.ListAlerts:output_type -> bulkhead.v1.ListAlertsResponse
+	21, // 108: bulkhead.v1.AlertService.WatchAlerts:output_type -> bulkhead.v1.Alert
+	32, // 109: bulkhead.v1.NodeService.ListNodes:output_type -> bulkhead.v1.ListNodesResponse
+	37, // 110: bulkhead.v1.ImageService.ListImages:output_type -> bulkhead.v1.ListImagesResponse
+	39, // 111: bulkhead.v1.ImageService.GetImage:output_type -> bulkhead.v1.GetImageResponse
+	42, // 112: bulkhead.v1.ImageService.DiffImages:output_type -> bulkhead.v1.DiffImagesResponse
+	45, // 113: bulkhead.v1.ImageService.ScanImage:output_type -> bulkhead.v1.ScanImageResponse
+	47, // 114: bulkhead.v1.ImageService.ListScans:output_type -> bulkhead.v1.ListScansResponse
+	51, // 115: bulkhead.v1.ImageService.ListWatches:output_type -> bulkhead.v1.ListWatchesResponse
+	53, // 116: bulkhead.v1.ImageService.WatchRepository:output_type -> bulkhead.v1.WatchRepositoryResponse
+	55, // 117: bulkhead.v1.ImageService.AddHook:output_type -> bulkhead.v1.AddHookResponse
+	57, // 118: bulkhead.v1.ImageService.RemoveHook:output_type -> bulkhead.v1.RemoveHookResponse
+	61, // 119: bulkhead.v1.FlowService.ListFlows:output_type -> bulkhead.v1.ListFlowsResponse
+	63, // 120: bulkhead.v1.FlowService.GetFlow:output_type -> bulkhead.v1.GetFlowResponse
+	99, // [99:121] is the sub-list for method output_type
+	77, // [77:99] is the sub-list for method input_type
+	77, // [77:77] is the sub-list for extension type_name
+	77, // [77:77] is the sub-list for extension extendee
+	0,  // [0:77] is the sub-list for field type_name
 }
 
 func init() { file_bulkhead_v1_bulkhead_proto_init() }
@@ -4776,7 +5755,7 @@ func file_bulkhead_v1_bulkhead_proto_init() {
 	if File_bulkhead_v1_bulkhead_proto != nil {
 		return
 	}
-	file_bulkhead_v1_bulkhead_proto_msgTypes[60].OneofWrappers = []any{
+	file_bulkhead_v1_bulkhead_proto_msgTypes[69].OneofWrappers = []any{
 		(*NodeCommand_SetMode)(nil),
 		(*NodeCommand_Approve)(nil),
 		(*NodeCommand_GetProfile)(nil),
@@ -4787,9 +5766,9 @@ func file_bulkhead_v1_bulkhead_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_bulkhead_v1_bulkhead_proto_rawDesc), len(file_bulkhead_v1_bulkhead_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   66,
+			NumMessages:   75,
 			NumExtensions: 0,
-			NumServices:   5,
+			NumServices:   6,
 		},
 		GoTypes:           file_bulkhead_v1_bulkhead_proto_goTypes,
 		DependencyIndexes: file_bulkhead_v1_bulkhead_proto_depIdxs,

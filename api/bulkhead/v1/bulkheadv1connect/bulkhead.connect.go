@@ -32,6 +32,8 @@ const (
 	NodeServiceName = "bulkhead.v1.NodeService"
 	// ImageServiceName is the fully-qualified name of the ImageService service.
 	ImageServiceName = "bulkhead.v1.ImageService"
+	// FlowServiceName is the fully-qualified name of the FlowService service.
+	FlowServiceName = "bulkhead.v1.FlowService"
 )
 
 // These constants are the fully-qualified names of the RPCs defined in this package. They're
@@ -88,6 +90,10 @@ const (
 	ImageServiceAddHookProcedure = "/bulkhead.v1.ImageService/AddHook"
 	// ImageServiceRemoveHookProcedure is the fully-qualified name of the ImageService's RemoveHook RPC.
 	ImageServiceRemoveHookProcedure = "/bulkhead.v1.ImageService/RemoveHook"
+	// FlowServiceListFlowsProcedure is the fully-qualified name of the FlowService's ListFlows RPC.
+	FlowServiceListFlowsProcedure = "/bulkhead.v1.FlowService/ListFlows"
+	// FlowServiceGetFlowProcedure is the fully-qualified name of the FlowService's GetFlow RPC.
+	FlowServiceGetFlowProcedure = "/bulkhead.v1.FlowService/GetFlow"
 )
 
 // AuthServiceClient is a client for the bulkhead.v1.AuthService service.
@@ -850,4 +856,104 @@ func (UnimplementedImageServiceHandler) AddHook(context.Context, *connect.Reques
 
 func (UnimplementedImageServiceHandler) RemoveHook(context.Context, *connect.Request[v1.RemoveHookRequest]) (*connect.Response[v1.RemoveHookResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("bulkhead.v1.ImageService.RemoveHook is not implemented"))
+}
+
+// FlowServiceClient is a client for the bulkhead.v1.FlowService service.
+type FlowServiceClient interface {
+	// ListFlows returns who talked to whom in a window, the most busy first.
+	ListFlows(context.Context, *connect.Request[v1.ListFlowsRequest]) (*connect.Response[v1.ListFlowsResponse], error)
+	// GetFlow returns one edge with its history.
+	GetFlow(context.Context, *connect.Request[v1.GetFlowRequest]) (*connect.Response[v1.GetFlowResponse], error)
+}
+
+// NewFlowServiceClient constructs a client for the bulkhead.v1.FlowService service. By default, it
+// uses the Connect protocol with the binary Protobuf Codec, asks for gzipped responses, and sends
+// uncompressed requests. To use the gRPC or gRPC-Web protocols, supply the connect.WithGRPC() or
+// connect.WithGRPCWeb() options.
+//
+// The URL supplied here should be the base URL for the Connect or gRPC server (for example,
+// http://api.acme.com or https://acme.com/grpc).
+func NewFlowServiceClient(httpClient connect.HTTPClient, baseURL string, opts ...connect.ClientOption) FlowServiceClient {
+	baseURL = strings.TrimRight(baseURL, "/")
+	flowServiceMethods := v1.File_bulkhead_v1_bulkhead_proto.Services().ByName("FlowService").Methods()
+	return &flowServiceClient{
+		listFlows: connect.NewClient[v1.ListFlowsRequest, v1.ListFlowsResponse](
+			httpClient,
+			baseURL+FlowServiceListFlowsProcedure,
+			connect.WithSchema(flowServiceMethods.ByName("ListFlows")),
+			connect.WithClientOptions(opts...),
+		),
+		getFlow: connect.NewClient[v1.GetFlowRequest, v1.GetFlowResponse](
+			httpClient,
+			baseURL+FlowServiceGetFlowProcedure,
+			connect.WithSchema(flowServiceMethods.ByName("GetFlow")),
+			connect.WithClientOptions(opts...),
+		),
+	}
+}
+
+// flowServiceClient implements FlowServiceClient.
+type flowServiceClient struct {
+	listFlows *connect.Client[v1.ListFlowsRequest, v1.ListFlowsResponse]
+	getFlow   *connect.Client[v1.GetFlowRequest, v1.GetFlowResponse]
+}
+
+// ListFlows calls bulkhead.v1.FlowService.ListFlows.
+func (c *flowServiceClient) ListFlows(ctx context.Context, req *connect.Request[v1.ListFlowsRequest]) (*connect.Response[v1.ListFlowsResponse], error) {
+	return c.listFlows.CallUnary(ctx, req)
+}
+
+// GetFlow calls bulkhead.v1.FlowService.GetFlow.
+func (c *flowServiceClient) GetFlow(ctx context.Context, req *connect.Request[v1.GetFlowRequest]) (*connect.Response[v1.GetFlowResponse], error) {
+	return c.getFlow.CallUnary(ctx, req)
+}
+
+// FlowServiceHandler is an implementation of the bulkhead.v1.FlowService service.
+type FlowServiceHandler interface {
+	// ListFlows returns who talked to whom in a window, the most busy first.
+	ListFlows(context.Context, *connect.Request[v1.ListFlowsRequest]) (*connect.Response[v1.ListFlowsResponse], error)
+	// GetFlow returns one edge with its history.
+	GetFlow(context.Context, *connect.Request[v1.GetFlowRequest]) (*connect.Response[v1.GetFlowResponse], error)
+}
+
+// NewFlowServiceHandler builds an HTTP handler from the service implementation. It returns the path
+// on which to mount the handler and the handler itself.
+//
+// By default, handlers support the Connect, gRPC, and gRPC-Web protocols with the binary Protobuf
+// and JSON codecs. They also support gzip compression.
+func NewFlowServiceHandler(svc FlowServiceHandler, opts ...connect.HandlerOption) (string, http.Handler) {
+	flowServiceMethods := v1.File_bulkhead_v1_bulkhead_proto.Services().ByName("FlowService").Methods()
+	flowServiceListFlowsHandler := connect.NewUnaryHandler(
+		FlowServiceListFlowsProcedure,
+		svc.ListFlows,
+		connect.WithSchema(flowServiceMethods.ByName("ListFlows")),
+		connect.WithHandlerOptions(opts...),
+	)
+	flowServiceGetFlowHandler := connect.NewUnaryHandler(
+		FlowServiceGetFlowProcedure,
+		svc.GetFlow,
+		connect.WithSchema(flowServiceMethods.ByName("GetFlow")),
+		connect.WithHandlerOptions(opts...),
+	)
+	return "/bulkhead.v1.FlowService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case FlowServiceListFlowsProcedure:
+			flowServiceListFlowsHandler.ServeHTTP(w, r)
+		case FlowServiceGetFlowProcedure:
+			flowServiceGetFlowHandler.ServeHTTP(w, r)
+		default:
+			http.NotFound(w, r)
+		}
+	})
+}
+
+// UnimplementedFlowServiceHandler returns CodeUnimplemented from all methods.
+type UnimplementedFlowServiceHandler struct{}
+
+func (UnimplementedFlowServiceHandler) ListFlows(context.Context, *connect.Request[v1.ListFlowsRequest]) (*connect.Response[v1.ListFlowsResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("bulkhead.v1.FlowService.ListFlows is not implemented"))
+}
+
+func (UnimplementedFlowServiceHandler) GetFlow(context.Context, *connect.Request[v1.GetFlowRequest]) (*connect.Response[v1.GetFlowResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("bulkhead.v1.FlowService.GetFlow is not implemented"))
 }

@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file bulkhead/v1/bulkhead.proto.
  */
 export const file_bulkhead_v1_bulkhead: GenFile = /*@__PURE__*/
-  fileDesc("ChpidWxraGVhZC92MS9idWxraGVhZC5wcm90bxILYnVsa2hlYWQudjEiLwoNU2lnbkluUmVxdWVzdBIMCgRuYW1lGAEgASgJEhAKCHBhc3N3b3JkGAIgASgJIkwKDlNpZ25JblJlc3BvbnNlEg0KBXRva2VuGAEgASgJEisKB2V4cGlyZXMYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIhAKDlNpZ25PdXRSZXF1ZXN0IhEKD1NpZ25PdXRSZXNwb25zZSIPCg1XaG9BbUlSZXF1ZXN0Ii0KDldob0FtSVJlc3BvbnNlEgwKBG5hbWUYASABKAkSDQoFcm9sZXMYAiADKAkitgEKDENvbXBsZXRlbmVzcxINCgVzY29yZRgBIAEoARIQCghoZWxkX291dBgCIAEoARINCgVpdGVtcxgDIAEoBRINCgVyZWFkeRgEIAEoCBIuCgVjdXJ2ZRgFIAMoCzIfLmJ1bGtoZWFkLnYxLkNvbXBsZXRlbmVzcy5Qb2ludBo3CgVQb2ludBIPCgdzZWNvbmRzGAEgASgBEg4KBmV2ZW50cxgCIAEoBBINCgVpdGVtcxgDIAEoBSLZAwoIV29ya2xvYWQSDAoEbmFtZRgBIAEoCRIMCgRraW5kGAIgASgJEhEKCW5hbWVzcGFjZRgDIAEoCRINCgVpbWFnZRgEIAEoCRIOCgZkaWdlc3QYBSABKAkSHwoEbW9kZRgGIAEoDjIRLmJ1bGtoZWFkLnYxLk1vZGUSDQoFbm9kZXMYByADKAkSEgoKY29udGFpbmVycxgIIAEoBRIUCgxjb21wbGV0ZW5lc3MYCSABKAESDQoFcmVhZHkYCiABKAgSEgoKYmxvY2tlZF9ieRgLIAEoCRI1CghzZWN0aW9ucxgMIAMoCzIjLmJ1bGtoZWFkLnYxLldvcmtsb2FkLlNlY3Rpb25zRW50cnkSDwoHYmxvY2tlZBgNIAEoBBIQCghkZXRlY3RlZBgOIAEoBBItCglsYXN0X3NlZW4YDyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi0KC2VuZm9yY2VtZW50GBAgAygLMhguYnVsa2hlYWQudjEuRW5mb3JjZW1lbnQaSgoNU2VjdGlvbnNFbnRyeRILCgNrZXkYASABKAkSKAoFdmFsdWUYAiABKAsyGS5idWxraGVhZC52MS5Db21wbGV0ZW5lc3M6AjgBIjwKC0VuZm9yY2VtZW50EgwKBGtpbmQYASABKAkSDwoHYmFja2VuZBgCIAEoCRIOCgZsaW1pdHMYAyABKAkiFgoUTGlzdFdvcmtsb2Fkc1JlcXVlc3QiQQoVTGlzdFdvcmtsb2Fkc1Jlc3BvbnNlEigKCXdvcmtsb2FkcxgBIAMoCzIVLmJ1bGtoZWFkLnYxLldvcmtsb2FkIiIKEkdldFdvcmtsb2FkUmVxdWVzdBIMCgRuYW1lGAEgASgJIj4KE0dldFdvcmtsb2FkUmVzcG9uc2USJwoId29ya2xvYWQYASABKAsyFS5idWxraGVhZC52MS5Xb3JrbG9hZCJTCg5TZXRNb2RlUmVxdWVzdBIQCgh3b3JrbG9hZBgBIAEoCRIfCgRtb2RlGAIgASgOMhEuYnVsa2hlYWQudjEuTW9kZRIOCgZhbnl3YXkYAyABKAgiYgoPU2V0TW9kZVJlc3BvbnNlEicKCHdvcmtsb2FkGAEgASgLMhUuYnVsa2hlYWQudjEuV29ya2xvYWQSJgoFbm9kZXMYAiADKAsyFy5idWxraGVhZC52MS5Ob2RlQW5zd2VyIksKCk5vZGVBbnN3ZXISDAoEbm9kZRgBIAEoCRIKCgJvaxgCIAEoCBINCgVlcnJvchgDIAEoCRIUCgxtaWNyb3NlY29uZHMYBCABKAMiJQoRR2V0UHJvZmlsZVJlcXVlc3QSEAoId29ya2xvYWQYASABKAkiIgoSR2V0UHJvZmlsZVJlc3BvbnNlEgwKBGpzb24YASABKAwiVAoOQXBwcm92ZVJlcXVlc3QSEAoIYWxlcnRfaWQYASABKAkSEAoId29ya2xvYWQYAiABKAkSDwoHc2VjdGlvbhgDIAEoCRINCgV2YWx1ZRgEIAEoCSI5Cg9BcHByb3ZlUmVzcG9uc2USJgoFbm9kZXMYASADKAsyFy5idWxraGVhZC52MS5Ob2RlQW5zd2VyIqsDCgVBbGVydBIKCgJpZBgBIAEoCRIoCgR0aW1lGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIPCgdjbHVzdGVyGAMgASgJEgwKBG5vZGUYBCABKAkSEAoId29ya2xvYWQYBSABKAkSEQoJY29udGFpbmVyGAYgASgJEg0KBWltYWdlGAcgASgJEg4KBmRpZ2VzdBgIIAEoCRIMCgRydWxlGAkgASgJEg0KBXRpdGxlGAogASgJEhEKCXRlY2huaXF1ZRgLIAEoCRIOCgZ0YWN0aWMYDCABKAkSEAoIc2V2ZXJpdHkYDSABKAkSDgoGYWN0aW9uGA4gASgJEg8KB21lc3NhZ2UYDyABKAkSKgoHcHJvY2VzcxgQIAEoCzIZLmJ1bGtoZWFkLnYxLkFsZXJ0UHJvY2VzcxImCgVjYXVzZRgRIAEoCzIXLmJ1bGtoZWFkLnYxLkFsZXJ0Q2F1c2USDQoFY291bnQYEiABKA0SIwoEaGVhbBgTIAEoCzIVLmJ1bGtoZWFkLnYxLkFwcHJvdmFsEg4KBmhlYWxlZBgUIAEoCCJsCgxBbGVydFByb2Nlc3MSCwoDcGlkGAEgASgFEgsKA3VpZBgCIAEoBRILCgNleGUYAyABKAkSDAoEYXJncxgEIAMoCRInCghhbmNlc3RyeRgFIAMoCzIVLmJ1bGtoZWFkLnYxLkFuY2VzdG9yIjIKCEFuY2VzdG9yEgsKA3BpZBgBIAEoBRIMCgRjb21tGAIgASgJEgsKA2V4ZRgDIAEoCSI6CgpBbGVydENhdXNlEgwKBGtpbmQYASABKAkSDgoGcmVhc29uGAIgASgJEg4KBm9iamVjdBgDIAEoCSJICghBcHByb3ZhbBIQCgh3b3JrbG9hZBgBIAEoCRIPCgdzZWN0aW9uGAIgASgJEg0KBXZhbHVlGAMgASgJEgoKAmJ5GAQgASgJIrABChFMaXN0QWxlcnRzUmVxdWVzdBIQCgh3b3JrbG9hZBgBIAEoCRIQCghzZXZlcml0eRgCIAEoCRIOCgZhY3Rpb24YAyABKAkSDAoEcnVsZRgEIAEoCRIRCgl0ZWNobmlxdWUYBSABKAkSKQoFc2luY2UYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg0KBWxpbWl0GAcgASgFEgwKBHBhZ2UYCCABKAkiWgoSTGlzdEFsZXJ0c1Jlc3BvbnNlEiIKBmFsZXJ0cxgBIAMoCzISLmJ1bGtoZWFkLnYxLkFsZXJ0EhEKCW5leHRfcGFnZRgCIAEoCRINCgV0b3RhbBgDIAEoBCIUChJXYXRjaEFsZXJ0c1JlcXVlc3QijgMKBE5vZGUSCgoCaWQYASABKAkSDAoEbmFtZRgCIAEoCRIPCgdjbHVzdGVyGAMgASgJEg4KBmtlcm5lbBgEIAEoCRIPCgd2ZXJzaW9uGAUgASgJEi0KCWxhc3Rfc2VlbhgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEQoJY29ubmVjdGVkGAcgASgIEhIKCmNvbnRhaW5lcnMYCCABKAUSKgoIYmFja2VuZHMYCSADKAsyGC5idWxraGVhZC52MS5FbmZvcmNlbWVudBIOCgZldmVudHMYCiABKAQSEwoLbG9zdF9ldmVudHMYCyABKAQSFgoOZHJvcHBlZF9hbGVydHMYDCABKAQSFgoOc3Bvb2xlZF9hbGVydHMYDSABKAQSFAoMbWVtb3J5X2J5dGVzGA4gASgEEhAKCHByb2JsZW1zGA8gAygJEiQKB2VuZ2luZXMYECADKAsyEy5idWxraGVhZC52MS5FbmdpbmUSFQoNZm9sZGVkX2V2ZW50cxgRIAEoBCJGCgZFbmdpbmUSDAoEbmFtZRgBIAEoCRIOCgZzb2NrZXQYAiABKAkSDwoHdmVyc2lvbhgDIAEoCRINCgVlcnJvchgEIAEoCSISChBMaXN0Tm9kZXNSZXF1ZXN0IjUKEUxpc3ROb2Rlc1Jlc3BvbnNlEiAKBW5vZGVzGAEgAygLMhEuYnVsa2hlYWQudjEuTm9kZSJeCg5TZXZlcml0eUNvdW50cxIQCghjcml0aWNhbBgBIAEoBRIMCgRoaWdoGAIgASgFEg4KBm1lZGl1bRgDIAEoBRILCgNsb3cYBCABKAUSDwoHdW5rbm93bhgFIAEoBSK2BQoMU2Nhbm5lZEltYWdlEhEKCXJlZmVyZW5jZRgBIAEoCRIOCgZkaWdlc3QYAiABKAkSCgoCb3MYAyABKAkSKwoHc2Nhbm5lZBgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASKwoHbWF0Y2hlZBgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASNAoPdnVsbmVyYWJpbGl0aWVzGAYgASgLMhsuYnVsa2hlYWQudjEuU2V2ZXJpdHlDb3VudHMSCwoDa2V2GAcgASgFEg8KB2ZpeGFibGUYCCABKAUSOQoIZmluZGluZ3MYCSADKAsyJy5idWxraGVhZC52MS5TY2FubmVkSW1hZ2UuRmluZGluZ3NFbnRyeRIQCghwYWNrYWdlcxgKIAEoBRIOCgZsYXllcnMYCyABKAUSEwoLYmFzZV9sYXllcnMYDCABKAUSHAoUYmFzZV92dWxuZXJhYmlsaXRpZXMYDSABKAUSDQoFZnJlc2gYDiABKAUSLwoLZnJlc2hfc2luY2UYDyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiYKBXRyZW5kGBAgAygLMhcuYnVsa2hlYWQudjEuVHJlbmRQb2ludBISCgppbmNvbXBsZXRlGBEgASgIEjoKCXdvcmtsb2FkcxgSIAMoCzInLmJ1bGtoZWFkLnYxLlNjYW5uZWRJbWFnZS5JbWFnZVdvcmtsb2FkEhAKCGRhdGFiYXNlGBMgASgJGi8KDUZpbmRpbmdzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgFOgI4ARo+Cg1JbWFnZVdvcmtsb2FkEgwKBG5hbWUYASABKAkSHwoEbW9kZRgCIAEoDjIRLmJ1bGtoZWFkLnYxLk1vZGUimwEKClRyZW5kUG9pbnQSKAoEdGltZRgBIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDgoGZGlnZXN0GAIgASgJEjQKD3Z1bG5lcmFiaWxpdGllcxgDIAEoCzIbLmJ1bGtoZWFkLnYxLlNldmVyaXR5Q291bnRzEgsKA2tldhgEIAEoBRIQCghmaW5kaW5ncxgFIAEoBSJeChFMaXN0SW1hZ2VzUmVxdWVzdBIOCgZmaWx0ZXIYASABKAkSDAoEc29ydBgCIAEoCRINCgVsaW1pdBgDIAEoBRIMCgRwYWdlGAQgASgJEg4KBmhhdmluZxgFIAMoCSKTAQoSTGlzdEltYWdlc1Jlc3BvbnNlEikKBmltYWdlcxgBIAMoCzIZLmJ1bGtoZWFkLnYxLlNjYW5uZWRJbWFnZRIRCgluZXh0X3BhZ2UYAiABKAkSDQoFdG90YWwYAyABKAUSDwoHd2FpdGluZxgEIAEoBRIQCghkYXRhYmFzZRgFIAEoCRINCgVzdGFsZRgGIAEoCCIkCg9HZXRJbWFnZVJlcXVlc3QSEQoJcmVmZXJlbmNlGAEgASgJIo8BChBHZXRJbWFnZVJlc3BvbnNlEigKBWltYWdlGAEgASgLMhkuYnVsa2hlYWQudjEuU2Nhbm5lZEltYWdlEhMKC3JlcG9ydF9qc29uGAIgASgMEiwKBWZyZXNoGAMgAygLMh0uYnVsa2hlYWQudjEuTmV3VnVsbmVyYWJpbGl0eRIOCgZvdGhlcnMYBCADKAkiigEKEE5ld1Z1bG5lcmFiaWxpdHkSCgoCaWQYASABKAkSDwoHcGFja2FnZRgCIAEoCRIPCgd2ZXJzaW9uGAMgASgJEhAKCHNldmVyaXR5GAQgASgJEgsKA2tldhgFIAEoCBIpCgVzaW5jZRgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiLQoRRGlmZkltYWdlc1JlcXVlc3QSDAoEZnJvbRgBIAEoCRIKCgJ0bxgCIAEoCSJ9ChJEaWZmSW1hZ2VzUmVzcG9uc2USJwoEZnJvbRgBIAEoCzIZLmJ1bGtoZWFkLnYxLlNjYW5uZWRJbWFnZRIlCgJ0bxgCIAEoCzIZLmJ1bGtoZWFkLnYxLlNjYW5uZWRJbWFnZRIXCg9kaWZmZXJlbmNlX2pzb24YAyABKAwizAEKCUltYWdlU2NhbhIKCgJpZBgBIAEoCRIRCglyZWZlcmVuY2UYAiABKAkSDgoGcmVhc29uGAMgASgJEg0KBXN0YXRlGAQgASgJEg0KBWVycm9yGAUgASgJEg4KBmRpZ2VzdBgGIAEoCRIKCgJieRgHIAEoCRIrCgdjcmVhdGVkGAggASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIpCgVlbmRlZBgJIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiJQoQU2NhbkltYWdlUmVxdWVzdBIRCglyZWZlcmVuY2UYASABKAkiOQoRU2NhbkltYWdlUmVzcG9uc2USJAoEc2NhbhgBIAEoCzIWLmJ1bGtoZWFkLnYxLkltYWdlU2NhbiItChBMaXN0U2NhbnNSZXF1ZXN0EgoKAmlkGAEgASgJEg0KBWxpbWl0GAIgASgFIjoKEUxpc3RTY2Fuc1Jlc3BvbnNlEiUKBXNjYW5zGAEgAygLMhYuYnVsa2hlYWQudjEuSW1hZ2VTY2FuIrQBCgpJbWFnZVdhdGNoEhIKCnJlcG9zaXRvcnkYASABKAkSFQoNZXZlcnlfc2Vjb25kcxgCIAEoAxIMCgR0YWdzGAMgAygJEigKBGxhc3QYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEigKBG5leHQYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg0KBWVycm9yGAYgASgJEgoKAmJ5GAcgASgJIowBCglJbWFnZUhvb2sSCgoCaWQYASABKAkSEAoIcmVnaXN0cnkYAiABKAkSKwoHY3JlYXRlZBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASKAoEdXNlZBgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASCgoCYnkYBSABKAkiFAoSTGlzdFdhdGNoZXNSZXF1ZXN0ImYKE0xpc3RXYXRjaGVzUmVzcG9uc2USKAoHd2F0Y2hlcxgBIAMoCzIXLmJ1bGtoZWFkLnYxLkltYWdlV2F0Y2gSJQoFaG9va3MYAiADKAsyFi5idWxraGVhZC52MS5JbWFnZUhvb2siUQoWV2F0Y2hSZXBvc2l0b3J5UmVxdWVzdBISCgpyZXBvc2l0b3J5GAEgASgJEhUKDWV2ZXJ5X3NlY29uZHMYAiABKAMSDAoEdGFncxgDIAMoCSJBChdXYXRjaFJlcG9zaXRvcnlSZXNwb25zZRImCgV3YXRjaBgBIAEoCzIXLmJ1bGtoZWFkLnYxLkltYWdlV2F0Y2giIgoOQWRkSG9va1JlcXVlc3QSEAoIcmVnaXN0cnkYASABKAkiRgoPQWRkSG9va1Jlc3BvbnNlEiQKBGhvb2sYASABKAsyFi5idWxraGVhZC52MS5JbWFnZUhvb2sSDQoFdG9rZW4YAiABKAkiHwoRUmVtb3ZlSG9va1JlcXVlc3QSCgoCaWQYASABKAkiFAoSUmVtb3ZlSG9va1Jlc3BvbnNlIl0KCk5vZGVSZXBvcnQSHwoEbm9kZRgBIAEoCzIRLmJ1bGtoZWFkLnYxLk5vZGUSLgoJd29ya2xvYWRzGAIgAygLMhsuYnVsa2hlYWQudjEuV29ya2xvYWRSZXBvcnQiTwoOV29ya2xvYWRSZXBvcnQSJwoId29ya2xvYWQYASABKAsyFS5idWxraGVhZC52MS5Xb3JrbG9hZBIUCgxwcm9maWxlX2pzb24YAiABKAwiMAoKQWxlcnRCYXRjaBIiCgZhbGVydHMYASADKAsyEi5idWxraGVhZC52MS5BbGVydCKqAQoLTm9kZUNvbW1hbmQSLwoIc2V0X21vZGUYASABKAsyGy5idWxraGVhZC52MS5TZXRNb2RlUmVxdWVzdEgAEigKB2FwcHJvdmUYAiABKAsyFS5idWxraGVhZC52MS5BcHByb3ZhbEgAEjUKC2dldF9wcm9maWxlGAMgASgLMh4uYnVsa2hlYWQudjEuR2V0UHJvZmlsZVJlcXVlc3RIAEIJCgdjb21tYW5kIlIKEU5vZGVDb21tYW5kQW5zd2VyEicKBmFuc3dlchgBIAEoCzIXLmJ1bGtoZWFkLnYxLk5vZGVBbnN3ZXISFAoMcHJvZmlsZV9qc29uGAIgASgMKlAKBE1vZGUSFAoQTU9ERV9VTlNQRUNJRklFRBAAEg4KCk1PREVfTEVBUk4QARIQCgxNT0RFX01PTklUT1IQAhIQCgxNT0RFX1BST1RFQ1QQAzLZAQoLQXV0aFNlcnZpY2USQQoGU2lnbkluEhouYnVsa2hlYWQudjEuU2lnbkluUmVxdWVzdBobLmJ1bGtoZWFkLnYxLlNpZ25JblJlc3BvbnNlEkQKB1NpZ25PdXQSGy5idWxraGVhZC52MS5TaWduT3V0UmVxdWVzdBocLmJ1bGtoZWFkLnYxLlNpZ25PdXRSZXNwb25zZRJBCgZXaG9BbUkSGi5idWxraGVhZC52MS5XaG9BbUlSZXF1ZXN0GhsuYnVsa2hlYWQudjEuV2hvQW1JUmVzcG9uc2UylgMKD1dvcmtsb2FkU2VydmljZRJWCg1MaXN0V29ya2xvYWRzEiEuYnVsa2hlYWQudjEuTGlzdFdvcmtsb2Fkc1JlcXVlc3QaIi5idWxraGVhZC52MS5MaXN0V29ya2xvYWRzUmVzcG9uc2USUAoLR2V0V29ya2xvYWQSHy5idWxraGVhZC52MS5HZXRXb3JrbG9hZFJlcXVlc3QaIC5idWxraGVhZC52MS5HZXRXb3JrbG9hZFJlc3BvbnNlEkQKB1NldE1vZGUSGy5idWxraGVhZC52MS5TZXRNb2RlUmVxdWVzdBocLmJ1bGtoZWFkLnYxLlNldE1vZGVSZXNwb25zZRJNCgpHZXRQcm9maWxlEh4uYnVsa2hlYWQudjEuR2V0UHJvZmlsZVJlcXVlc3QaHy5idWxraGVhZC52MS5HZXRQcm9maWxlUmVzcG9uc2USRAoHQXBwcm92ZRIbLmJ1bGtoZWFkLnYxLkFwcHJvdmVSZXF1ZXN0GhwuYnVsa2hlYWQudjEuQXBwcm92ZVJlc3BvbnNlMqMBCgxBbGVydFNlcnZpY2USTQoKTGlzdEFsZXJ0cxIeLmJ1bGtoZWFkLnYxLkxpc3RBbGVydHNSZXF1ZXN0Gh8uYnVsa2hlYWQudjEuTGlzdEFsZXJ0c1Jlc3BvbnNlEkQKC1dhdGNoQWxlcnRzEh8uYnVsa2hlYWQudjEuV2F0Y2hBbGVydHNSZXF1ZXN0GhIuYnVsa2hlYWQudjEuQWxlcnQwATJZCgtOb2RlU2VydmljZRJKCglMaXN0Tm9kZXMSHS5idWxraGVhZC52MS5MaXN0Tm9kZXNSZXF1ZXN0Gh4uYnVsa2hlYWQudjEuTGlzdE5vZGVzUmVzcG9uc2Uy0gUKDEltYWdlU2VydmljZRJNCgpMaXN0SW1hZ2VzEh4uYnVsa2hlYWQudjEuTGlzdEltYWdlc1JlcXVlc3QaHy5idWxraGVhZC52MS5MaXN0SW1hZ2VzUmVzcG9uc2USRwoIR2V0SW1hZ2USHC5idWxraGVhZC52MS5HZXRJbWFnZVJlcXVlc3QaHS5idWxraGVhZC52MS5HZXRJbWFnZVJlc3BvbnNlEk0KCkRpZmZJbWFnZXMSHi5idWxraGVhZC52MS5EaWZmSW1hZ2VzUmVxdWVzdBofLmJ1bGtoZWFkLnYxLkRpZmZJbWFnZXNSZXNwb25zZRJKCglTY2FuSW1hZ2USHS5idWxraGVhZC52MS5TY2FuSW1hZ2VSZXF1ZXN0Gh4uYnVsa2hlYWQudjEuU2NhbkltYWdlUmVzcG9uc2USSgoJTGlzdFNjYW5zEh0uYnVsa2hlYWQudjEuTGlzdFNjYW5zUmVxdWVzdBoeLmJ1bGtoZWFkLnYxLkxpc3RTY2Fuc1Jlc3BvbnNlElAKC0xpc3RXYXRjaGVzEh8uYnVsa2hlYWQudjEuTGlzdFdhdGNoZXNSZXF1ZXN0GiAuYnVsa2hlYWQudjEuTGlzdFdhdGNoZXNSZXNwb25zZRJcCg9XYXRjaFJlcG9zaXRvcnkSIy5idWxraGVhZC52MS5XYXRjaFJlcG9zaXRvcnlSZXF1ZXN0GiQuYnVsa2hlYWQudjEuV2F0Y2hSZXBvc2l0b3J5UmVzcG9uc2USRAoHQWRkSG9vaxIbLmJ1bGtoZWFkLnYxLkFkZEhvb2tSZXF1ZXN0GhwuYnVsa2hlYWQudjEuQWRkSG9va1Jlc3BvbnNlEk0KClJlbW92ZUhvb2sSHi5idWxraGVhZC52MS5SZW1vdmVIb29rUmVxdWVzdBofLmJ1bGtoZWFkLnYxLlJlbW92ZUhvb2tSZXNwb25zZUIlWiNidWxraGVhZC9hcGkvYnVsa2hlYWQvdjE7YnVsa2hlYWR2MWIGcHJvdG8z", [file_google_protobuf_timestamp]);
+  fileDesc("ChpidWxraGVhZC92MS9idWxraGVhZC5wcm90bxILYnVsa2hlYWQudjEiLwoNU2lnbkluUmVxdWVzdBIMCgRuYW1lGAEgASgJEhAKCHBhc3N3b3JkGAIgASgJIkwKDlNpZ25JblJlc3BvbnNlEg0KBXRva2VuGAEgASgJEisKB2V4cGlyZXMYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIhAKDlNpZ25PdXRSZXF1ZXN0IhEKD1NpZ25PdXRSZXNwb25zZSIPCg1XaG9BbUlSZXF1ZXN0Ii0KDldob0FtSVJlc3BvbnNlEgwKBG5hbWUYASABKAkSDQoFcm9sZXMYAiADKAkitgEKDENvbXBsZXRlbmVzcxINCgVzY29yZRgBIAEoARIQCghoZWxkX291dBgCIAEoARINCgVpdGVtcxgDIAEoBRINCgVyZWFkeRgEIAEoCBIuCgVjdXJ2ZRgFIAMoCzIfLmJ1bGtoZWFkLnYxLkNvbXBsZXRlbmVzcy5Qb2ludBo3CgVQb2ludBIPCgdzZWNvbmRzGAEgASgBEg4KBmV2ZW50cxgCIAEoBBINCgVpdGVtcxgDIAEoBSLZAwoIV29ya2xvYWQSDAoEbmFtZRgBIAEoCRIMCgRraW5kGAIgASgJEhEKCW5hbWVzcGFjZRgDIAEoCRINCgVpbWFnZRgEIAEoCRIOCgZkaWdlc3QYBSABKAkSHwoEbW9kZRgGIAEoDjIRLmJ1bGtoZWFkLnYxLk1vZGUSDQoFbm9kZXMYByADKAkSEgoKY29udGFpbmVycxgIIAEoBRIUCgxjb21wbGV0ZW5lc3MYCSABKAESDQoFcmVhZHkYCiABKAgSEgoKYmxvY2tlZF9ieRgLIAEoCRI1CghzZWN0aW9ucxgMIAMoCzIjLmJ1bGtoZWFkLnYxLldvcmtsb2FkLlNlY3Rpb25zRW50cnkSDwoHYmxvY2tlZBgNIAEoBBIQCghkZXRlY3RlZBgOIAEoBBItCglsYXN0X3NlZW4YDyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi0KC2VuZm9yY2VtZW50GBAgAygLMhguYnVsa2hlYWQudjEuRW5mb3JjZW1lbnQaSgoNU2VjdGlvbnNFbnRyeRILCgNrZXkYASABKAkSKAoFdmFsdWUYAiABKAsyGS5idWxraGVhZC52MS5Db21wbGV0ZW5lc3M6AjgBIjwKC0VuZm9yY2VtZW50EgwKBGtpbmQYASABKAkSDwoHYmFja2VuZBgCIAEoCRIOCgZsaW1pdHMYAyABKAkiFgoUTGlzdFdvcmtsb2Fkc1JlcXVlc3QiQQoVTGlzdFdvcmtsb2Fkc1Jlc3BvbnNlEigKCXdvcmtsb2FkcxgBIAMoCzIVLmJ1bGtoZWFkLnYxLldvcmtsb2FkIiIKEkdldFdvcmtsb2FkUmVxdWVzdBIMCgRuYW1lGAEgASgJIj4KE0dldFdvcmtsb2FkUmVzcG9uc2USJwoId29ya2xvYWQYASABKAsyFS5idWxraGVhZC52MS5Xb3JrbG9hZCJTCg5TZXRNb2RlUmVxdWVzdBIQCgh3b3JrbG9hZBgBIAEoCRIfCgRtb2RlGAIgASgOMhEuYnVsa2hlYWQudjEuTW9kZRIOCgZhbnl3YXkYAyABKAgiYgoPU2V0TW9kZVJlc3BvbnNlEicKCHdvcmtsb2FkGAEgASgLMhUuYnVsa2hlYWQudjEuV29ya2xvYWQSJgoFbm9kZXMYAiADKAsyFy5idWxraGVhZC52MS5Ob2RlQW5zd2VyIksKCk5vZGVBbnN3ZXISDAoEbm9kZRgBIAEoCRIKCgJvaxgCIAEoCBINCgVlcnJvchgDIAEoCRIUCgxtaWNyb3NlY29uZHMYBCABKAMiJQoRR2V0UHJvZmlsZVJlcXVlc3QSEAoId29ya2xvYWQYASABKAkiIgoSR2V0UHJvZmlsZVJlc3BvbnNlEgwKBGpzb24YASABKAwiVAoOQXBwcm92ZVJlcXVlc3QSEAoIYWxlcnRfaWQYASABKAkSEAoId29ya2xvYWQYAiABKAkSDwoHc2VjdGlvbhgDIAEoCRINCgV2YWx1ZRgEIAEoCSI5Cg9BcHByb3ZlUmVzcG9uc2USJgoFbm9kZXMYASADKAsyFy5idWxraGVhZC52MS5Ob2RlQW5zd2VyIqsDCgVBbGVydBIKCgJpZBgBIAEoCRIoCgR0aW1lGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIPCgdjbHVzdGVyGAMgASgJEgwKBG5vZGUYBCABKAkSEAoId29ya2xvYWQYBSABKAkSEQoJY29udGFpbmVyGAYgASgJEg0KBWltYWdlGAcgASgJEg4KBmRpZ2VzdBgIIAEoCRIMCgRydWxlGAkgASgJEg0KBXRpdGxlGAogASgJEhEKCXRlY2huaXF1ZRgLIAEoCRIOCgZ0YWN0aWMYDCABKAkSEAoIc2V2ZXJpdHkYDSABKAkSDgoGYWN0aW9uGA4gASgJEg8KB21lc3NhZ2UYDyABKAkSKgoHcHJvY2VzcxgQIAEoCzIZLmJ1bGtoZWFkLnYxLkFsZXJ0UHJvY2VzcxImCgVjYXVzZRgRIAEoCzIXLmJ1bGtoZWFkLnYxLkFsZXJ0Q2F1c2USDQoFY291bnQYEiABKA0SIwoEaGVhbBgTIAEoCzIVLmJ1bGtoZWFkLnYxLkFwcHJvdmFsEg4KBmhlYWxlZBgUIAEoCCJsCgxBbGVydFByb2Nlc3MSCwoDcGlkGAEgASgFEgsKA3VpZBgCIAEoBRILCgNleGUYAyABKAkSDAoEYXJncxgEIAMoCRInCghhbmNlc3RyeRgFIAMoCzIVLmJ1bGtoZWFkLnYxLkFuY2VzdG9yIjIKCEFuY2VzdG9yEgsKA3BpZBgBIAEoBRIMCgRjb21tGAIgASgJEgsKA2V4ZRgDIAEoCSI6CgpBbGVydENhdXNlEgwKBGtpbmQYASABKAkSDgoGcmVhc29uGAIgASgJEg4KBm9iamVjdBgDIAEoCSJICghBcHByb3ZhbBIQCgh3b3JrbG9hZBgBIAEoCRIPCgdzZWN0aW9uGAIgASgJEg0KBXZhbHVlGAMgASgJEgoKAmJ5GAQgASgJIrABChFMaXN0QWxlcnRzUmVxdWVzdBIQCgh3b3JrbG9hZBgBIAEoCRIQCghzZXZlcml0eRgCIAEoCRIOCgZhY3Rpb24YAyABKAkSDAoEcnVsZRgEIAEoCRIRCgl0ZWNobmlxdWUYBSABKAkSKQoFc2luY2UYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg0KBWxpbWl0GAcgASgFEgwKBHBhZ2UYCCABKAkiWgoSTGlzdEFsZXJ0c1Jlc3BvbnNlEiIKBmFsZXJ0cxgBIAMoCzISLmJ1bGtoZWFkLnYxLkFsZXJ0EhEKCW5leHRfcGFnZRgCIAEoCRINCgV0b3RhbBgDIAEoBCIUChJXYXRjaEFsZXJ0c1JlcXVlc3QijgMKBE5vZGUSCgoCaWQYASABKAkSDAoEbmFtZRgCIAEoCRIPCgdjbHVzdGVyGAMgASgJEg4KBmtlcm5lbBgEIAEoCRIPCgd2ZXJzaW9uGAUgASgJEi0KCWxhc3Rfc2VlbhgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEQoJY29ubmVjdGVkGAcgASgIEhIKCmNvbnRhaW5lcnMYCCABKAUSKgoIYmFja2VuZHMYCSADKAsyGC5idWxraGVhZC52MS5FbmZvcmNlbWVudBIOCgZldmVudHMYCiABKAQSEwoLbG9zdF9ldmVudHMYCyABKAQSFgoOZHJvcHBlZF9hbGVydHMYDCABKAQSFgoOc3Bvb2xlZF9hbGVydHMYDSABKAQSFAoMbWVtb3J5X2J5dGVzGA4gASgEEhAKCHByb2JsZW1zGA8gAygJEiQKB2VuZ2luZXMYECADKAsyEy5idWxraGVhZC52MS5FbmdpbmUSFQoNZm9sZGVkX2V2ZW50cxgRIAEoBCJGCgZFbmdpbmUSDAoEbmFtZRgBIAEoCRIOCgZzb2NrZXQYAiABKAkSDwoHdmVyc2lvbhgDIAEoCRINCgVlcnJvchgEIAEoCSISChBMaXN0Tm9kZXNSZXF1ZXN0IjUKEUxpc3ROb2Rlc1Jlc3BvbnNlEiAKBW5vZGVzGAEgAygLMhEuYnVsa2hlYWQudjEuTm9kZSJeCg5TZXZlcml0eUNvdW50cxIQCghjcml0aWNhbBgBIAEoBRIMCgRoaWdoGAIgASgFEg4KBm1lZGl1bRgDIAEoBRILCgNsb3cYBCABKAUSDwoHdW5rbm93bhgFIAEoBSK2BQoMU2Nhbm5lZEltYWdlEhEKCXJlZmVyZW5jZRgBIAEoCRIOCgZkaWdlc3QYAiABKAkSCgoCb3MYAyABKAkSKwoHc2Nhbm5lZBgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASKwoHbWF0Y2hlZBgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASNAoPdnVsbmVyYWJpbGl0aWVzGAYgASgLMhsuYnVsa2hlYWQudjEuU2V2ZXJpdHlDb3VudHMSCwoDa2V2GAcgASgFEg8KB2ZpeGFibGUYCCABKAUSOQoIZmluZGluZ3MYCSADKAsyJy5idWxraGVhZC52MS5TY2FubmVkSW1hZ2UuRmluZGluZ3NFbnRyeRIQCghwYWNrYWdlcxgKIAEoBRIOCgZsYXllcnMYCyABKAUSEwoLYmFzZV9sYXllcnMYDCABKAUSHAoUYmFzZV92dWxuZXJhYmlsaXRpZXMYDSABKAUSDQoFZnJlc2gYDiABKAUSLwoLZnJlc2hfc2luY2UYDyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiYKBXRyZW5kGBAgAygLMhcuYnVsa2hlYWQudjEuVHJlbmRQb2ludBISCgppbmNvbXBsZXRlGBEgASgIEjoKCXdvcmtsb2FkcxgSIAMoCzInLmJ1bGtoZWFkLnYxLlNjYW5uZWRJbWFnZS5JbWFnZVdvcmtsb2FkEhAKCGRhdGFiYXNlGBMgASgJGi8KDUZpbmRpbmdzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgFOgI4ARo+Cg1JbWFnZVdvcmtsb2FkEgwKBG5hbWUYASABKAkSHwoEbW9kZRgCIAEoDjIRLmJ1bGtoZWFkLnYxLk1vZGUimwEKClRyZW5kUG9pbnQSKAoEdGltZRgBIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDgoGZGlnZXN0GAIgASgJEjQKD3Z1bG5lcmFiaWxpdGllcxgDIAEoCzIbLmJ1bGtoZWFkLnYxLlNldmVyaXR5Q291bnRzEgsKA2tldhgEIAEoBRIQCghmaW5kaW5ncxgFIAEoBSJeChFMaXN0SW1hZ2VzUmVxdWVzdBIOCgZmaWx0ZXIYASABKAkSDAoEc29ydBgCIAEoCRINCgVsaW1pdBgDIAEoBRIMCgRwYWdlGAQgASgJEg4KBmhhdmluZxgFIAMoCSKTAQoSTGlzdEltYWdlc1Jlc3BvbnNlEikKBmltYWdlcxgBIAMoCzIZLmJ1bGtoZWFkLnYxLlNjYW5uZWRJbWFnZRIRCgluZXh0X3BhZ2UYAiABKAkSDQoFdG90YWwYAyABKAUSDwoHd2FpdGluZxgEIAEoBRIQCghkYXRhYmFzZRgFIAEoCRINCgVzdGFsZRgGIAEoCCIkCg9HZXRJbWFnZVJlcXVlc3QSEQoJcmVmZXJlbmNlGAEgASgJIo8BChBHZXRJbWFnZVJlc3BvbnNlEigKBWltYWdlGAEgASgLMhkuYnVsa2hlYWQudjEuU2Nhbm5lZEltYWdlEhMKC3JlcG9ydF9qc29uGAIgASgMEiwKBWZyZXNoGAMgAygLMh0uYnVsa2hlYWQudjEuTmV3VnVsbmVyYWJpbGl0eRIOCgZvdGhlcnMYBCADKAkiigEKEE5ld1Z1bG5lcmFiaWxpdHkSCgoCaWQYASABKAkSDwoHcGFja2FnZRgCIAEoCRIPCgd2ZXJzaW9uGAMgASgJEhAKCHNldmVyaXR5GAQgASgJEgsKA2tldhgFIAEoCBIpCgVzaW5jZRgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiLQoRRGlmZkltYWdlc1JlcXVlc3QSDAoEZnJvbRgBIAEoCRIKCgJ0bxgCIAEoCSJ9ChJEaWZmSW1hZ2VzUmVzcG9uc2USJwoEZnJvbRgBIAEoCzIZLmJ1bGtoZWFkLnYxLlNjYW5uZWRJbWFnZRIlCgJ0bxgCIAEoCzIZLmJ1bGtoZWFkLnYxLlNjYW5uZWRJbWFnZRIXCg9kaWZmZXJlbmNlX2pzb24YAyABKAwizAEKCUltYWdlU2NhbhIKCgJpZBgBIAEoCRIRCglyZWZlcmVuY2UYAiABKAkSDgoGcmVhc29uGAMgASgJEg0KBXN0YXRlGAQgASgJEg0KBWVycm9yGAUgASgJEg4KBmRpZ2VzdBgGIAEoCRIKCgJieRgHIAEoCRIrCgdjcmVhdGVkGAggASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIpCgVlbmRlZBgJIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiJQoQU2NhbkltYWdlUmVxdWVzdBIRCglyZWZlcmVuY2UYASABKAkiOQoRU2NhbkltYWdlUmVzcG9uc2USJAoEc2NhbhgBIAEoCzIWLmJ1bGtoZWFkLnYxLkltYWdlU2NhbiItChBMaXN0U2NhbnNSZXF1ZXN0EgoKAmlkGAEgASgJEg0KBWxpbWl0GAIgASgFIjoKEUxpc3RTY2Fuc1Jlc3BvbnNlEiUKBXNjYW5zGAEgAygLMhYuYnVsa2hlYWQudjEuSW1hZ2VTY2FuIrQBCgpJbWFnZVdhdGNoEhIKCnJlcG9zaXRvcnkYASABKAkSFQoNZXZlcnlfc2Vjb25kcxgCIAEoAxIMCgR0YWdzGAMgAygJEigKBGxhc3QYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEigKBG5leHQYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg0KBWVycm9yGAYgASgJEgoKAmJ5GAcgASgJIowBCglJbWFnZUhvb2sSCgoCaWQYASABKAkSEAoIcmVnaXN0cnkYAiABKAkSKwoHY3JlYXRlZBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASKAoEdXNlZBgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASCgoCYnkYBSABKAkiFAoSTGlzdFdhdGNoZXNSZXF1ZXN0ImYKE0xpc3RXYXRjaGVzUmVzcG9uc2USKAoHd2F0Y2hlcxgBIAMoCzIXLmJ1bGtoZWFkLnYxLkltYWdlV2F0Y2gSJQoFaG9va3MYAiADKAsyFi5idWxraGVhZC52MS5JbWFnZUhvb2siUQoWV2F0Y2hSZXBvc2l0b3J5UmVxdWVzdBISCgpyZXBvc2l0b3J5GAEgASgJEhUKDWV2ZXJ5X3NlY29uZHMYAiABKAMSDAoEdGFncxgDIAMoCSJBChdXYXRjaFJlcG9zaXRvcnlSZXNwb25zZRImCgV3YXRjaBgBIAEoCzIXLmJ1bGtoZWFkLnYxLkltYWdlV2F0Y2giIgoOQWRkSG9va1JlcXVlc3QSEAoIcmVnaXN0cnkYASABKAkiRgoPQWRkSG9va1Jlc3BvbnNlEiQKBGhvb2sYASABKAsyFi5idWxraGVhZC52MS5JbWFnZUhvb2sSDQoFdG9rZW4YAiABKAkiHwoRUmVtb3ZlSG9va1JlcXVlc3QSCgoCaWQYASABKAkiFAoSUmVtb3ZlSG9va1Jlc3BvbnNlIiYKCEVuZHBvaW50EgwKBGtpbmQYASABKAkSDAoEbmFtZRgCIAEoCSLYAwoERmxvdxIPCgdjbHVzdGVyGAEgASgJEiUKBnNvdXJjZRgCIAEoCzIVLmJ1bGtoZWFkLnYxLkVuZHBvaW50EioKC2Rlc3RpbmF0aW9uGAMgASgLMhUuYnVsa2hlYWQudjEuRW5kcG9pbnQSEAoIcHJvdG9jb2wYBCABKAkSDAoEcG9ydBgFIAEoDRITCgthcHBsaWNhdGlvbhgGIAEoCRIpCgVmaXJzdBgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASKAoEbGFzdBgIIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDgoGb3BlbmVkGAkgASgEEhMKC2VzdGFibGlzaGVkGAogASgEEg8KB3JlZnVzZWQYCyABKAQSDQoFcmVzZXQYDCABKAQSDgoGZGVuaWVkGA0gASgEEg4KBnJlc2VudBgOIAEoBBIRCglieXRlc19vdXQYDyABKAQSEAoIYnl0ZXNfaW4YECABKAQSEwoLcGFja2V0c19vdXQYESABKAQSEgoKcGFja2V0c19pbhgSIAEoBBIcChRydHRfc3VtX21pY3Jvc2Vjb25kcxgTIAEoBBIRCglydHRfY291bnQYFCABKAQilgEKEExpc3RGbG93c1JlcXVlc3QSKAoEZnJvbRgBIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASJgoCdG8YAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhAKCHdvcmtsb2FkGAMgASgJEg8KB2NsdXN0ZXIYBCABKAkSDQoFbGltaXQYBSABKAUifQoRTGlzdEZsb3dzUmVzcG9uc2USIAoFZmxvd3MYASADKAsyES5idWxraGVhZC52MS5GbG93Eg0KBXRvdGFsGAIgASgFEgwKBGxvc3QYAyABKAQSKQoFc2luY2UYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIoMBCg5HZXRGbG93UmVxdWVzdBIfCgRmbG93GAEgASgLMhEuYnVsa2hlYWQudjEuRmxvdxIoCgRmcm9tGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBImCgJ0bxgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiVgoPR2V0Rmxvd1Jlc3BvbnNlEh8KBGZsb3cYASABKAsyES5idWxraGVhZC52MS5GbG93EiIKB2hpc3RvcnkYAiADKAsyES5idWxraGVhZC52MS5GbG93IsoBCgpGbG93UmVwb3J0EgwKBG5vZGUYASABKAkSDwoHY2x1c3RlchgCIAEoCRIMCgRib290GAMgASgJEhAKCHNlcXVlbmNlGAQgASgEEiQKBWZsb3dzGAUgAygLMhUuYnVsa2hlYWQudjEuTm9kZUZsb3cSMQoJYWRkcmVzc2VzGAYgAygLMh4uYnVsa2hlYWQudjEuV29ya2xvYWRBZGRyZXNzZXMSFgoObm9kZV9hZGRyZXNzZXMYByADKAkSDAoEbG9zdBgIIAEoBCLQAwoITm9kZUZsb3cSEAoId29ya2xvYWQYASABKAkSDAoEcGVlchgCIAEoCRIRCglwZWVyX25hbWUYAyABKAkSFQoNcGVlcl93b3JrbG9hZBgEIAEoCRIQCghwcm90b2NvbBgFIAEoDRIMCgRwb3J0GAYgASgNEg4KBnNlcnZlchgHIAEoCBITCgthcHBsaWNhdGlvbhgIIAEoCRIpCgVmaXJzdBgJIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASKAoEbGFzdBgKIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDgoGb3BlbmVkGAsgASgEEhMKC2VzdGFibGlzaGVkGAwgASgEEg8KB3JlZnVzZWQYDSABKAQSDQoFcmVzZXQYDiABKAQSDgoGcmVzZW50GA8gASgEEhIKCmJ5dGVzX3NlbnQYECABKAQSFgoOYnl0ZXNfcmVjZWl2ZWQYESABKAQSFAoMcGFja2V0c19zZW50GBIgASgEEhgKEHBhY2tldHNfcmVjZWl2ZWQYEyABKAQSHAoUcnR0X3N1bV9taWNyb3NlY29uZHMYFCABKAQSEQoJcnR0X2NvdW50GBUgASgEIjgKEVdvcmtsb2FkQWRkcmVzc2VzEhAKCHdvcmtsb2FkGAEgASgJEhEKCWFkZHJlc3NlcxgCIAMoCSJdCgpOb2RlUmVwb3J0Eh8KBG5vZGUYASABKAsyES5idWxraGVhZC52MS5Ob2RlEi4KCXdvcmtsb2FkcxgCIAMoCzIbLmJ1bGtoZWFkLnYxLldvcmtsb2FkUmVwb3J0Ik8KDldvcmtsb2FkUmVwb3J0EicKCHdvcmtsb2FkGAEgASgLMhUuYnVsa2hlYWQudjEuV29ya2xvYWQSFAoMcHJvZmlsZV9qc29uGAIgASgMIjAKCkFsZXJ0QmF0Y2gSIgoGYWxlcnRzGAEgAygLMhIuYnVsa2hlYWQudjEuQWxlcnQiqgEKC05vZGVDb21tYW5kEi8KCHNldF9tb2RlGAEgASgLMhsuYnVsa2hlYWQudjEuU2V0TW9kZVJlcXVlc3RIABIoCgdhcHByb3ZlGAIgASgLMhUuYnVsa2hlYWQudjEuQXBwcm92YWxIABI1CgtnZXRfcHJvZmlsZRgDIAEoCzIeLmJ1bGtoZWFkLnYxLkdldFByb2ZpbGVSZXF1ZXN0SABCCQoHY29tbWFuZCJSChFOb2RlQ29tbWFuZEFuc3dlchInCgZhbnN3ZXIYASABKAsyFy5idWxraGVhZC52MS5Ob2RlQW5zd2VyEhQKDHByb2ZpbGVfanNvbhgCIAEoDCpQCgRNb2RlEhQKEE1PREVfVU5TUEVDSUZJRUQQABIOCgpNT0RFX0xFQVJOEAESEAoMTU9ERV9NT05JVE9SEAISEAoMTU9ERV9QUk9URUNUEAMy2QEKC0F1dGhTZXJ2aWNlEkEKBlNpZ25JbhIaLmJ1bGtoZWFkLnYxLlNpZ25JblJlcXVlc3QaGy5idWxraGVhZC52MS5TaWduSW5SZXNwb25zZRJECgdTaWduT3V0EhsuYnVsa2hlYWQudjEuU2lnbk91dFJlcXVlc3QaHC5idWxraGVhZC52MS5TaWduT3V0UmVzcG9uc2USQQoGV2hvQW1JEhouYnVsa2hlYWQudjEuV2hvQW1JUmVxdWVzdBobLmJ1bGtoZWFkLnYxLldob0FtSVJlc3BvbnNlMpYDCg9Xb3JrbG9hZFNlcnZpY2USVgoNTGlzdFdvcmtsb2FkcxIhLmJ1bGtoZWFkLnYxLkxpc3RXb3JrbG9hZHNSZXF1ZXN0GiIuYnVsa2hlYWQudjEuTGlzdFdvcmtsb2Fkc1Jlc3BvbnNlElAKC0dldFdvcmtsb2FkEh8uYnVsa2hlYWQudjEuR2V0V29ya2xvYWRSZXF1ZXN0GiAuYnVsa2hlYWQudjEuR2V0V29ya2xvYWRSZXNwb25zZRJECgdTZXRNb2RlEhsuYnVsa2hlYWQudjEuU2V0TW9kZVJlcXVlc3QaHC5idWxraGVhZC52MS5TZXRNb2RlUmVzcG9uc2USTQoKR2V0UHJvZmlsZRIeLmJ1bGtoZWFkLnYxLkdldFByb2ZpbGVSZXF1ZXN0Gh8uYnVsa2hlYWQudjEuR2V0UHJvZmlsZVJlc3BvbnNlEkQKB0FwcHJvdmUSGy5idWxraGVhZC52MS5BcHByb3ZlUmVxdWVzdBocLmJ1bGtoZWFkLnYxLkFwcHJvdmVSZXNwb25zZTKjAQoMQWxlcnRTZXJ2aWNlEk0KCkxpc3RBbGVydHMSHi5idWxraGVhZC52MS5MaXN0QWxlcnRzUmVxdWVzdBofLmJ1bGtoZWFkLnYxLkxpc3RBbGVydHNSZXNwb25zZRJECgtXYXRjaEFsZXJ0cxIfLmJ1bGtoZWFkLnYxLldhdGNoQWxlcnRzUmVxdWVzdBoSLmJ1bGtoZWFkLnYxLkFsZXJ0MAEyWQoLTm9kZVNlcnZpY2USSgoJTGlzdE5vZGVzEh0uYnVsa2hlYWQudjEuTGlzdE5vZGVzUmVxdWVzdBoeLmJ1bGtoZWFkLnYxLkxpc3ROb2Rlc1Jlc3BvbnNlMtIFCgxJbWFnZVNlcnZpY2USTQoKTGlzdEltYWdlcxIeLmJ1bGtoZWFkLnYxLkxpc3RJbWFnZXNSZXF1ZXN0Gh8uYnVsa2hlYWQudjEuTGlzdEltYWdlc1Jlc3BvbnNlEkcKCEdldEltYWdlEhwuYnVsa2hlYWQudjEuR2V0SW1hZ2VSZXF1ZXN0Gh0uYnVsa2hlYWQudjEuR2V0SW1hZ2VSZXNwb25zZRJNCgpEaWZmSW1hZ2VzEh4uYnVsa2hlYWQudjEuRGlmZkltYWdlc1JlcXVlc3QaHy5idWxraGVhZC52MS5EaWZmSW1hZ2VzUmVzcG9uc2USSgoJU2NhbkltYWdlEh0uYnVsa2hlYWQudjEuU2NhbkltYWdlUmVxdWVzdBoeLmJ1bGtoZWFkLnYxLlNjYW5JbWFnZVJlc3BvbnNlEkoKCUxpc3RTY2FucxIdLmJ1bGtoZWFkLnYxLkxpc3RTY2Fuc1JlcXVlc3QaHi5idWxraGVhZC52MS5MaXN0U2NhbnNSZXNwb25zZRJQCgtMaXN0V2F0Y2hlcxIfLmJ1bGtoZWFkLnYxLkxpc3RXYXRjaGVzUmVxdWVzdBogLmJ1bGtoZWFkLnYxLkxpc3RXYXRjaGVzUmVzcG9uc2USXAoPV2F0Y2hSZXBvc2l0b3J5EiMuYnVsa2hlYWQudjEuV2F0Y2hSZXBvc2l0b3J5UmVxdWVzdBokLmJ1bGtoZWFkLnYxLldhdGNoUmVwb3NpdG9yeVJlc3BvbnNlEkQKB0FkZEhvb2sSGy5idWxraGVhZC52MS5BZGRIb29rUmVxdWVzdBocLmJ1bGtoZWFkLnYxLkFkZEhvb2tSZXNwb25zZRJNCgpSZW1vdmVIb29rEh4uYnVsa2hlYWQudjEuUmVtb3ZlSG9va1JlcXVlc3QaHy5idWxraGVhZC52MS5SZW1vdmVIb29rUmVzcG9uc2UynwEKC0Zsb3dTZXJ2aWNlEkoKCUxpc3RGbG93cxIdLmJ1bGtoZWFkLnYxLkxpc3RGbG93c1JlcXVlc3QaHi5idWxraGVhZC52MS5MaXN0Rmxvd3NSZXNwb25zZRJECgdHZXRGbG93EhsuYnVsa2hlYWQudjEuR2V0Rmxvd1JlcXVlc3QaHC5idWxraGVhZC52MS5HZXRGbG93UmVzcG9uc2VCJVojYnVsa2hlYWQvYXBpL2J1bGtoZWFkL3YxO2J1bGtoZWFkdjFiBnByb3RvMw", [file_google_protobuf_timestamp]);
 
 /**
  * @generated from message bulkhead.v1.SignInRequest
@@ -1911,6 +1911,493 @@ export const RemoveHookResponseSchema: GenMessage<RemoveHookResponse> = /*@__PUR
   messageDesc(file_bulkhead_v1_bulkhead, 56);
 
 /**
+ * Endpoint is one end of an edge.
+ *
+ * @generated from message bulkhead.v1.Endpoint
+ */
+export type Endpoint = Message<"bulkhead.v1.Endpoint"> & {
+  /**
+   * workload, host, service, world
+   *
+   * @generated from field: string kind = 1;
+   */
+  kind: string;
+
+  /**
+   * @generated from field: string name = 2;
+   */
+  name: string;
+};
+
+/**
+ * Describes the message bulkhead.v1.Endpoint.
+ * Use `create(EndpointSchema)` to create a new message.
+ */
+export const EndpointSchema: GenMessage<Endpoint> = /*@__PURE__*/
+  messageDesc(file_bulkhead_v1_bulkhead, 57);
+
+/**
+ * Flow is an edge and what was seen of it in a window.
+ *
+ * @generated from message bulkhead.v1.Flow
+ */
+export type Flow = Message<"bulkhead.v1.Flow"> & {
+  /**
+   * @generated from field: string cluster = 1;
+   */
+  cluster: string;
+
+  /**
+   * @generated from field: bulkhead.v1.Endpoint source = 2;
+   */
+  source?: Endpoint | undefined;
+
+  /**
+   * @generated from field: bulkhead.v1.Endpoint destination = 3;
+   */
+  destination?: Endpoint | undefined;
+
+  /**
+   * @generated from field: string protocol = 4;
+   */
+  protocol: string;
+
+  /**
+   * @generated from field: uint32 port = 5;
+   */
+  port: number;
+
+  /**
+   * http, tls, postgresql, … as recognised; empty: not known
+   *
+   * @generated from field: string application = 6;
+   */
+  application: string;
+
+  /**
+   * @generated from field: google.protobuf.Timestamp first = 7;
+   */
+  first?: Timestamp | undefined;
+
+  /**
+   * @generated from field: google.protobuf.Timestamp last = 8;
+   */
+  last?: Timestamp | undefined;
+
+  /**
+   * @generated from field: uint64 opened = 9;
+   */
+  opened: bigint;
+
+  /**
+   * @generated from field: uint64 established = 10;
+   */
+  established: bigint;
+
+  /**
+   * @generated from field: uint64 refused = 11;
+   */
+  refused: bigint;
+
+  /**
+   * @generated from field: uint64 reset = 12;
+   */
+  reset: bigint;
+
+  /**
+   * @generated from field: uint64 denied = 13;
+   */
+  denied: bigint;
+
+  /**
+   * @generated from field: uint64 resent = 14;
+   */
+  resent: bigint;
+
+  /**
+   * from source to destination
+   *
+   * @generated from field: uint64 bytes_out = 15;
+   */
+  bytesOut: bigint;
+
+  /**
+   * @generated from field: uint64 bytes_in = 16;
+   */
+  bytesIn: bigint;
+
+  /**
+   * @generated from field: uint64 packets_out = 17;
+   */
+  packetsOut: bigint;
+
+  /**
+   * @generated from field: uint64 packets_in = 18;
+   */
+  packetsIn: bigint;
+
+  /**
+   * @generated from field: uint64 rtt_sum_microseconds = 19;
+   */
+  rttSumMicroseconds: bigint;
+
+  /**
+   * @generated from field: uint64 rtt_count = 20;
+   */
+  rttCount: bigint;
+};
+
+/**
+ * Describes the message bulkhead.v1.Flow.
+ * Use `create(FlowSchema)` to create a new message.
+ */
+export const FlowSchema: GenMessage<Flow> = /*@__PURE__*/
+  messageDesc(file_bulkhead_v1_bulkhead, 58);
+
+/**
+ * @generated from message bulkhead.v1.ListFlowsRequest
+ */
+export type ListFlowsRequest = Message<"bulkhead.v1.ListFlowsRequest"> & {
+  /**
+   * default: an hour ago
+   *
+   * @generated from field: google.protobuf.Timestamp from = 1;
+   */
+  from?: Timestamp | undefined;
+
+  /**
+   * default: now
+   *
+   * @generated from field: google.protobuf.Timestamp to = 2;
+   */
+  to?: Timestamp | undefined;
+
+  /**
+   * at either end; "default/" for all that begin so
+   *
+   * @generated from field: string workload = 3;
+   */
+  workload: string;
+
+  /**
+   * @generated from field: string cluster = 4;
+   */
+  cluster: string;
+
+  /**
+   * default 1000, at most 50000
+   *
+   * @generated from field: int32 limit = 5;
+   */
+  limit: number;
+};
+
+/**
+ * Describes the message bulkhead.v1.ListFlowsRequest.
+ * Use `create(ListFlowsRequestSchema)` to create a new message.
+ */
+export const ListFlowsRequestSchema: GenMessage<ListFlowsRequest> = /*@__PURE__*/
+  messageDesc(file_bulkhead_v1_bulkhead, 59);
+
+/**
+ * @generated from message bulkhead.v1.ListFlowsResponse
+ */
+export type ListFlowsResponse = Message<"bulkhead.v1.ListFlowsResponse"> & {
+  /**
+   * @generated from field: repeated bulkhead.v1.Flow flows = 1;
+   */
+  flows: Flow[];
+
+  /**
+   * @generated from field: int32 total = 2;
+   */
+  total: number;
+
+  /**
+   * packets whose edge found no room on a node, since it started
+   *
+   * @generated from field: uint64 lost = 3;
+   */
+  lost: bigint;
+
+  /**
+   * how far the history goes back
+   *
+   * @generated from field: google.protobuf.Timestamp since = 4;
+   */
+  since?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message bulkhead.v1.ListFlowsResponse.
+ * Use `create(ListFlowsResponseSchema)` to create a new message.
+ */
+export const ListFlowsResponseSchema: GenMessage<ListFlowsResponse> = /*@__PURE__*/
+  messageDesc(file_bulkhead_v1_bulkhead, 60);
+
+/**
+ * @generated from message bulkhead.v1.GetFlowRequest
+ */
+export type GetFlowRequest = Message<"bulkhead.v1.GetFlowRequest"> & {
+  /**
+   * the edge's fields
+   *
+   * @generated from field: bulkhead.v1.Flow flow = 1;
+   */
+  flow?: Flow | undefined;
+
+  /**
+   * @generated from field: google.protobuf.Timestamp from = 2;
+   */
+  from?: Timestamp | undefined;
+
+  /**
+   * @generated from field: google.protobuf.Timestamp to = 3;
+   */
+  to?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message bulkhead.v1.GetFlowRequest.
+ * Use `create(GetFlowRequestSchema)` to create a new message.
+ */
+export const GetFlowRequestSchema: GenMessage<GetFlowRequest> = /*@__PURE__*/
+  messageDesc(file_bulkhead_v1_bulkhead, 61);
+
+/**
+ * @generated from message bulkhead.v1.GetFlowResponse
+ */
+export type GetFlowResponse = Message<"bulkhead.v1.GetFlowResponse"> & {
+  /**
+   * @generated from field: bulkhead.v1.Flow flow = 1;
+   */
+  flow?: Flow | undefined;
+
+  /**
+   * by minute or hour, oldest first, without the edge's fields
+   *
+   * @generated from field: repeated bulkhead.v1.Flow history = 2;
+   */
+  history: Flow[];
+};
+
+/**
+ * Describes the message bulkhead.v1.GetFlowResponse.
+ * Use `create(GetFlowResponseSchema)` to create a new message.
+ */
+export const GetFlowResponseSchema: GenMessage<GetFlowResponse> = /*@__PURE__*/
+  messageDesc(file_bulkhead_v1_bulkhead, 62);
+
+/**
+ * FlowReport is what the containers of a node sent and got since the last one that was taken.
+ *
+ * @generated from message bulkhead.v1.FlowReport
+ */
+export type FlowReport = Message<"bulkhead.v1.FlowReport"> & {
+  /**
+   * @generated from field: string node = 1;
+   */
+  node: string;
+
+  /**
+   * @generated from field: string cluster = 2;
+   */
+  cluster: string;
+
+  /**
+   * with sequence: the same report comes once
+   *
+   * @generated from field: string boot = 3;
+   */
+  boot: string;
+
+  /**
+   * @generated from field: uint64 sequence = 4;
+   */
+  sequence: bigint;
+
+  /**
+   * @generated from field: repeated bulkhead.v1.NodeFlow flows = 5;
+   */
+  flows: NodeFlow[];
+
+  /**
+   * of this node now
+   *
+   * @generated from field: repeated bulkhead.v1.WorkloadAddresses addresses = 6;
+   */
+  addresses: WorkloadAddresses[];
+
+  /**
+   * @generated from field: repeated string node_addresses = 7;
+   */
+  nodeAddresses: string[];
+
+  /**
+   * @generated from field: uint64 lost = 8;
+   */
+  lost: bigint;
+};
+
+/**
+ * Describes the message bulkhead.v1.FlowReport.
+ * Use `create(FlowReportSchema)` to create a new message.
+ */
+export const FlowReportSchema: GenMessage<FlowReport> = /*@__PURE__*/
+  messageDesc(file_bulkhead_v1_bulkhead, 63);
+
+/**
+ * NodeFlow is one edge as one of its ends saw it.
+ *
+ * @generated from message bulkhead.v1.NodeFlow
+ */
+export type NodeFlow = Message<"bulkhead.v1.NodeFlow"> & {
+  /**
+   * @generated from field: string workload = 1;
+   */
+  workload: string;
+
+  /**
+   * address
+   *
+   * @generated from field: string peer = 2;
+   */
+  peer: string;
+
+  /**
+   * what the container looked up to get it
+   *
+   * @generated from field: string peer_name = 3;
+   */
+  peerName: string;
+
+  /**
+   * where the node knows it
+   *
+   * @generated from field: string peer_workload = 4;
+   */
+  peerWorkload: string;
+
+  /**
+   * IP's number
+   *
+   * @generated from field: uint32 protocol = 5;
+   */
+  protocol: number;
+
+  /**
+   * @generated from field: uint32 port = 6;
+   */
+  port: number;
+
+  /**
+   * the workload is the destination
+   *
+   * @generated from field: bool server = 7;
+   */
+  server: boolean;
+
+  /**
+   * @generated from field: string application = 8;
+   */
+  application: string;
+
+  /**
+   * @generated from field: google.protobuf.Timestamp first = 9;
+   */
+  first?: Timestamp | undefined;
+
+  /**
+   * @generated from field: google.protobuf.Timestamp last = 10;
+   */
+  last?: Timestamp | undefined;
+
+  /**
+   * @generated from field: uint64 opened = 11;
+   */
+  opened: bigint;
+
+  /**
+   * @generated from field: uint64 established = 12;
+   */
+  established: bigint;
+
+  /**
+   * @generated from field: uint64 refused = 13;
+   */
+  refused: bigint;
+
+  /**
+   * @generated from field: uint64 reset = 14;
+   */
+  reset: bigint;
+
+  /**
+   * @generated from field: uint64 resent = 15;
+   */
+  resent: bigint;
+
+  /**
+   * @generated from field: uint64 bytes_sent = 16;
+   */
+  bytesSent: bigint;
+
+  /**
+   * @generated from field: uint64 bytes_received = 17;
+   */
+  bytesReceived: bigint;
+
+  /**
+   * @generated from field: uint64 packets_sent = 18;
+   */
+  packetsSent: bigint;
+
+  /**
+   * @generated from field: uint64 packets_received = 19;
+   */
+  packetsReceived: bigint;
+
+  /**
+   * @generated from field: uint64 rtt_sum_microseconds = 20;
+   */
+  rttSumMicroseconds: bigint;
+
+  /**
+   * @generated from field: uint64 rtt_count = 21;
+   */
+  rttCount: bigint;
+};
+
+/**
+ * Describes the message bulkhead.v1.NodeFlow.
+ * Use `create(NodeFlowSchema)` to create a new message.
+ */
+export const NodeFlowSchema: GenMessage<NodeFlow> = /*@__PURE__*/
+  messageDesc(file_bulkhead_v1_bulkhead, 64);
+
+/**
+ * @generated from message bulkhead.v1.WorkloadAddresses
+ */
+export type WorkloadAddresses = Message<"bulkhead.v1.WorkloadAddresses"> & {
+  /**
+   * @generated from field: string workload = 1;
+   */
+  workload: string;
+
+  /**
+   * @generated from field: repeated string addresses = 2;
+   */
+  addresses: string[];
+};
+
+/**
+ * Describes the message bulkhead.v1.WorkloadAddresses.
+ * Use `create(WorkloadAddressesSchema)` to create a new message.
+ */
+export const WorkloadAddressesSchema: GenMessage<WorkloadAddresses> = /*@__PURE__*/
+  messageDesc(file_bulkhead_v1_bulkhead, 65);
+
+/**
  * NodeReport is what a node says of itself every few seconds and after each change.
  *
  * @generated from message bulkhead.v1.NodeReport
@@ -1932,7 +2419,7 @@ export type NodeReport = Message<"bulkhead.v1.NodeReport"> & {
  * Use `create(NodeReportSchema)` to create a new message.
  */
 export const NodeReportSchema: GenMessage<NodeReport> = /*@__PURE__*/
-  messageDesc(file_bulkhead_v1_bulkhead, 57);
+  messageDesc(file_bulkhead_v1_bulkhead, 66);
 
 /**
  * @generated from message bulkhead.v1.WorkloadReport
@@ -1956,7 +2443,7 @@ export type WorkloadReport = Message<"bulkhead.v1.WorkloadReport"> & {
  * Use `create(WorkloadReportSchema)` to create a new message.
  */
 export const WorkloadReportSchema: GenMessage<WorkloadReport> = /*@__PURE__*/
-  messageDesc(file_bulkhead_v1_bulkhead, 58);
+  messageDesc(file_bulkhead_v1_bulkhead, 67);
 
 /**
  * @generated from message bulkhead.v1.AlertBatch
@@ -1973,7 +2460,7 @@ export type AlertBatch = Message<"bulkhead.v1.AlertBatch"> & {
  * Use `create(AlertBatchSchema)` to create a new message.
  */
 export const AlertBatchSchema: GenMessage<AlertBatch> = /*@__PURE__*/
-  messageDesc(file_bulkhead_v1_bulkhead, 59);
+  messageDesc(file_bulkhead_v1_bulkhead, 68);
 
 /**
  * NodeCommand is sent to one node and answered by NodeAnswer.
@@ -2010,7 +2497,7 @@ export type NodeCommand = Message<"bulkhead.v1.NodeCommand"> & {
  * Use `create(NodeCommandSchema)` to create a new message.
  */
 export const NodeCommandSchema: GenMessage<NodeCommand> = /*@__PURE__*/
-  messageDesc(file_bulkhead_v1_bulkhead, 60);
+  messageDesc(file_bulkhead_v1_bulkhead, 69);
 
 /**
  * @generated from message bulkhead.v1.NodeCommandAnswer
@@ -2032,7 +2519,7 @@ export type NodeCommandAnswer = Message<"bulkhead.v1.NodeCommandAnswer"> & {
  * Use `create(NodeCommandAnswerSchema)` to create a new message.
  */
 export const NodeCommandAnswerSchema: GenMessage<NodeCommandAnswer> = /*@__PURE__*/
-  messageDesc(file_bulkhead_v1_bulkhead, 61);
+  messageDesc(file_bulkhead_v1_bulkhead, 70);
 
 /**
  * @generated from enum bulkhead.v1.Mode
@@ -2281,4 +2768,31 @@ export const ImageService: GenService<{
   },
 }> = /*@__PURE__*/
   serviceDesc(file_bulkhead_v1_bulkhead, 4);
+
+/**
+ * @generated from service bulkhead.v1.FlowService
+ */
+export const FlowService: GenService<{
+  /**
+   * ListFlows returns who talked to whom in a window, the most busy first.
+   *
+   * @generated from rpc bulkhead.v1.FlowService.ListFlows
+   */
+  listFlows: {
+    methodKind: "unary";
+    input: typeof ListFlowsRequestSchema;
+    output: typeof ListFlowsResponseSchema;
+  },
+  /**
+   * GetFlow returns one edge with its history.
+   *
+   * @generated from rpc bulkhead.v1.FlowService.GetFlow
+   */
+  getFlow: {
+    methodKind: "unary";
+    input: typeof GetFlowRequestSchema;
+    output: typeof GetFlowResponseSchema;
+  },
+}> = /*@__PURE__*/
+  serviceDesc(file_bulkhead_v1_bulkhead, 5);
 

@@ -1,0 +1,299 @@
+package store
+
+import (
+	"context"
+	"crypto/sha256"
+	"database/sql"
+	"encoding/binary"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"bulkhead"
+)
+
+// Side is which end of an edge saw a flow.
+type Side int
+
+// The sides.
+const (
+	BySource      Side = 1
+	ByDestination Side = 2
+)
+
+// SeenFlow is a flow as one of its ends saw it.
+type SeenFlow struct {
+	bulkhead.Flow
+	Side Side
+}
+
+// FlowReport is what one node counted since its last report. Boot and Sequence name it.
+type FlowReport struct {
+	Node     string
+	Boot     string
+	Sequence uint64
+	Lost     uint64
+	Flows    []SeenFlow
+}
+
+// flowTables are what traffic is added up in, with the time that one row is for.
+var flowTables = []struct {
+	name string
+	step time.Duration
+}{{"flow_minutes", time.Minute}, {"flow_hours", time.Hour}}
+
+// MinutesFor is how long traffic is kept by minute.
+const MinutesFor = 24 * time.Hour
+
+// edgeNumber is the first 8 bytes of a hash over an edge's fields: two edges of a million share one with a chance of
+// 3 in 100 million.
+func edgeNumber(e bulkhead.Edge) int64 {
+	h := sha256.New()
+	for _, field := range []string{e.Cluster, string(e.Source.Kind), e.Source.Name, string(e.Destination.Kind), e.Destination.Name, e.Protocol} {
+		fmt.Fprintf(h, "%d %s", len(field), field)
+	}
+	fmt.Fprint(h, e.Port)
+	return int64(binary.BigEndian.Uint64(h.Sum(nil)[:8]))
+}
+
+// AddFlows adds a report up. The same report again changes nothing.
+func (d *DB) AddFlows(ctx context.Context, r FlowReport) error {
+	return d.change(ctx, "store flows", func(tx *sql.Tx) error {
+		fresh, err := newReport(ctx, tx, r)
+		if err != nil || !fresh {
+			return err
+		}
+		for _, f := range r.Flows {
+			if err := addFlow(ctx, tx, f); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func newReport(ctx context.Context, tx *sql.Tx, r FlowReport) (bool, error) {
+	var boot string
+	var sequence uint64
+	err := tx.QueryRowContext(ctx, `SELECT boot, sequence FROM flow_reports WHERE node = $1`, r.Node).Scan(&boot, &sequence)
+	if err != nil && err != sql.ErrNoRows {
+		return false, err
+	}
+	if err == nil && boot == r.Boot && sequence >= r.Sequence {
+		return false, nil
+	}
+	_, err = tx.ExecContext(ctx, `INSERT INTO flow_reports (node, boot, sequence, lost) VALUES ($1, $2, $3, $4)
+		ON CONFLICT (node) DO UPDATE SET boot = excluded.boot, sequence = excluded.sequence, lost = excluded.lost`, r.Node, r.Boot, int64(r.Sequence), int64(r.Lost))
+	return true, err
+}
+
+func addFlow(ctx context.Context, tx *sql.Tx, f SeenFlow) error {
+	id, e := edgeNumber(f.Edge), f.Edge
+	_, err := tx.ExecContext(ctx, `
+		INSERT INTO flow_edges (id, cluster, source_kind, source, destination_kind, destination, protocol, port, application, first, last)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+		ON CONFLICT (id) DO UPDATE SET
+			application = CASE WHEN excluded.application = '' THEN flow_edges.application ELSE excluded.application END,
+			last = CASE WHEN excluded.last > flow_edges.last THEN excluded.last ELSE flow_edges.last END`,
+		id, e.Cluster, string(e.Source.Kind), e.Source.Name, string(e.Destination.Kind), e.Destination.Name, e.Protocol, int(e.Port), f.Application, micros(f.First), micros(f.Last))
+	if err != nil {
+		return err
+	}
+	for _, table := range flowTables {
+		if err := addTraffic(ctx, tx, table.name, micros(f.Last.Truncate(table.step)), id, f); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// counters are the columns that are added up, in the order of traffic's values.
+var counters = []string{"opened", "established", "refused", "reset", "denied", "resent", "bytes_out", "bytes_in", "packets_out", "packets_in", "rtt", "rtts"}
+
+func values(t *bulkhead.Traffic) []*uint64 {
+	return []*uint64{&t.Opened, &t.Established, &t.Refused, &t.Reset, &t.Denied, &t.Resent, &t.BytesOut, &t.BytesIn, &t.PacketsOut, &t.PacketsIn, &t.RTT, &t.RTTs}
+}
+
+func addTraffic(ctx context.Context, tx *sql.Tx, table string, at, edge int64, f SeenFlow) error {
+	args := []any{at, edge, int(f.Side), micros(f.First), micros(f.Last)}
+	var places, sums []string
+	for i, v := range values(&f.Traffic) {
+		args = append(args, int64(*v))
+		places = append(places, fmt.Sprintf("$%d", len(args)))
+		sums = append(sums, fmt.Sprintf("%s = %s.%s + excluded.%s", counters[i], table, counters[i], counters[i]))
+	}
+	_, err := tx.ExecContext(ctx, `INSERT INTO `+table+` (at, edge, side, first, last, `+strings.Join(counters, ", ")+`)
+		VALUES ($1, $2, $3, $4, $5, `+strings.Join(places, ", ")+`)
+		ON CONFLICT (at, edge, side) DO UPDATE SET last = excluded.last, `+strings.Join(sums, ", "), args...)
+	return err
+}
+
+// FlowQuery says which flows.
+type FlowQuery struct {
+	From, To time.Time // by whole minutes for a day back, by whole hours before
+	Workload string    // at either end; with "/" at its end: all that begin so; empty: all
+	Cluster  string
+}
+
+// Flows adds up what was seen of each edge in a window.
+func (d *DB) Flows(ctx context.Context, q FlowQuery) ([]bulkhead.Flow, error) {
+	table := flowTable(q.From)
+	where, args := q.conditions()
+	args = append(args, micros(q.From.Truncate(table.step)), micros(q.To))
+	sums := make([]string, len(counters))
+	for i, c := range counters {
+		sums[i] = "SUM(t." + c + ")"
+	}
+	rows, err := all(ctx, d, "list flows", scanSeen, fmt.Sprintf(`
+		SELECT e.cluster, e.source_kind, e.source, e.destination_kind, e.destination, e.protocol, e.port, e.application, t.side, MIN(t.first), MAX(t.last), %s
+		FROM %s t JOIN flow_edges e ON e.id = t.edge
+		WHERE %s t.at >= $%d AND t.at < $%d
+		GROUP BY e.id, e.cluster, e.source_kind, e.source, e.destination_kind, e.destination, e.protocol, e.port, e.application, t.side
+		ORDER BY e.id`, strings.Join(sums, ", "), table.name, where, len(args)-1, len(args)), args...)
+	if err != nil {
+		return nil, err
+	}
+	return merge(rows), nil
+}
+
+func flowTable(from time.Time) struct {
+	name string
+	step time.Duration
+} {
+	if time.Since(from) < MinutesFor {
+		return flowTables[0]
+	}
+	return flowTables[1]
+}
+
+func (q FlowQuery) conditions() (where string, args []any) {
+	if q.Cluster != "" {
+		args = append(args, q.Cluster)
+		where += fmt.Sprintf("e.cluster = $%d AND ", len(args))
+	}
+	switch prefix, ok := strings.CutSuffix(q.Workload, "/"); {
+	case q.Workload == "":
+	case ok:
+		args = append(args, prefix+"/", prefix+"0") // the character after "/"
+		where += fmt.Sprintf("((e.source >= $%[1]d AND e.source < $%[2]d) OR (e.destination >= $%[1]d AND e.destination < $%[2]d)) AND ", len(args)-1, len(args))
+	default:
+		args = append(args, q.Workload)
+		where += fmt.Sprintf("(e.source = $%[1]d OR e.destination = $%[1]d) AND ", len(args))
+	}
+	return where, args
+}
+
+func scanSeen(r *sql.Rows) (f SeenFlow, err error) {
+	var port, side int
+	var first, last int64
+	into := []any{&f.Cluster, &f.Source.Kind, &f.Source.Name, &f.Destination.Kind, &f.Destination.Name, &f.Protocol, &port, &f.Application, &side, &first, &last}
+	for _, v := range values(&f.Traffic) {
+		into = append(into, v)
+	}
+	err = r.Scan(into...)
+	f.Port, f.Side, f.First, f.Last = uint16(port), Side(side), moment(first), moment(last)
+	return f, err
+}
+
+// merge makes one flow of what the two ends of an edge saw: of each count the larger, as both count the same.
+func merge(rows []SeenFlow) []bulkhead.Flow {
+	list := make([]bulkhead.Flow, 0, len(rows))
+	for _, r := range rows {
+		last := len(list) - 1
+		if last < 0 || list[last].Edge != r.Edge {
+			list = append(list, r.Flow)
+			continue
+		}
+		f := &list[last]
+		other := values(&r.Traffic)
+		for i, v := range values(&f.Traffic) {
+			*v = max(*v, *other[i])
+		}
+		f.First, f.Last = earlier(f.First, r.First), later(f.Last, r.Last)
+		if f.Application == "" {
+			f.Application = r.Application
+		}
+	}
+	return list
+}
+
+func earlier(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
+}
+
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
+}
+
+// FlowHistory is what was seen of one edge, by minute or hour, oldest first.
+func (d *DB) FlowHistory(ctx context.Context, e bulkhead.Edge, from, to time.Time) ([]bulkhead.Traffic, error) {
+	table := flowTable(from)
+	rows, err := all(ctx, d, "read an edge's history", func(r *sql.Rows) (f SeenFlow, err error) {
+		var at, first, last int64
+		into := []any{&at, &first, &last}
+		for _, v := range values(&f.Traffic) {
+			into = append(into, v)
+		}
+		err = r.Scan(into...)
+		f.Cluster, f.First, f.Last = fmt.Sprint(at), moment(first), moment(last)
+		return f, err
+	}, `SELECT at, first, last, `+strings.Join(counters, ", ")+` FROM `+table.name+` WHERE edge = $1 AND at >= $2 AND at < $3 ORDER BY at`,
+		edgeNumber(e), micros(from.Truncate(table.step)), micros(to))
+	if err != nil {
+		return nil, err
+	}
+	list := make([]bulkhead.Traffic, 0, len(rows))
+	for _, f := range merge(rows) {
+		list = append(list, f.Traffic)
+	}
+	return list, nil
+}
+
+// FlowsLost is how many packets' edges found no room on their nodes; FlowsSince is how far the history goes back.
+func (d *DB) FlowsLost(ctx context.Context) (lost uint64, since time.Time, err error) {
+	rows, err := all(ctx, d, "read what was lost", func(r *sql.Rows) (pair [2]int64, err error) {
+		err = r.Scan(&pair[0], &pair[1])
+		return pair, err
+	}, `SELECT COALESCE((SELECT SUM(lost) FROM flow_reports), 0), COALESCE((SELECT MIN(at) FROM flow_hours), 0)`)
+	if err != nil || len(rows) == 0 {
+		return 0, time.Time{}, err
+	}
+	if rows[0][1] > 0 {
+		since = moment(rows[0][1])
+	}
+	return uint64(rows[0][0]), since, nil
+}
+
+// PruneFlows forgets what is older than its time, in small steps.
+func (d *DB) PruneFlows(ctx context.Context, now time.Time, keep time.Duration) error {
+	for _, step := range []struct {
+		statement string
+		before    time.Time
+	}{
+		{`DELETE FROM flow_minutes WHERE at < $1`, now.Add(-MinutesFor - time.Hour)},
+		{`DELETE FROM flow_hours WHERE at < $1`, now.Add(-keep)},
+		{`DELETE FROM flow_edges WHERE last < $1`, now.Add(-keep)},
+	} {
+		if err := d.exec(ctx, "forget old flows", step.statement, micros(step.before)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// SortFlows puts the busiest first.
+func SortFlows(list []bulkhead.Flow) {
+	slices.SortFunc(list, func(a, b bulkhead.Flow) int {
+		if n := int64(b.BytesOut+b.BytesIn) - int64(a.BytesOut+a.BytesIn); n != 0 {
+			return int(max(-1, min(1, n)))
+		}
+		return strings.Compare(a.Edge.String(), b.Edge.String())
+	})
+}
