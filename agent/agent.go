@@ -57,6 +57,7 @@ type Agent struct {
 	alerts     *alerter
 	images     *images
 	addresses  *addresses
+	flows      *flows
 
 	adopting sync.Mutex // one container after the other
 
@@ -103,7 +104,7 @@ func start(ctx context.Context, o *Options) (*Agent, error) {
 	if err := privileged(); err != nil {
 		return nil, err
 	}
-	a := &Agent{options: *o, log: o.Log, workloads: map[string]*workload{}, problems: map[string]string{}, changed: make(chan struct{}, 1), ready: make(chan struct{}), images: newImages(), addresses: newAddresses()}
+	a := &Agent{options: *o, log: o.Log, workloads: map[string]*workload{}, problems: map[string]string{}, changed: make(chan struct{}, 1), ready: make(chan struct{}), images: newImages(), addresses: newAddresses(), flows: newFlows()}
 	var err error
 	if err := mountPins(o.Pin); err != nil {
 		return a, err
@@ -226,6 +227,7 @@ func (a *Agent) run(ctx context.Context) error {
 		"alerts":     a.alerts.run,
 		"delivery":   a.deliver,
 		"engines":    a.followEngines,
+		"heads":      a.followHeads,
 	} {
 		wait.Go(func() {
 			if err := part(ctx); err != nil && ctx.Err() == nil {

@@ -32,6 +32,7 @@ func (a *Agent) deliver(ctx context.Context) error {
 		return fmt.Errorf("listening to the control plane: %w", err)
 	}
 	go a.deliverAlerts(ctx, client)
+	go a.deliverFlows(ctx, client)
 	report := time.NewTicker(3 * time.Second)
 	defer report.Stop()
 	for {

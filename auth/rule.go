@@ -43,6 +43,8 @@ func Needs(procedure string) (Role, bool) {
 		bulkheadv1connect.AlertServiceListAlertsProcedure,
 		bulkheadv1connect.AlertServiceWatchAlertsProcedure,
 		bulkheadv1connect.NodeServiceListNodesProcedure,
+		bulkheadv1connect.FlowServiceListFlowsProcedure,
+		bulkheadv1connect.FlowServiceGetFlowProcedure,
 		bulkheadv1connect.ImageServiceListImagesProcedure,
 		bulkheadv1connect.ImageServiceGetImageProcedure,
 		bulkheadv1connect.ImageServiceDiffImagesProcedure,

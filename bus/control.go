@@ -160,6 +160,33 @@ func (c *Client) Reports(store func(context.Context, *pb.NodeReport) error) erro
 	})
 }
 
+// Flows hands what nodes counted to store; its error is answered to the node, which sends the same again.
+func (c *Client) Flows(store func(context.Context, *pb.FlowReport) error) error {
+	return c.subscribe("nodes.*.flows", "server", func(msg *nats.Msg) {
+		ctx, cancel := context.WithTimeout(context.Background(), reportTimeout)
+		defer cancel()
+		answer := ""
+		if err := readFlows(ctx, msg, store); err != nil {
+			answer = err.Error()
+			c.o.Log.Warn("a node's flows were refused", "subject", msg.Subject, "err", err)
+		}
+		if err := msg.Respond([]byte(answer)); err != nil {
+			c.o.Log.Warn("a node's flows were not answered", "subject", msg.Subject, "err", err)
+		}
+	})
+}
+
+func readFlows(ctx context.Context, msg *nats.Msg, store func(context.Context, *pb.FlowReport) error) error {
+	report := &pb.FlowReport{}
+	if err := proto.Unmarshal(msg.Data, report); err != nil {
+		return fmt.Errorf("read the flows: %w", err)
+	}
+	if id := report.GetNode(); id == "" || msg.Subject != "nodes."+word(id)+".flows" {
+		return fmt.Errorf("read the flows: they name node %.80q on %s", id, msg.Subject)
+	}
+	return store(ctx, report)
+}
+
 // read believes the subject, which the broker checked, and refuses a report in another node's name.
 func read(ctx context.Context, msg *nats.Msg, store func(context.Context, *pb.NodeReport) error) error {
 	report := &pb.NodeReport{}

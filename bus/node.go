@@ -107,21 +107,36 @@ const (
 
 // Report tells the control plane about this node; nil means that it has stored it.
 func (c *Client) Report(ctx context.Context, report *pb.NodeReport) error {
-	data, err := proto.Marshal(report)
-	if err != nil {
+	if err := c.tellServer(ctx, "report", report); err != nil {
 		return fmt.Errorf("report to the control plane: %w", err)
 	}
+	return nil
+}
+
+// ReportFlows tells who talked to whom; nil means that it is stored. After an error the same report may be sent again.
+func (c *Client) ReportFlows(ctx context.Context, report *pb.FlowReport) error {
+	if err := c.tellServer(ctx, "flows", report); err != nil {
+		return fmt.Errorf("report flows to the control plane: %w", err)
+	}
+	return nil
+}
+
+func (c *Client) tellServer(ctx context.Context, what string, report proto.Message) error {
+	data, err := proto.Marshal(report)
+	if err != nil {
+		return err
+	}
 	if len(data) > MaxMessage {
-		return fmt.Errorf("report to the control plane: %d bytes are more than the %d of one message (send fewer profiles at once)", len(data), MaxMessage)
+		return fmt.Errorf("%d bytes are more than the %d of one message (send less at once)", len(data), MaxMessage)
 	}
 	ctx, cancel := context.WithTimeout(ctx, reportTimeout)
 	defer cancel()
-	answer, err := c.request(ctx, "nodes."+word(c.o.Node)+".report", data)
+	answer, err := c.request(ctx, "nodes."+word(c.o.Node)+"."+what, data)
 	if err != nil {
-		return fmt.Errorf("report to the control plane: %w", err)
+		return err
 	}
 	if len(answer) > 0 {
-		return fmt.Errorf("report to the control plane: it answered: %.500q", answer)
+		return fmt.Errorf("it answered: %.500q", answer)
 	}
 	return nil
 }

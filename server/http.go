@@ -35,6 +35,7 @@ func (s *Server) http(console http.Handler, cert tls.Certificate) *http.Server {
 	mux.Handle(pbconnect.NewWorkloadServiceHandler(workloadService{s}, options...))
 	mux.Handle(pbconnect.NewAlertServiceHandler(alertService{s}, options...))
 	mux.Handle(pbconnect.NewNodeServiceHandler(nodeService{s}, options...))
+	mux.Handle(pbconnect.NewFlowServiceHandler(flowService{s}, options...))
 	mux.Handle(pbconnect.NewImageServiceHandler(imageService{s}, options...))
 	s.hooks(mux)
 	s.harbor(mux)

@@ -43,16 +43,17 @@ type Options struct {
 
 // Server is the control plane while it runs.
 type Server struct {
-	log     *slog.Logger
-	db      *store.DB
-	auth    *auth.Auth
-	bus     *bus.Client
-	watch   *watch
-	settle  *settle
-	running context.Context
-	welcome []string // folders that hold the first password until it was used
-	dir     string
-	version string
+	log       *slog.Logger
+	db        *store.DB
+	auth      *auth.Auth
+	bus       *bus.Client
+	watch     *watch
+	settle    *settle
+	directory *directory
+	running   context.Context
+	welcome   []string // folders that hold the first password until it was used
+	dir       string
+	version   string
 
 	images  ImageOptions
 	engines *engines
@@ -117,6 +118,7 @@ func run(ctx context.Context, o Options, db *store.DB) error {
 		dir:  o.Dir, version: o.Version, images: o.Images.defaults(), queue: newQueue(), watched: make(chan struct{}, 1),
 	}
 	s.settle = newSettle(s)
+	s.directory = newDirectory()
 	s.engines = &engines{s: s}
 	defer s.engines.close()
 	if err := s.firstSignIn(ctx, o); err != nil {
@@ -177,7 +179,7 @@ func (s *Server) serve(ctx context.Context, stop context.CancelFunc, o Options, 
 		return fmt.Errorf("start the control plane: %w (another one may be running; --listen names another address)", err)
 	}
 	address.URL = "https://" + listener.Addr().String()
-	if err := errors.Join(address.write(o.Run), s.bus.Reports(s.report)); err != nil {
+	if err := errors.Join(address.write(o.Run), s.bus.Reports(s.report), s.bus.Flows(s.flows)); err != nil {
 		listener.Close()
 		return fmt.Errorf("start the control plane: %w", err)
 	}
@@ -248,6 +250,7 @@ func (s *Server) prune() {
 		}
 		_, err := s.db.PruneAlerts(s.running, time.Now().Add(-keepAlertsFor), keepAlerts)
 		err = errors.Join(err, s.db.PruneImages(s.running, time.Now(), s.images.retention()))
+		err = errors.Join(err, s.db.PruneFlows(s.running, time.Now(), keepFlowsFor))
 		if err := errors.Join(err, s.db.PruneAudit(s.running, keepAudit)); err != nil && s.running.Err() == nil {
 			s.log.Error("old entries were not removed", "err", err)
 		}

@@ -45,6 +45,7 @@ func suite(t *testing.T, where func(t *testing.T) string) {
 		"images":    testImages,
 		"scans":     testScans,
 		"watches":   testWatches,
+		"flows":     testFlows,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, openTest(t, where(t))) })
 	}

@@ -1,0 +1,304 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"bulkhead"
+	pb "bulkhead/api/bulkhead/v1"
+	"bulkhead/bpf"
+	"bulkhead/bus"
+	"bulkhead/sensor/first"
+)
+
+const (
+	flowsEvery   = 5 * time.Second
+	maxWaiting   = 100_000 // edges that wait for the control plane; more are counted as lost
+	maxPerReport = 20_000
+	maxNames     = 50_000 // addresses whose names are known, of all containers together
+	forgetAfter  = 10 * time.Minute
+)
+
+// flows are what the containers of this node sent and got since the control plane took the last report.
+type flows struct {
+	mu        sync.Mutex
+	waiting   map[flowKey]*pb.NodeFlow
+	sent      *pb.FlowReport // until it is taken; the same again, so that it counts once
+	sequence  uint64
+	lost      uint64
+	protocols map[bpf.FlowKey]known
+	names     map[lookedUp]known
+}
+
+// flowKey is a line of a report.
+type flowKey struct {
+	workload, peer, peerWorkload, name string
+	protocol                           uint8
+	port                               uint16
+	server                             bool
+}
+
+// lookedUp is an address that a container got from a name server.
+type lookedUp struct {
+	cgroup uint64
+	addr   netip.Addr
+}
+
+type known struct {
+	text string
+	at   time.Time
+}
+
+func newFlows() *flows {
+	return &flows{waiting: map[flowKey]*pb.NodeFlow{}, protocols: map[bpf.FlowKey]known{}, names: map[lookedUp]known{}}
+}
+
+// followHeads recognises protocols and reads names from the first bytes of connections.
+func (a *Agent) followHeads(ctx context.Context) error {
+	if err := a.kernel.CountFlows(true); err != nil {
+		a.problem("flows", "who talks to whom is not counted: "+err.Error())
+		return nil
+	}
+	heads, err := a.kernel.Heads()
+	if err != nil {
+		return err
+	}
+	stop := context.AfterFunc(ctx, func() { heads.Close() })
+	defer stop()
+	for {
+		h, err := heads.Next()
+		if errors.Is(err, os.ErrClosed) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		a.flows.head(&h, time.Now())
+	}
+}
+
+func (f *flows) head(h *bpf.Head, now time.Time) {
+	byClient := (h.Role == bpf.FlowClient) == (h.Incoming == 0)
+	protocol := first.Protocol(h.Bytes(), byClient, transport(h.Protocol), h.Port)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if protocol == "dns" && h.Incoming == 1 {
+		for _, answer := range first.Answers(h.Bytes()) {
+			f.name(lookedUp{h.Cgroup, answer.Addr}, answer.Name, now)
+		}
+	}
+	if protocol == "tls" && byClient {
+		if name, _ := first.ServerName(h.Bytes()); name != "" && h.Role == bpf.FlowClient {
+			f.name(lookedUp{h.Cgroup, h.Peer()}, name, now)
+		}
+	}
+	if protocol != "" && len(f.protocols) < maxNames {
+		f.protocols[h.FlowKey] = known{protocol, now}
+	}
+}
+
+func (f *flows) name(key lookedUp, name string, now time.Time) {
+	if _, have := f.names[key]; have || len(f.names) < maxNames {
+		f.names[key] = known{name, now}
+	}
+}
+
+// forget drops names and protocols that nothing used for a while.
+func (f *flows) forget(now time.Time) {
+	for key, k := range f.names {
+		if now.Sub(k.at) > forgetAfter {
+			delete(f.names, key)
+		}
+	}
+	for key, k := range f.protocols {
+		if now.Sub(k.at) > forgetAfter {
+			delete(f.protocols, key)
+		}
+	}
+}
+
+func transport(protocol uint8) string {
+	switch protocol {
+	case unix.IPPROTO_TCP:
+		return "tcp"
+	case unix.IPPROTO_UDP:
+		return "udp"
+	}
+	return ""
+}
+
+// deliverFlows reads the kernel's tables again and again, and brings what was counted to the control plane.
+func (a *Agent) deliverFlows(ctx context.Context, client *bus.Client) {
+	tick := time.NewTicker(flowsEvery)
+	defer tick.Stop()
+	for {
+		a.gatherFlows()
+		for client.Connected() && a.deliverFlowReport(ctx, client) {
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// gatherFlows adds what the kernel counted to what waits.
+func (a *Agent) gatherFlows() {
+	list, err := a.kernel.Flows()
+	if err != nil {
+		a.problem("flows", err.Error())
+	}
+	boot := bootTime()
+	now := time.Now()
+	f := a.flows
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.forget(now)
+	for i := range list {
+		c, ok := a.lookup(list[i].Cgroup)
+		if !ok {
+			continue // it lived too shortly to be named
+		}
+		f.add(c, &list[i], a.addresses.who(list[i].Peer().String()), boot)
+	}
+}
+
+func (f *flows) add(c bulkhead.Container, n *bpf.Flow, workload string, boot time.Time) {
+	peer := n.Peer()
+	key := flowKey{c.Workload.Name, peer.String(), workload, "", n.Protocol, n.Port, n.Role == bpf.FlowServer}
+	if k, ok := f.names[lookedUp{n.Cgroup, peer}]; ok && workload == "" {
+		key.name = k.text
+		f.names[lookedUp{n.Cgroup, peer}] = known{k.text, time.Now()}
+	}
+	m := f.waiting[key]
+	if m == nil {
+		if len(f.waiting) >= maxWaiting {
+			f.lost += n.Packets[0] + n.Packets[1]
+			return
+		}
+		m = &pb.NodeFlow{
+			Workload: key.workload, Peer: key.peer, PeerName: key.name, PeerWorkload: workload, Protocol: uint32(n.Protocol), Port: uint32(n.Port), Server: key.server,
+			First: timestamppb.New(boot.Add(time.Duration(n.First))),
+		}
+		f.waiting[key] = m
+	}
+	if k, ok := f.protocols[n.FlowKey]; ok {
+		m.Application = k.text
+		f.protocols[n.FlowKey] = known{k.text, time.Now()}
+	}
+	m.Last = timestamppb.New(boot.Add(time.Duration(n.Last)))
+	m.Opened += n.Opened
+	m.Established += n.Established
+	m.Refused += n.Refused
+	m.Reset_ += n.Reset
+	m.Resent += n.Resent
+	m.BytesSent += n.Bytes[0]
+	m.BytesReceived += n.Bytes[1]
+	m.PacketsSent += n.Packets[0]
+	m.PacketsReceived += n.Packets[1]
+	m.RttSumMicroseconds += n.RTT
+	m.RttCount += n.RTTs
+}
+
+// deliverFlowReport reports whether there may be more.
+func (a *Agent) deliverFlowReport(ctx context.Context, client *bus.Client) bool {
+	report := a.flows.report()
+	if report == nil {
+		report = &pb.FlowReport{}
+	}
+	lost, _ := a.kernel.FlowsLost()
+	a.flows.mu.Lock()
+	report.Node, report.Cluster, report.Boot, report.Lost = a.options.Node, a.options.Cluster, bootID(), a.flows.lost+lost
+	a.flows.mu.Unlock()
+	report.Addresses, report.NodeAddresses = a.addresses.all(), nodeAddresses()
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	if err := client.ReportFlows(ctx, report); err != nil {
+		a.log.Warn("the control plane did not take the flows", "err", err)
+		return false
+	}
+	return a.flows.taken()
+}
+
+// report is the next one: what was sent and not taken goes again, unchanged.
+func (f *flows) report() *pb.FlowReport {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.sent != nil || len(f.waiting) == 0 {
+		return f.sent
+	}
+	f.sequence = max(f.sequence+1, uint64(time.Now().UnixMicro())) // grows also over a restart of the agent
+	f.sent = &pb.FlowReport{Sequence: f.sequence}
+	for key, m := range f.waiting {
+		if len(f.sent.Flows) == maxPerReport {
+			break
+		}
+		f.sent.Flows = append(f.sent.Flows, m)
+		delete(f.waiting, key)
+	}
+	return f.sent
+}
+
+func (f *flows) taken() (more bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.sent = nil
+	return len(f.waiting) > 0
+}
+
+// all lists the addresses of the workloads of this node.
+func (d *addresses) all() (list []*pb.WorkloadAddresses) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	byName := map[string]*pb.WorkloadAddresses{}
+	for _, l := range d.containers {
+		m := byName[l.workload]
+		if m == nil {
+			m = &pb.WorkloadAddresses{Workload: l.workload}
+			byName[l.workload] = m
+			list = append(list, m)
+		}
+		for _, addr := range l.list {
+			if text := addr.String(); !addr.IsLoopback() && !slices.Contains(m.Addresses, text) {
+				m.Addresses = append(m.Addresses, text)
+			}
+		}
+	}
+	return list
+}
+
+// nodeAddresses are the host's own.
+func nodeAddresses() (list []string) {
+	all, _ := net.InterfaceAddrs()
+	for _, a := range all {
+		if n, ok := a.(*net.IPNet); ok && !n.IP.IsLoopback() && !n.IP.IsLinkLocalUnicast() {
+			list = append(list, n.IP.String())
+		}
+	}
+	return list
+}
+
+// bootTime is when this node's clock since boot was 0, by the clock of now.
+func bootTime() time.Time {
+	var ts unix.Timespec
+	if unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts) != nil {
+		return time.Now()
+	}
+	return time.Now().Add(-time.Duration(ts.Nano()))
+}
+
+func bootID() string {
+	text, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	return strings.TrimSpace(string(text))
+}

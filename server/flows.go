@@ -1,0 +1,231 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"strconv"
+	"sync"
+	"time"
+
+	"connectrpc.com/connect"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"bulkhead"
+	"bulkhead/api"
+	pb "bulkhead/api/bulkhead/v1"
+	"bulkhead/store"
+)
+
+const (
+	keepFlowsFor   = 90 * 24 * time.Hour
+	maxFlows       = 20_000 // of one report
+	maxAddresses   = 20_000
+	maxListedFlows = 50_000
+	maxCounter     = 1 << 53 // what a node says of a few seconds; a lie may not overflow a sum
+)
+
+// directory knows which workload or node is at an address, by cluster: what nodes said last.
+type directory struct {
+	mu    sync.Mutex
+	nodes map[string]located // by node
+	ends  map[at]bulkhead.Endpoint
+}
+
+type at struct {
+	cluster string
+	addr    netip.Addr
+}
+
+type located map[at]bulkhead.Endpoint
+
+func newDirectory() *directory {
+	return &directory{nodes: map[string]located{}, ends: map[at]bulkhead.Endpoint{}}
+}
+
+// learn takes what a node said last about its addresses in place of what it said before.
+func (d *directory) learn(r *pb.FlowReport) {
+	fresh := located{}
+	add := func(text string, e bulkhead.Endpoint) {
+		if a, err := netip.ParseAddr(text); err == nil && len(fresh) < maxAddresses {
+			fresh[at{r.Cluster, a.Unmap()}] = e
+		}
+	}
+	for _, a := range r.NodeAddresses {
+		add(a, bulkhead.Endpoint{Kind: bulkhead.EndHost, Name: api.Text(r.Node)})
+	}
+	for _, w := range r.Addresses {
+		for _, a := range w.Addresses {
+			add(a, bulkhead.Endpoint{Kind: bulkhead.EndWorkload, Name: api.Text(w.Workload)})
+		}
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for key, e := range d.nodes[r.Node] {
+		if d.ends[key] == e {
+			delete(d.ends, key)
+		}
+	}
+	d.nodes[r.Node] = fresh
+	maps.Copy(d.ends, fresh)
+}
+
+func (d *directory) find(cluster string, a netip.Addr) (bulkhead.Endpoint, bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	e, ok := d.ends[at{cluster, a}]
+	return e, ok
+}
+
+// flows stores what a node counted.
+func (s *Server) flows(ctx context.Context, r *pb.FlowReport) error {
+	if len(r.Node) > maxID || len(r.Cluster) > maxID || len(r.Boot) > maxID || len(r.Flows) > maxFlows {
+		return fmt.Errorf("a report of flows has at most %d, and names of at most %d bytes", maxFlows, maxID)
+	}
+	s.directory.learn(r)
+	report := store.FlowReport{Node: api.Text(r.Node), Boot: api.Text(r.Boot), Sequence: r.Sequence & maxCounter, Lost: min(r.Lost, maxCounter)}
+	var refused error
+	for _, m := range r.Flows {
+		f, err := s.seenFlow(r.Cluster, m)
+		if err != nil {
+			refused = err
+			continue
+		}
+		report.Flows = append(report.Flows, f)
+	}
+	if refused != nil {
+		s.log.Warn("a flow was left out", "node", report.Node, "err", refused)
+	}
+	return s.db.AddFlows(ctx, report)
+}
+
+// seenFlow puts the two ends in their places. The node's clock is believed no further than the report's age.
+func (s *Server) seenFlow(cluster string, m *pb.NodeFlow) (store.SeenFlow, error) {
+	peer, err := netip.ParseAddr(m.Peer)
+	if err != nil || m.Workload == "" || len(m.Workload) > 1024 || len(m.PeerName) > maxID || m.Port > 65535 || m.Protocol > 255 {
+		return store.SeenFlow{}, fmt.Errorf("flow of %.80q with %.80q: not a workload and an address", m.Workload, m.Peer)
+	}
+	own := bulkhead.Endpoint{Kind: bulkhead.EndWorkload, Name: api.Text(m.Workload)}
+	other := s.otherEnd(cluster, m, own, peer.Unmap())
+	f := store.SeenFlow{Side: store.BySource}
+	f.Edge = bulkhead.Edge{Cluster: api.Text(cluster), Source: own, Destination: other, Protocol: protocolName(m.Protocol), Port: uint16(m.Port)}
+	f.Application = api.Text(m.Application)
+	f.Traffic = bulkhead.Traffic{
+		First: within(m.First, time.Now()), Last: within(m.Last, time.Now()), Opened: bounded(m.Opened), Established: bounded(m.Established),
+		Refused: bounded(m.Refused), Reset: bounded(m.Reset_), Resent: bounded(m.Resent), BytesOut: bounded(m.BytesSent), BytesIn: bounded(m.BytesReceived),
+		PacketsOut: bounded(m.PacketsSent), PacketsIn: bounded(m.PacketsReceived), RTT: bounded(m.RttSumMicroseconds), RTTs: bounded(m.RttCount),
+	}
+	if m.Server {
+		f.Side, f.Source, f.Destination = store.ByDestination, other, own
+		f.BytesOut, f.BytesIn, f.PacketsOut, f.PacketsIn = f.BytesIn, f.BytesOut, f.PacketsIn, f.PacketsOut
+	}
+	return f, nil
+}
+
+func (s *Server) otherEnd(cluster string, m *pb.NodeFlow, own bulkhead.Endpoint, peer netip.Addr) bulkhead.Endpoint {
+	switch e, known := s.directory.find(cluster, peer); {
+	case peer.IsLoopback():
+		return own // containers of one pod are one another's neighbours
+	case m.PeerWorkload != "" && len(m.PeerWorkload) <= 1024:
+		return bulkhead.Endpoint{Kind: bulkhead.EndWorkload, Name: api.Text(m.PeerWorkload)}
+	case known:
+		return e
+	case m.PeerName != "":
+		return bulkhead.Endpoint{Kind: bulkhead.EndWorld, Name: api.Text(m.PeerName)}
+	}
+	return bulkhead.Endpoint{Kind: bulkhead.EndWorld, Name: peer.WithZone("").String()}
+}
+
+func bounded(n uint64) uint64 { return min(n, maxCounter) }
+
+func within(t *timestamppb.Timestamp, now time.Time) time.Time {
+	at := t.AsTime()
+	if at.After(now) {
+		return now
+	}
+	if oldest := now.Add(-store.MinutesFor); at.Before(oldest) {
+		return oldest
+	}
+	return at
+}
+
+var protocolNames = map[uint32]string{1: "icmp", 6: "tcp", 17: "udp", 58: "icmpv6", 132: "sctp"}
+
+func protocolName(n uint32) string {
+	if name := protocolNames[n]; name != "" {
+		return name
+	}
+	return strconv.Itoa(int(n))
+}
+
+type flowService struct{ s *Server }
+
+func (f flowService) ListFlows(ctx context.Context, r *connect.Request[pb.ListFlowsRequest]) (*connect.Response[pb.ListFlowsResponse], error) {
+	from, to, err := window(r.Msg.From, r.Msg.To)
+	if err != nil {
+		return nil, connect.NewError(connect.CodeInvalidArgument, err)
+	}
+	list, err := f.s.db.Flows(ctx, store.FlowQuery{From: from, To: to, Workload: r.Msg.Workload, Cluster: r.Msg.Cluster})
+	if err != nil {
+		return nil, failure(f.s, err)
+	}
+	store.SortFlows(list)
+	answer := &pb.ListFlowsResponse{Total: int32(len(list))}
+	limit := int(r.Msg.Limit)
+	if limit <= 0 {
+		limit = 1000
+	}
+	for _, flow := range list[:min(len(list), limit, maxListedFlows)] {
+		answer.Flows = append(answer.Flows, api.ToFlow(flow))
+	}
+	lost, since, err := f.s.db.FlowsLost(ctx)
+	if err != nil {
+		return nil, failure(f.s, err)
+	}
+	answer.Lost = lost
+	if !since.IsZero() {
+		answer.Since = timestamppb.New(since)
+	}
+	return connect.NewResponse(answer), nil
+}
+
+func (f flowService) GetFlow(ctx context.Context, r *connect.Request[pb.GetFlowRequest]) (*connect.Response[pb.GetFlowResponse], error) {
+	from, to, err := window(r.Msg.From, r.Msg.To)
+	if err != nil {
+		return nil, connect.NewError(connect.CodeInvalidArgument, err)
+	}
+	flow := api.FromFlow(r.Msg.Flow)
+	history, err := f.s.db.FlowHistory(ctx, flow.Edge, from, to)
+	if err != nil {
+		return nil, failure(f.s, err)
+	}
+	if len(history) == 0 {
+		return nil, connect.NewError(connect.CodeNotFound, fmt.Errorf("nothing was seen of %s in that time", flow.Edge))
+	}
+	answer := &pb.GetFlowResponse{}
+	total := bulkhead.Flow{Edge: flow.Edge, Application: flow.Application}
+	for _, t := range history {
+		total.Add(t)
+		answer.History = append(answer.History, api.ToFlow(bulkhead.Flow{Traffic: t}))
+	}
+	answer.Flow = api.ToFlow(total)
+	return connect.NewResponse(answer), nil
+}
+
+// window is the last hour where nothing is said.
+func window(from, to *timestamppb.Timestamp) (time.Time, time.Time, error) {
+	end := time.Now()
+	if to != nil {
+		end = to.AsTime()
+	}
+	begin := end.Add(-time.Hour)
+	if from != nil {
+		begin = from.AsTime()
+	}
+	if !begin.Before(end) {
+		return begin, end, errors.New("the window ends before it begins: give a time before --to as --from")
+	}
+	return begin, end, nil
+}
