@@ -33,6 +33,7 @@ type client struct {
 	nodes     bulkheadv1connect.NodeServiceClient
 	people    bulkheadv1connect.AuthServiceClient
 	images    bulkheadv1connect.ImageServiceClient
+	flows     bulkheadv1connect.FlowServiceClient
 }
 
 // target is where the server is and how it is spoken to.
@@ -84,6 +85,7 @@ func dial(t target) *client {
 		nodes:     bulkheadv1connect.NewNodeServiceClient(h, t.address, o...),
 		people:    bulkheadv1connect.NewAuthServiceClient(h, t.address, o...),
 		images:    bulkheadv1connect.NewImageServiceClient(h, t.address, o...),
+		flows:     bulkheadv1connect.NewFlowServiceClient(h, t.address, o...),
 	}
 }
 

@@ -94,6 +94,9 @@ workloads       [{"name","kind","namespace","image","digest","mode","nodes":[],"
                 with a name: one such object
 nodes           [{"id","name","cluster","kernel","version","lastSeen","connected":bool,"containers","backends":[{"kind","backend","limits"}],
                   "engines":[{"name","socket","version","error"}],"events","lostEvents","foldedEvents","droppedAlerts","spooledAlerts","memoryBytes","problems":[]}]
+flows           {"flows":[{"cluster","source":{"kind":"workload|host|service|world","name"},"destination":{"kind","name"},"protocol","port","application",
+                  "first","last","opened","established","refused","reset","denied","resent","bytesOut","bytesIn","packetsOut","packetsIn"}],
+                 "total","lost","since"}
 mode            {"workload","mode","nodes":[{"node","ok":bool,"error","microseconds"}]}
 approve         {"workload","section","value","nodes":[{"node","ok":bool,"error","microseconds"}]}
 status          {"address","version","caller","supervised":bool,"nodes":{"connected","away"},"workloads":{"learn","monitor","protect"},

@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -179,13 +180,13 @@ func policy(h bpf.Hasher) (entries []bpf.Entry) {
 }
 
 // start runs a program of the image in the container.
-func (c *container) start(t *testing.T, argv ...string) (*exec.Cmd, *bytes.Buffer) {
+func (c *container) start(t *testing.T, in *os.File, argv ...string) (*exec.Cmd, *bytes.Buffer) {
 	t.Helper()
 	dir, err := os.Open(c.cgroup)
 	check(t, err)
 	defer dir.Close()
 	var said bytes.Buffer
-	cmd := &exec.Cmd{Path: argv[0], Args: argv, Dir: "/", Stdout: &said, Stderr: &said, Env: []string{"PATH=/bin"}}
+	cmd := &exec.Cmd{Path: argv[0], Args: argv, Dir: "/", Stdin: in, Stdout: &said, Stderr: &said, Env: []string{"PATH=/bin"}}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Chroot: c.root, UseCgroupFD: true, CgroupFD: int(dir.Fd())}
 	check(t, cmd.Start()) // without a death signal: it is sent when the thread ends that started it, as one of an injection does
 	return cmd, &said
@@ -194,8 +195,14 @@ func (c *container) start(t *testing.T, argv ...string) (*exec.Cmd, *bytes.Buffe
 // work counts the instructions of one call, open or exec.
 func (c *container) work(t *testing.T, what string, n int, path string) int {
 	t.Helper()
-	cmd, said := c.start(t, "/bin/work", what, strconv.Itoa(n), path)
+	wait, begin, err := os.Pipe()
+	check(t, err)
+	defer begin.Close()
+	cmd, said := c.start(t, wait, "/bin/work", what, strconv.Itoa(n), path)
+	wait.Close()
 	c.confine(t, cmd.Process.Pid)
+	_, err = begin.Write([]byte{1})
+	check(t, err)
 	if err := cmd.Wait(); err != nil {
 		t.Fatalf("%s: %v: %s", what, err, said)
 	}
@@ -207,7 +214,7 @@ func (c *container) work(t *testing.T, what string, n int, path string) int {
 // serve counts the instructions that a server executes for one request, its system calls and what the kernel does in them included.
 func (c *container) serve(t *testing.T, address string, request []byte, answer func(*bufio.Reader) error, argv ...string) int {
 	t.Helper()
-	cmd, said := c.start(t, argv...)
+	cmd, said := c.start(t, nil, argv...)
 	defer func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }()
 	conn := dial(t, address, said)
 	defer conn.Close()
@@ -234,12 +241,18 @@ func (c *container) serve(t *testing.T, address string, request []byte, answer f
 	return least
 }
 
-// confine gives a process the system call filter that the keeper gives it.
+// confine gives a process the filter that an engine puts on every container, and in mode protect the one that the keeper
+// adds to it.
 func (c *container) confine(t *testing.T, pid int) {
 	t.Helper()
-	if !c.mode.confine {
-		return
+	c.inject(t, pid, append(slices.Clone(calls), "ptrace", "mount", "reboot")...)
+	if c.mode.confine {
+		c.inject(t, pid, calls...)
 	}
+}
+
+func (c *container) inject(t *testing.T, pid int, calls ...string) {
+	t.Helper()
 	program, err := seccomp.Compile(seccomp.Policy{Syscalls: calls, Sockets: []string{"inet", "unix"}, OnDeny: seccomp.Errno})
 	check(t, err)
 	_, err = seccomp.Inject(pid, seccomp.Injection{Program: program})
@@ -339,4 +352,3 @@ func check(t *testing.T, err error) {
 		t.Fatal(err)
 	}
 }
-

@@ -35,6 +35,8 @@ static void once(const char *what, const char *path) {
 int main(int argc, char **argv) {
 	long n = atol(argv[2]), least = 0;
 	struct timespec a, b;
+	if (read(0, &(char){0}, 1) != 1) /* until it has its filter */
+		return 1;
 	for (int turn = 0; turn < 4; turn++) { /* the first warms up */
 		clock_gettime(CLOCK_MONOTONIC, &a);
 		for (long i = 0; i < n; i++)

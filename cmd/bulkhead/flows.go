@@ -1,0 +1,112 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"bulkhead"
+	"bulkhead/api"
+	pb "bulkhead/api/bulkhead/v1"
+)
+
+// flowList is what scripts read.
+type flowList struct {
+	Flows []bulkhead.Flow `json:"flows"`
+	Total int             `json:"total"`
+	Lost  uint64          `json:"lost"`  // packets whose edge found no room on a node
+	Since time.Time       `json:"since"` // how far the history goes back
+}
+
+type flowOptions struct {
+	workload, cluster string
+	from, to          moment
+	limit             int32
+	format            *choice
+}
+
+func newFlows(a *app) *cobra.Command {
+	var o flowOptions
+	c := &cobra.Command{
+		Use:   "flows",
+		Short: "Who talks to whom",
+		Long: "Lists the edges between workloads, hosts and the world that were seen in a window, the busiest first. They are counted in the kernel,\n" +
+			"packet by packet; FAILED are connections that were refused.",
+		Example: "  bulkhead flows\n  bulkhead flows --workload default/ --from 24h\n  bulkhead flows --format json >flows.json",
+		Args:    cobra.NoArgs,
+	}
+	c.Flags().StringVar(&o.workload, "workload", "", "only edges of this workload; with / at its end, of all that begin so")
+	c.Flags().StringVar(&o.cluster, "cluster", "", "only of this cluster")
+	c.Flags().Var(&o.from, "from", "begin of the window: a time, or how long ago (30m, 2h, 2026-11-23T10:00:00Z); an hour ago")
+	c.Flags().Var(&o.to, "to", "end of the window; now")
+	c.Flags().Int32Var(&o.limit, "limit", 1000, "at most so many")
+	o.format = formatFlag(c, "table", "json")
+	c.RunE = func(c *cobra.Command, _ []string) error { return a.showFlows(c.Context(), o) }
+	return c
+}
+
+func (a *app) showFlows(ctx context.Context, o flowOptions) error {
+	c, err := a.connect()
+	if err != nil {
+		return err
+	}
+	list, err := c.listFlows(ctx, o)
+	if err != nil {
+		return fmt.Errorf("listing flows: %w", err)
+	}
+	if o.format.value == "json" {
+		return writeJSON(a.out, list)
+	}
+	if list.Lost > 0 {
+		fmt.Fprintf(a.err, "%d packets belong to edges that found no room on their nodes, and are missing here\n", list.Lost)
+	}
+	if len(list.Flows) == 0 {
+		fmt.Fprintln(a.err, "nothing was seen in that time; `bulkhead nodes` says whether agents are connected, --from 24h looks further back")
+		return nil
+	}
+	if err := flowTable(list.Flows, time.Now()).write(a.out, a.screen()); err != nil {
+		return err
+	}
+	if n := list.Total - len(list.Flows); n > 0 {
+		fmt.Fprintf(a.err, "and %d more: --limit %d shows them\n", n, list.Total)
+	}
+	return nil
+}
+
+func (c *client) listFlows(ctx context.Context, o flowOptions) (flowList, error) {
+	ask := &pb.ListFlowsRequest{Workload: o.workload, Cluster: o.cluster, Limit: o.limit}
+	if !o.from.IsZero() {
+		ask.From = timestamppb.New(o.from.Time)
+	}
+	if !o.to.IsZero() {
+		ask.To = timestamppb.New(o.to.Time)
+	}
+	answer, err := c.flows.ListFlows(ctx, request(ask))
+	if err != nil {
+		return flowList{}, err
+	}
+	list := flowList{Flows: []bulkhead.Flow{}, Total: int(answer.Msg.Total), Lost: answer.Msg.Lost, Since: answer.Msg.Since.AsTime()}
+	for _, m := range answer.Msg.Flows {
+		list.Flows = append(list.Flows, api.FromFlow(m))
+	}
+	return list, nil
+}
+
+func flowTable(flows []bulkhead.Flow, now time.Time) *table {
+	t := &table{head: []string{"SOURCE", "DESTINATION", "PORT", "SPEAKS", "OPENED", "FAILED", "OUT", "IN", "RTT", "SEEN"}, flex: []int{0, 1}}
+	for _, f := range flows {
+		t.add(text(f.Source.String()), text(f.Destination.String()), textf("%s/%d", f.Protocol, f.Port), text(or(f.Application, "-")),
+			textf("%d", f.Opened), countCell(f.Refused), text(bytesOf(f.BytesOut)), text(bytesOf(f.BytesIn)), text(rttText(f.MeanRTT())), text(ago(now, f.Last)))
+	}
+	return t
+}
+
+func rttText(d time.Duration) string {
+	if d == 0 {
+		return "-"
+	}
+	return d.Round(10 * time.Microsecond).String()
+}
