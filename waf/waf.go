@@ -1,0 +1,314 @@
+// Package waf inspects one HTTP transaction and says whether it is an attack, and why. Start with
+// [New] and [Engine.Inspect].
+//
+// It promises the same verdict for the same bytes in every place that it is put into, a decision for
+// every input, and work in proportion to the input's length. It is a cascade: what an ordinary alphabet
+// is written in passes at once, detectors and a trained model judge the rest, and what is neither
+// clearly honest nor clearly an attack is shown to the OWASP Core Rule Set. It is not for carrying
+// connections: that is package intercept's.
+package waf
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+
+	"bulkhead/waf/decode"
+	"bulkhead/waf/detect"
+	"bulkhead/waf/message"
+	"bulkhead/waf/model"
+)
+
+// Action is what to do with a transaction.
+type Action string
+
+// The actions.
+const (
+	Pass  Action = "pass"
+	Alert Action = "alert"
+	Block Action = "block"
+)
+
+// Verdict is the answer about one transaction.
+type Verdict struct {
+	Action  Action   `json:"verdict"`
+	Score   int      `json:"score"` // 0 to 100
+	Reasons []Reason `json:"reasons"`
+}
+
+// Reason is one thing that speaks against a transaction.
+type Reason struct {
+	Rule    string `json:"rule"` // of the detectors, or crs-NNNNNN
+	Class   string `json:"class"`
+	Score   int    `json:"score"`
+	Place   string `json:"place,omitempty"` // query, form, header …
+	Name    string `json:"name,omitempty"`  // of the parameter or header
+	Message string `json:"message"`
+}
+
+// Second is an opinion on what the first look leaves open.
+type Second interface {
+	// Ask returns the rules that fired and the sum of their weights, 5 for each that is critical.
+	Ask(r *message.Request) (rules []string, weight int)
+}
+
+// Engine inspects transactions. It may be used by many goroutines at once.
+type Engine struct {
+	model  *model.Model
+	second Second
+	block  int
+	alert  int
+	work   sync.Pool
+}
+
+// Options say what an engine is made of; the zero value is the default.
+type Options struct {
+	Model  *model.Model // nil: the one that comes with the program
+	Second Second       // nil: none
+	Block  int          // the score from which a transaction is refused; 0: 70
+	Alert  int          // the score from which it is reported; 0: 60
+}
+
+// New makes an engine.
+func New(o Options) *Engine {
+	e := &Engine{model: o.Model, second: o.Second, block: o.Block, alert: o.Alert}
+	if e.model == nil {
+		e.model = model.Default()
+	}
+	if e.block == 0 {
+		e.block = 70
+	}
+	if e.alert == 0 {
+		e.alert = 60
+	}
+	e.work.New = func() any { return new(inspection) }
+	return e
+}
+
+// Inspect judges the request in raw.
+func (e *Engine) Inspect(raw []byte) Verdict { return e.Judge(message.Parse(raw)) }
+
+// Judge judges a request that was read already.
+func (e *Engine) Judge(r *message.Request) Verdict {
+	in := e.work.Get().(*inspection)
+	in.begin(e, r)
+	in.run()
+	v := in.verdict()
+	in.end()
+	e.work.Put(in)
+	return v
+}
+
+const maxReasons = 8 // of one verdict: enough to understand it
+
+// inspection is the work on one request. It is used again, so that inspecting grows nothing.
+type inspection struct {
+	e        *Engine
+	r        *message.Request
+	fields   []message.Field
+	forms    []string
+	features detect.Features
+	score    int
+	reasons  []Reason
+	see      func(*message.Field, *detect.Text, []detect.Hit) // instead of judging
+}
+
+func (in *inspection) begin(e *Engine, r *message.Request) {
+	in.e, in.r, in.score, in.reasons = e, r, 0, nil
+}
+
+func (in *inspection) end() {
+	clear(in.fields)
+	clear(in.forms[:cap(in.forms)])
+	in.e, in.r, in.fields, in.forms = nil, nil, in.fields[:0], in.forms[:0]
+}
+
+func (in *inspection) run() {
+	in.fields = in.r.AppendFields(in.fields[:0])
+	for i := range in.fields {
+		in.field(&in.fields[i])
+	}
+	in.manners()
+	for _, a := range in.r.Anomalies {
+		in.reason(Reason{Rule: a.ID, Class: string(detect.Anomaly), Score: a.Score, Message: a.Detail})
+	}
+	if in.second() {
+		in.askSecond()
+	}
+}
+
+// second says whether the first look left the question open.
+func (in *inspection) second() bool {
+	return in.e.second != nil && in.score >= openFrom && in.score < in.e.block
+}
+
+const openFrom = 40
+
+// askSecond raises the score by what the rules say; two critical ones are enough to refuse.
+func (in *inspection) askSecond() {
+	rules, weight := in.e.second.Ask(in.r)
+	if weight < 5 {
+		return
+	}
+	score := min(in.score+2*weight, 95)
+	for _, id := range rules {
+		in.reason(Reason{Rule: "crs-" + id, Class: string(detect.Other), Score: score, Message: "a rule of the OWASP Core Rule Set"})
+	}
+}
+
+func (in *inspection) reason(r Reason) {
+	in.score = max(in.score, r.Score)
+	if r.Score < openFrom {
+		return
+	}
+	in.reasons = append(in.reasons, r)
+	if len(in.reasons) > 4*maxReasons {
+		in.sortReasons()
+		in.reasons = in.reasons[:maxReasons]
+	}
+}
+
+func (in *inspection) sortReasons() {
+	slices.SortStableFunc(in.reasons, func(a, b Reason) int { return b.Score - a.Score })
+}
+
+func (in *inspection) verdict() Verdict {
+	v := Verdict{Action: Pass, Score: in.score, Reasons: []Reason{}}
+	switch {
+	case in.score >= in.e.block:
+		v.Action = Block
+	case in.score >= in.e.alert:
+		v.Action = Alert
+	}
+	if v.Action == Pass {
+		return v
+	}
+	in.sortReasons()
+	v.Reasons = append(v.Reasons, in.reasons[:min(len(in.reasons), maxReasons)]...)
+	return v
+}
+
+// field judges one value in all its forms.
+func (in *inspection) field(f *message.Field) {
+	where := whereOf(f)
+	if where == detect.Header && usualHeader(f) {
+		return
+	}
+	value := f.Value
+	if where == detect.URL {
+		in.path(f)
+		return
+	}
+	if detect.Plain(value) && (!f.Encoded || strings.IndexByte(value, '+') < 0) && !packed(value) {
+		return
+	}
+	in.forms = decode.Forms(in.forms[:0], value, f.Encoded)
+	for i, form := range in.forms {
+		in.form(f, form, where, i)
+	}
+}
+
+// packed says whether a plain value is long enough to hold another in base64 or hexadecimal.
+func packed(s string) bool { return len(s) >= 12 && strings.IndexByte(s, ' ') < 0 }
+
+// path judges the path as a whole, and each of its segments as the parameter that it may be.
+func (in *inspection) path(f *message.Field) {
+	if len(f.Value) > 0 && detect.Plain(f.Value[1:]) && f.Value[0] == '/' {
+		return
+	}
+	in.forms = decode.Forms(in.forms[:0], strings.ReplaceAll(f.Value, "+", "%2b"), true)
+	for i, form := range in.forms {
+		if form == "" || form == "/" || form == "*" || form[0] == '/' && detect.Plain(form[1:]) {
+			continue
+		}
+		in.form(f, form, detect.URL, i)
+		in.segments(f, form)
+	}
+}
+
+const maxSegments = 16
+
+func (in *inspection) segments(f *message.Field, path string) {
+	n := 0
+	for s := range strings.SplitSeq(path, "/") {
+		if n++; n > maxSegments {
+			return
+		}
+		if len(s) > 2 && !detect.Plain(s) {
+			in.form(f, s, detect.Value, 0)
+		}
+	}
+}
+
+// form judges one form of a value. layer counts the encodings that were taken off.
+func (in *inspection) form(f *message.Field, s string, where detect.Where, layer int) {
+	if s == "" || detect.Plain(s) {
+		return
+	}
+	t := detect.Scan(s, where)
+	hits := detect.Find(t)
+	if in.see != nil {
+		in.see(f, t, hits)
+		return
+	}
+	score, rule, class := in.weigh(t, hits)
+	if where == detect.Contents && class == detect.Learned {
+		return
+	}
+	if score >= openFrom {
+		in.reason(Reason{Rule: rule, Class: string(class), Score: score, Place: f.Place.String(), Name: f.Name, Message: excerpt(f, s)})
+	}
+}
+
+// certain is the score from which a detector needs no model to agree.
+const certain = 90
+
+// weigh joins what detectors and the model say into one score, and names what weighs most.
+func (in *inspection) weigh(t *detect.Text, hits []detect.Hit) (score int, rule string, class detect.Class) {
+	best := detect.Hit{Class: detect.Learned, Rule: "model"}
+	for _, h := range hits {
+		if h.Score > best.Score {
+			best = h
+		}
+	}
+	if t.Where == detect.Contents || t.Where == detect.Agent {
+		return best.Score, best.Rule, best.Class
+	}
+	t.Features(&in.features, hits)
+	learned := in.learned()
+	switch {
+	case best.Score >= certain:
+		if learned < 20 { // the model is sure that this is honest text around code
+			return best.Score - 25, best.Rule, best.Class
+		}
+		return max(best.Score, learned), best.Rule, best.Class
+	case best.Score == 0:
+		return learned - 5, best.Rule, best.Class // no grammar at all: more doubt
+	}
+	return learned, best.Rule, best.Class
+}
+
+// learned is the model's score, 70 at its threshold.
+func (in *inspection) learned() int {
+	above := in.e.model.Score(&in.features) - in.e.model.Threshold
+	return max(0, min(100, 70+int(6*above)))
+}
+
+const shownExcerpt = 96
+
+// secretNames are parameters and headers whose values no log shows.
+var secretNames = []string{"pass", "pwd", "secret", "token", "auth", "cookie", "session", "key", "credential", "card", "cvv"}
+
+func excerpt(f *message.Field, s string) string {
+	name := strings.ToLower(f.Name)
+	for _, secret := range secretNames {
+		if strings.Contains(name, secret) || f.Place == message.Cookie {
+			return fmt.Sprintf("a value of %d bytes that is not shown", len(s))
+		}
+	}
+	if len(s) > shownExcerpt {
+		return strings.ToValidUTF8(s[:shownExcerpt], "�") + "…"
+	}
+	return strings.ToValidUTF8(s, "�")
+}
