@@ -16,6 +16,9 @@ func whereOf(f *message.Field) detect.Where {
 		if strings.EqualFold(f.Name, "User-Agent") {
 			return detect.Agent
 		}
+		if fileHeaders[strings.ToLower(f.Name)] {
+			return detect.FileName
+		}
 		return detect.Header
 	case message.FileName:
 		return detect.FileName
@@ -54,3 +57,6 @@ func usualHeader(f *message.Field) bool {
 	}
 	return false
 }
+
+// fileHeaders name the file of an upload in a header.
+var fileHeaders = map[string]bool{"x-filename": true, "x_filename": true, "x.filename": true, "x-file-name": true, "x-file_name": true}

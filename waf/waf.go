@@ -57,6 +57,7 @@ type Second interface {
 type Engine struct {
 	model  *model.Model
 	second Second
+	own    bool
 	block  int
 	alert  int
 	work   sync.Pool
@@ -66,13 +67,14 @@ type Engine struct {
 type Options struct {
 	Model  *model.Model // nil: the one that comes with the program
 	Second Second       // nil: none
+	Own    bool         // Second has rules that people wrote themselves: it is asked about everything
 	Block  int          // the score from which a transaction is refused; 0: 70
 	Alert  int          // the score from which it is reported; 0: 60
 }
 
 // New makes an engine.
 func New(o Options) *Engine {
-	e := &Engine{model: o.Model, second: o.Second, block: o.Block, alert: o.Alert}
+	e := &Engine{model: o.Model, second: o.Second, own: o.Own, block: o.Block, alert: o.Alert}
 	if e.model == nil {
 		e.model = model.Default()
 	}
@@ -110,12 +112,14 @@ type inspection struct {
 	forms    []string
 	features detect.Features
 	score    int
+	odd      bool // the Core Rule Set is to look at the request's manners
+	known    bool // and at a name in it that it may know
 	reasons  []Reason
 	see      func(*message.Field, *detect.Text, []detect.Hit) // instead of judging
 }
 
 func (in *inspection) begin(e *Engine, r *message.Request) {
-	in.e, in.r, in.score, in.reasons = e, r, 0, nil
+	in.e, in.r, in.score, in.reasons, in.odd, in.known = e, r, 0, nil, false, false
 }
 
 func (in *inspection) end() {
@@ -140,21 +144,41 @@ func (in *inspection) run() {
 
 // second says whether the first look left the question open.
 func (in *inspection) second() bool {
-	return in.e.second != nil && in.score >= openFrom && in.score < in.e.block
+	if in.e.second == nil {
+		return false
+	}
+	return in.e.own || in.score < in.e.block && (in.score >= openFrom || in.odd || in.known)
 }
 
-const openFrom = 40
+// openFrom is the score from which a value is no clear case; from likelyFrom one critical rule decides.
+const (
+	openFrom   = 50
+	likelyFrom = 60
+	agreed     = 75 // the score where both looks agree
+)
 
-// askSecond raises the score by what the rules say; two critical ones are enough to refuse.
+// askSecond raises the score where the rules confirm what the first look suspected: a value that was likely an
+// attack, a manner that is odd, a name that is known.
 func (in *inspection) askSecond() {
 	rules, weight := in.e.second.Ask(in.r)
-	if weight < 5 {
-		return
-	}
-	score := min(in.score+2*weight, 95)
+	confirmed := in.known && weight >= 5 || in.score >= likelyFrom && weight >= 5 || in.score >= openFrom && weight >= 10
 	for _, id := range rules {
-		in.reason(Reason{Rule: "crs-" + id, Class: string(detect.Other), Score: score, Message: "a rule of the OWASP Core Rule Set"})
+		switch {
+		case len(id) > 6:
+			in.reason(Reason{Rule: "crs-" + id, Class: "own-rule", Score: certain, Message: "a rule of your own"})
+		case confirmed || in.odd && weight >= 4 && ofManners(id):
+			in.reason(Reason{Rule: "crs-" + id, Class: "core-rule-set", Score: agreed, Message: "a rule of the OWASP Core Rule Set"})
+		}
 	}
+}
+
+// ofManners says whether a rule is about the request itself, its files or sessions, not about what values mean.
+func ofManners(id string) bool {
+	switch id[:3] {
+	case "911", "913", "920", "921", "922", "930", "931", "933", "943":
+		return id != "920350" && id != "920320" && id != "920330" && id != "920300"
+	}
+	return false
 }
 
 func (in *inspection) reason(r Reason) {
@@ -196,6 +220,10 @@ func (in *inspection) field(f *message.Field) {
 		return
 	}
 	value := f.Value
+	if where == detect.Key && message.PlainName(value) {
+		in.known = in.known || detect.KnownName(value)
+		return
+	}
 	if where == detect.URL {
 		in.path(f)
 		return
@@ -268,7 +296,9 @@ const certain = 90
 func (in *inspection) weigh(t *detect.Text, hits []detect.Hit) (score int, rule string, class detect.Class) {
 	best := detect.Hit{Class: detect.Learned, Rule: "model"}
 	for _, h := range hits {
-		if h.Score > best.Score {
+		if h.Class == detect.Known {
+			in.known = true
+		} else if h.Score > best.Score {
 			best = h
 		}
 	}
@@ -278,16 +308,21 @@ func (in *inspection) weigh(t *detect.Text, hits []detect.Hit) (score int, rule 
 	t.Features(&in.features, hits)
 	learned := in.learned()
 	switch {
-	case best.Score >= certain:
-		if learned < 20 { // the model is sure that this is honest text around code
-			return best.Score - 25, best.Rule, best.Class
-		}
+	case best.Score >= certain && learned >= vetoBelow:
 		return max(best.Score, learned), best.Rule, best.Class
+	case best.Score >= certain: // code within honest text, says the model
+		return max(learned, doubted), best.Rule, best.Class
 	case best.Score == 0:
 		return learned - 5, best.Rule, best.Class // no grammar at all: more doubt
 	}
 	return learned, best.Rule, best.Class
 }
+
+// vetoBelow is the score of the model under which it overrules a detector that is certain.
+const (
+	vetoBelow = 46
+	doubted   = 55
+)
 
 // learned is the model's score, 70 at its threshold.
 func (in *inspection) learned() int {

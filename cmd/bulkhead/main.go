@@ -111,6 +111,7 @@ func newRoot(a *app) *cobra.Command {
 		newUp(a), newDown(a), newStatus(a), newServer(a),
 		newWorkloads(a), newMode(a), newProfile(a),
 		newAlerts(a), newApprove(a), newNodes(a), newFlows(a),
+		newWAF(a),
 		newDemo(a), newVersion(a),
 	)
 	root.InitDefaultCompletionCmd("completion")

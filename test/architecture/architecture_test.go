@@ -35,6 +35,9 @@ var rooms = map[string][]string{
 	"scan":    {".", "image", "malware", "scan/keyword", "scan/look", "vuln"},
 	"sign":    {".", "image", "profile", "rule/condition", "rule/document"},
 
+	// waf/corpus and waf/train are not part of any program that runs in production
+	"waf": {"."},
+
 	// the words of analyzers, which live in several rooms
 	"scan/look": {".", "image"},
 
@@ -66,7 +69,7 @@ var rooms = map[string][]string{
 
 	// programs
 	"demo":               {".", "api"},
-	"cmd/bulkhead":       {".", "api", "auth", "console", "demo", "image", "kube", "profile", "rule", "scan", "server", "sign", "vuln"},
+	"cmd/bulkhead":       {".", "api", "auth", "console", "demo", "image", "kube", "profile", "rule", "scan", "server", "sign", "vuln", "waf"},
 	"cmd/bulkhead-agent": {".", "agent", "bpf", "enforce", "profile"},
 
 	// tests of the whole
@@ -92,6 +95,7 @@ var doors = map[string][]string{
 	"github.com/secure-systems-lab":          {"sign"},
 	"github.com/in-toto":                     {"sign"},
 	"github.com/theupdateframework":          {"sign"},
+	"github.com/corazawaf":                   {"waf"},
 	"github.com/google/cel-go":               {"rule", "rule/condition"},
 	"github.com/spf13/cobra":                 {"cmd/bulkhead", "cmd/bulkhead-agent"},
 	"github.com/prometheus":                  {"server", "agent"},

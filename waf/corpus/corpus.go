@@ -23,6 +23,7 @@ type Sample struct {
 	Source string // the repository
 	Class  string
 	Held   bool
+	Weak   bool // a line of a page that explains attacks: not each is one
 	Value  string
 }
 
@@ -74,6 +75,9 @@ func (c *Corpus) read(dir string, s source) error {
 		return fmt.Errorf("no files match %s", s.glob)
 	}
 	for _, file := range files {
+		if noPayloads(file) {
+			continue
+		}
 		text, err := os.ReadFile(file)
 		if err != nil {
 			return err
@@ -85,9 +89,14 @@ func (c *Corpus) read(dir string, s source) error {
 	return nil
 }
 
+// noPayloads are files among the lists that name events, addresses or tools, which are no attacks by themselves.
+func noPayloads(file string) bool {
+	return strings.HasSuffix(file, "event_handlers.txt") || strings.HasSuffix(file, "jsonp_endpoint.txt") || strings.HasSuffix(file, ".py") || strings.HasSuffix(file, "xss_swf_fuzz.txt")
+}
+
 func (c *Corpus) readFile(s source, file, text string) error {
 	add := func(class, v string) {
-		c.Attacks = append(c.Attacks, Sample{Source: s.repo, Class: class, Held: s.held(), Value: v})
+		c.Attacks = append(c.Attacks, Sample{Source: s.repo, Class: class, Held: s.held(), Weak: s.role == "markdown", Value: v})
 	}
 	switch s.role {
 	case "attack":

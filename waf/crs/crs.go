@@ -11,6 +11,7 @@ import (
 	"sort"
 	"strconv"
 	"strings"
+	"sync"
 
 	coreruleset "github.com/corazawaf/coraza-coreruleset/v4"
 	"github.com/corazawaf/coraza/v3"
@@ -109,4 +110,21 @@ func severe(s types.RuleSeverity) bool { return weights[s] > 0 }
 
 var weights = map[types.RuleSeverity]int{
 	types.RuleSeverityEmergency: 5, types.RuleSeverityAlert: 5, types.RuleSeverityCritical: 5, types.RuleSeverityError: 4, types.RuleSeverityWarning: 3, types.RuleSeverityNotice: 2,
+}
+
+// Late is a rule set that is compiled when it is first asked: most requests never need one.
+type Late struct{ load func() (*Rules, error) }
+
+// NewLate returns the Core Rule Set, to be compiled later.
+func NewLate() *Late {
+	return &Late{load: sync.OnceValues(func() (*Rules, error) { return New() })}
+}
+
+// Ask is [Rules.Ask]; rules that do not compile have no opinion, and a test sees to it that they do.
+func (l *Late) Ask(r *message.Request) (rules []string, weight int) {
+	c, err := l.load()
+	if err != nil {
+		return nil, 0
+	}
+	return c.Ask(r)
 }

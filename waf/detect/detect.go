@@ -35,6 +35,8 @@ const (
 	Other           Class = "injection"
 	Anomaly         Class = "protocol"
 	Learned         Class = "learned"
+	Upload          Class = "upload"
+	Known           Class = "known-name" // no attack, but a name that the Core Rule Set is to be asked about
 )
 
 // Hit is one thing found.
@@ -90,6 +92,17 @@ func Scan(s string, where Where) *Text {
 	return &Text{Raw: s, Lower: lower(s), Where: where, mask: maskOf(s), words: scanWords(s)}
 }
 
+// KnownName says whether a parameter's name is one that the Core Rule Set is to be asked about.
+func KnownName(s string) bool {
+	words := scanWords(s)
+	if words.none() {
+		return false
+	}
+	f := &finder{Text: Scan(s, Key)}
+	f.patterns()
+	return len(f.hits) > 0
+}
+
 // maxText is what detectors read of a value at once; longer ones are read in pieces that overlap.
 const maxText = 64 << 10
 
@@ -111,7 +124,7 @@ func Find(t *Text) []Hit {
 func find(hits []Hit, t *Text) []Hit {
 	f := &finder{Text: t, hits: hits}
 	f.patterns()
-	if t.Where == Agent {
+	if t.Where == Agent || t.Where == Contents {
 		return f.hits
 	}
 	f.sql()

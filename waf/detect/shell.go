@@ -75,9 +75,18 @@ func (f *finder) command(piece string, sep byte, last bool) {
 	if hidden {
 		score += 35
 	}
-	if score >= 40 {
-		f.hit(Command, "shell-command", min(score, 96))
+	if score < 40 {
+		return
 	}
+	f.hit(Command, "shell-command", min(score, f.surest(strength, args)))
+}
+
+// surest is as sure as a command can be: prose has words between separators, too.
+func (f *finder) surest(strength int, args string) int {
+	if strength >= 35 && strings.ContainsAny(args, "/-.:$") && strings.Count(f.Raw, " ") < 12 && !f.has(lineEnd) {
+		return 96
+	}
+	return 86
 }
 
 func separatorScore(sep byte, last bool) int {

@@ -90,7 +90,7 @@ func (c *collector) pairs(s string, place Place) {
 		if !found {
 			name, value = "", pair
 		}
-		if !plainName(name) && !c.add(Field{Place: Name, Encoded: true, Name: name, Value: name}) {
+		if needsLook(name) && !c.add(Field{Place: Name, Encoded: true, Name: name, Value: name}) {
 			return
 		}
 		if value == "" {
@@ -102,7 +102,13 @@ func (c *collector) pairs(s string, place Place) {
 	}
 }
 
-// plainName says whether a name is one that forms have: user, items[0][id], a.b-c.
+// PlainName says whether a name is one that forms have: user, items[0][id], a.b-c.
+func PlainName(s string) bool { return plainName(s) }
+
+// needsLook says whether a name is more than a word: it may name a class or carry a value.
+func needsLook(s string) bool { return strings.IndexByte(s, '.') >= 0 || !plainName(s) }
+
+// plainName is [PlainName].
 func plainName(s string) bool {
 	if len(s) > 128 {
 		return false
@@ -147,7 +153,7 @@ func (c *collector) cookies(s string) {
 		if !found {
 			name, value = "", name
 		}
-		if !plainName(name) {
+		if needsLook(name) {
 			c.add(Field{Place: Name, Encoded: true, Name: name, Value: name})
 		}
 		value = strings.Trim(value, `"`)

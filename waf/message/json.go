@@ -39,7 +39,7 @@ func (p *jsonReader) read() {
 				continue
 			}
 			p.key = text
-			if !plainName(text) {
+			if needsLook(text) {
 				p.c.add(Field{Place: Name, Name: text, Value: text})
 			}
 		case '{', '[':

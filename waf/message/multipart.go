@@ -76,8 +76,14 @@ func (c *collector) part(part string) {
 			if len(value) > 128 || strings.ContainsAny(value, "<>{}$`()'") {
 				c.add(Field{Place: Head, Name: "part Content-Type", Value: value})
 			}
-		case "content-transfer-encoding", "content-length", "content-id":
+			if strings.Contains(strings.ToLower(value), "charset") && !strings.Contains(strings.ToLower(value), "utf-8") {
+				c.r.anomaly(40, "odd-part-charset", value)
+			}
+		case "content-length", "content-id":
+		case "content-transfer-encoding":
+			c.r.anomaly(40, "part-encoding", value)
 		default:
+			c.r.anomaly(40, "odd-part-header", first)
 			c.add(Field{Place: Head, Name: key, Value: first})
 		}
 	}
@@ -85,8 +91,11 @@ func (c *collector) part(part string) {
 }
 
 func (c *collector) partFields(name, file, kind, body string, isFile bool) {
-	if !plainName(name) {
+	if needsLook(name) {
 		c.add(Field{Place: Name, Name: name, Value: name})
+	}
+	if name == "_charset_" {
+		c.r.anomaly(40, "charset-in-form", body)
 	}
 	if file != "" {
 		c.add(Field{Place: FileName, Name: name, Value: file})

@@ -62,7 +62,7 @@ func gather(c *corpus.Corpus, regressions []corpus.Regression, requests int) []e
 }
 
 // minMarkdown: a line of a page about attacks is an attack where a detector sees one in it.
-const minMarkdown = 55
+const minMarkdown = 65
 
 // attacks weighs classes evenly: a list of 20,000 paths is not 20,000 times one idea.
 func attacks(c *corpus.Corpus) []example {
@@ -80,7 +80,12 @@ func attacks(c *corpus.Corpus) []example {
 			continue
 		}
 		weight := min(float32(3), float32(1500)/float32(min(n, 3000)))
+		n0 := len(all)
 		all = appendAttack(all, a.Value, weight)
+		if a.Weak && len(all) > n0 && all[n0].best < minMarkdown {
+			all = all[:n0]
+			continue
+		}
 		if r.IntN(3) == 0 { // where the payload follows what the field held
 			all = appendAttack(all, prefixes[r.IntN(len(prefixes))]+a.Value, weight/2)
 		}
@@ -130,19 +135,24 @@ func regression(r corpus.Regression) (e example, ok bool) {
 }
 
 // taught are detectors that are surer than the texts: a page about PHP that shows a web shell is honest, and
-// still nothing to learn honesty from.
-const taught = 88
+// still little to learn honesty from.
+const taught = 92
 
 func honest(c *corpus.Corpus, requests int) []example {
 	traffic := corpus.NewTraffic(c, false, 1)
 	var all []example
 	for i := range requests {
 		waf.Visit(message.Parse(traffic.Next()), func(f *message.Field, t *detect.Text, hits []detect.Hit) {
-			if bestOf(hits) < taught && t.Where != detect.Agent && t.Where != detect.Contents {
-				e := newExample(t, hits, false, 1)
-				e.request = i
-				all = append(all, e)
+			if t.Where == detect.Agent || t.Where == detect.Contents {
+				return
 			}
+			weight := float32(1)
+			if bestOf(hits) >= taught {
+				weight = 0.3
+			}
+			e := newExample(t, hits, false, weight)
+			e.request = i
+			all = append(all, e)
 		})
 	}
 	return all

@@ -76,6 +76,9 @@ func (t *table) attacks(c *corpus.Corpus) {
 	order := r.Perm(len(c.Attacks))
 	for _, i := range order {
 		a := c.Attacks[i]
+		if a.Weak {
+			continue
+		}
 		part := "trained "
 		if a.Held {
 			part = "held out"

@@ -1,0 +1,110 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"bulkhead/waf"
+	"bulkhead/waf/crs"
+)
+
+func newWAF(a *app) *cobra.Command {
+	c := &cobra.Command{
+		Use:     "waf",
+		Short:   "Web attacks: judge HTTP requests",
+		Long:    "The layer-7 firewall's engine. It needs no server.",
+		Example: "  bulkhead waf inspect request.txt",
+		RunE:    needsCommand,
+	}
+	c.AddCommand(newWAFInspect(a))
+	return c
+}
+
+func newWAFInspect(a *app) *cobra.Command {
+	c := &cobra.Command{
+		Use:   "inspect [FILE|DIR|-]…",
+		Short: "Judge raw HTTP requests, one a file",
+		Long: "Reads raw HTTP/1 requests, one a file (lines may end in LF alone, Content-Length and the end may be missing), and writes one line of JSON\n" +
+			"for each: file, verdict (pass, alert or block), score from 0 to 100, and reasons. A directory is searched; - and no argument are standard input.\n" +
+			"What the detectors and the model leave open is shown to the OWASP Core Rule Set at paranoia level 1; --rules adds rules of your own in its\n" +
+			"language (SecLang), which are then asked about every request.",
+		Example: "  bulkhead waf inspect request.txt captured/\n  printf 'GET /?id=1%%27+or+1=1 HTTP/1.1\\r\\nHost: a\\r\\n\\r\\n' | bulkhead waf inspect",
+	}
+	own := c.Flags().StringArray("rules", nil, "`FILE` of rules in SecLang that are asked about every request; may be given more than once")
+	c.RunE = func(c *cobra.Command, args []string) error {
+		engine, err := inspector(*own)
+		if err != nil {
+			return err
+		}
+		if len(args) == 0 {
+			args = []string{"-"}
+		}
+		return a.inspectAll(engine, args)
+	}
+	return c
+}
+
+func inspector(own []string) (*waf.Engine, error) {
+	if len(own) == 0 {
+		return waf.New(waf.Options{Second: crs.NewLate()}), nil
+	}
+	rules, err := crs.New(own...)
+	if err != nil {
+		return nil, err
+	}
+	return waf.New(waf.Options{Second: rules, Own: true}), nil
+}
+
+// inspected is one line of the answer.
+type inspected struct {
+	File string `json:"file"`
+	waf.Verdict
+}
+
+// maxRequest is what is read of a file: the inspection window, and headers.
+const maxRequest = 9 << 20
+
+func (a *app) inspectAll(engine *waf.Engine, args []string) error {
+	for _, arg := range args {
+		if arg == "-" {
+			if err := a.inspectFrom(engine, "-", a.in); err != nil {
+				return err
+			}
+			continue
+		}
+		if err := a.inspectTree(engine, arg); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (a *app) inspectTree(engine *waf.Engine, root string) error {
+	return filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return fmt.Errorf("inspecting requests: %w", err)
+		}
+		if d.IsDir() || !d.Type().IsRegular() && path != root {
+			return nil
+		}
+		f, err := os.Open(path)
+		if err != nil {
+			return fmt.Errorf("inspecting requests: %w", err)
+		}
+		defer f.Close()
+		return a.inspectFrom(engine, path, f)
+	})
+}
+
+func (a *app) inspectFrom(engine *waf.Engine, name string, from io.Reader) error {
+	raw, err := io.ReadAll(io.LimitReader(from, maxRequest))
+	if err != nil {
+		return fmt.Errorf("reading the request in %s: %w", name, err)
+	}
+	return writeJSONLine(a.out, inspected{name, engine.Inspect(raw)})
+}
