@@ -135,7 +135,7 @@ cluster-down: bin/lab ## End the cluster; what was built stays for the next time
 
 ## Measure
 
-.PHONY: bench bench-scan bench-instructions machine train-webshell
+.PHONY: bench bench-scan bench-instructions machine train-webshell train-waf eval-waf
 bench: build packages images ## Benchmarks; docs/benchmarks.md keeps the results
 	@bin/lab missing $(BENCH_PACKAGES) || $(STEP) "install Debian packages" $(SUDO) bin/lab install $(BENCH_PACKAGES)
 	@.ci/machine
@@ -158,6 +158,13 @@ bench-instructions: packages .cache/instructions/nginx.tar .cache/instructions/r
 CORPUS ?= .cache/webshell-corpus
 train-webshell: ## Train the web shell model again; CORPUS has clones of what malware/webshell/train/corpus.tsv names
 	@$(GO) run ./malware/webshell/train -corpus $(CORPUS) -cache .cache/webshell-samples
+
+WAF_CORPUS ?= .cache/waf-corpus
+train-waf: ## Train the request model again; WAF_CORPUS has clones of what waf/corpus/sources.tsv names
+	@$(GO) run ./waf/train -corpus $(WAF_CORPUS)
+
+eval-waf: ## Measure the layer-7 firewall beside Coraza with the Core Rule Set, on sources held out
+	@$(GO) run ./waf/train -measure -corpus $(WAF_CORPUS)
 
 machine: ## Describe this machine, for docs/benchmarks.md
 	@.ci/machine

@@ -33,7 +33,7 @@ func (in *inspection) oddField(f *message.Field) {
 	switch f.Place {
 	case message.FileName:
 		in.upload(f)
-		in.odd = in.odd || strings.ContainsAny(f.Value, "\"';=") || strings.Contains(f.Value, "%")
+		in.odd = in.odd || strings.ContainsAny(f.Value, "\"=")
 	case message.Query, message.Form, message.Name:
 		in.odd = in.odd || f.Encoded && oddEncoding(f.Value) || sessionNames[strings.ToLower(f.Name)]
 	case message.Head:

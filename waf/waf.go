@@ -112,14 +112,14 @@ type inspection struct {
 	forms    []string
 	features detect.Features
 	score    int
-	odd      bool // the Core Rule Set is to look at the request's manners
-	known    bool // and at a name in it that it may know
+	odd      bool   // the Core Rule Set is to look at the request's manners
+	known    string // and at a name in it that it may know: what its rules about such names begin with
 	reasons  []Reason
 	see      func(*message.Field, *detect.Text, []detect.Hit) // instead of judging
 }
 
 func (in *inspection) begin(e *Engine, r *message.Request) {
-	in.e, in.r, in.score, in.reasons, in.odd, in.known = e, r, 0, nil, false, false
+	in.e, in.r, in.score, in.reasons, in.odd, in.known = e, r, 0, nil, false, ""
 }
 
 func (in *inspection) end() {
@@ -147,30 +147,44 @@ func (in *inspection) second() bool {
 	if in.e.second == nil {
 		return false
 	}
-	return in.e.own || in.score < in.e.block && (in.score >= openFrom || in.odd || in.known)
+	return in.e.own || in.score < in.e.block && (in.score >= likelyFrom || in.odd || in.known != "")
 }
 
-// openFrom is the score from which a value is no clear case; from likelyFrom one critical rule decides.
 const (
-	openFrom   = 50
-	likelyFrom = 60
-	agreed     = 75 // the score where both looks agree
+	openFrom   = 50  // the score from which a reason is kept
+	likelyFrom = 64  // the score from which a value is so likely an attack that one critical rule decides
+	agreed     = 75  // the score where both looks agree
+	maxKnown   = 120 // of a value with a known name: in a text the name means nothing
 )
 
 // askSecond raises the score where the rules confirm what the first look suspected: a value that was likely an
 // attack, a manner that is odd, a name that is known.
 func (in *inspection) askSecond() {
 	rules, weight := in.e.second.Ask(in.r)
-	confirmed := in.known && weight >= 5 || in.score >= likelyFrom && weight >= 5 || in.score >= openFrom && weight >= 10
+	confirmed := in.score >= likelyFrom && weight >= 5
 	for _, id := range rules {
 		switch {
 		case len(id) > 6:
 			in.reason(Reason{Rule: "crs-" + id, Class: "own-rule", Score: certain, Message: "a rule of your own"})
-		case confirmed || in.odd && weight >= 4 && ofManners(id):
+		case confirmed, weight >= 5 && in.isKnown(id), in.odd && weight >= 4 && ofManners(id):
 			in.reason(Reason{Rule: "crs-" + id, Class: "core-rule-set", Score: agreed, Message: "a rule of the OWASP Core Rule Set"})
 		}
 	}
 }
+
+// knows remembers a name of a kind.
+func (in *inspection) knows(hits []detect.Hit) {
+	for _, h := range hits {
+		if h.Class == detect.Known {
+			in.known += ofKind[h.Rule]
+		}
+	}
+}
+
+// ofKind are the beginnings of the rules about names of a kind.
+var ofKind = map[string]string{"known-java": "944 ", "known-sql": "942 ", "known-host": "934 ", "known-command": "932 ", "known-script": "941 934 ", "known-scheme": "931 "}
+
+func (in *inspection) isKnown(rule string) bool { return strings.Contains(in.known, rule[:3]) }
 
 // ofManners says whether a rule is about the request itself, its files or sessions, not about what values mean.
 func ofManners(id string) bool {
@@ -221,7 +235,7 @@ func (in *inspection) field(f *message.Field) {
 	}
 	value := f.Value
 	if where == detect.Key && message.PlainName(value) {
-		in.known = in.known || detect.KnownName(value)
+		in.knows(detect.KnownName(value))
 		return
 	}
 	if where == detect.URL {
@@ -295,10 +309,11 @@ const certain = 90
 // weigh joins what detectors and the model say into one score, and names what weighs most.
 func (in *inspection) weigh(t *detect.Text, hits []detect.Hit) (score int, rule string, class detect.Class) {
 	best := detect.Hit{Class: detect.Learned, Rule: "model"}
+	if len(t.Raw) < maxKnown {
+		in.knows(hits)
+	}
 	for _, h := range hits {
-		if h.Class == detect.Known {
-			in.known = true
-		} else if h.Score > best.Score {
+		if h.Class != detect.Known && h.Score > best.Score {
 			best = h
 		}
 	}

@@ -3,7 +3,8 @@
 // that run when they are read. Start with [Find] and [patterns].
 //
 // It promises that a value of an ordinary alphabet costs a scan of its bytes and no more, and that
-// time grows with length alone. A hit says how sure it is; what follows from it is package waf's.
+// time grows with length alone. It is not for deciding: a hit says how sure it is, and what follows
+// from it is package waf's.
 package detect
 
 import "strings"
@@ -92,15 +93,15 @@ func Scan(s string, where Where) *Text {
 	return &Text{Raw: s, Lower: lower(s), Where: where, mask: maskOf(s), words: scanWords(s)}
 }
 
-// KnownName says whether a parameter's name is one that the Core Rule Set is to be asked about.
-func KnownName(s string) bool {
+// KnownName returns what is known of a parameter's name that is but a word.
+func KnownName(s string) []Hit {
 	words := scanWords(s)
 	if words.none() {
-		return false
+		return nil
 	}
 	f := &finder{Text: Scan(s, Key)}
 	f.patterns()
-	return len(f.hits) > 0
+	return f.hits
 }
 
 // maxText is what detectors read of a value at once; longer ones are read in pieces that overlap.
