@@ -27,13 +27,14 @@ var rooms = map[string][]string{
 	".": {},
 
 	// engines: each has one job and knows the words
-	"profile": {"."},
-	"rule":    {".", "rule/document"},
-	"image":   {"."},
-	"malware": {".", "image", "scan/keyword", "scan/look"},
-	"vuln":    {"."},
-	"scan":    {".", "image", "malware", "scan/keyword", "scan/look", "vuln"},
-	"sign":    {".", "image", "profile", "rule/condition", "rule/document"},
+	"profile":  {"."},
+	"rule":     {".", "rule/document"},
+	"image":    {"."},
+	"malware":  {".", "image", "scan/keyword", "scan/look"},
+	"vuln":     {"."},
+	"scan":     {".", "image", "malware", "scan/keyword", "scan/look", "vuln"},
+	"topology": {".", "rule/document"},
+	"sign":     {".", "image", "profile", "rule/condition", "rule/document"},
 
 	// waf/corpus and waf/train are not part of any program that runs in production
 	"waf": {"."},
