@@ -187,7 +187,9 @@ func (r *room) run() string {
 }
 
 // roomPatience grows with the attempts that are asked for: those of a race take milliseconds each.
-func roomPatience() time.Duration { return 4*time.Minute + time.Duration(attempts())*100*time.Millisecond }
+func roomPatience() time.Duration {
+	return 4*time.Minute + time.Duration(attempts())*100*time.Millisecond
+}
 
 func (r *room) wait() string {
 	limit := time.AfterFunc(roomPatience(), func() { r.cmd.Process.Kill() })

@@ -337,7 +337,7 @@ func (r *reader) signer(at document.Place, p *policy, seen map[string]bool) {
 	name, key, log := "", []byte(nil), (*root.TrustedRoot)(nil)
 	var id *identity
 	var trusted *root.TrustedRoot
-	var keyAt, idAt = at, at
+	keyAt, idAt := at, at
 	r.Fields(at, map[string]func(document.Place){
 		"name":    func(at document.Place) { name = r.unique(at, itemName, seen) },
 		"key":     func(at document.Place) { keyAt, key = at, []byte(at.Node.Value) },

@@ -277,9 +277,9 @@ type ImageFilter struct {
 	Digest     string
 	Having     []string // keys of imageTraits: all of them
 	Among      []string // names or digests: one of them; nil: any image
-	Sort       string // a key of imageOrders; empty: urgency
-	Limit      int    // 1 to 1000; 0: 100
-	Page       string // from [Images.Next]
+	Sort       string   // a key of imageOrders; empty: urgency
+	Limit      int      // 1 to 1000; 0: 100
+	Page       string   // from [Images.Next]
 }
 
 // imageOrders are the orders in which images are listed.

@@ -25,7 +25,9 @@ type signature struct {
 var signatures = []signature{
 	{"tls", func(b []byte, _ bool, _ uint16) bool { return len(b) > 5 && b[0] == 0x16 && b[1] == 3 && b[2] <= 4 }},
 	{"http2", func(b []byte, c bool, _ uint16) bool { return c && bytes.HasPrefix(b, []byte("PRI * HTTP/2.0")) }},
-	{"http", func(b []byte, c bool, _ uint16) bool { return c && isRequest(b) || !c && bytes.HasPrefix(b, []byte("HTTP/1.")) }},
+	{"http", func(b []byte, c bool, _ uint16) bool {
+		return c && isRequest(b) || !c && bytes.HasPrefix(b, []byte("HTTP/1."))
+	}},
 	{"ssh", func(b []byte, _ bool, _ uint16) bool { return bytes.HasPrefix(b, []byte("SSH-")) }},
 	{"amqp", func(b []byte, _ bool, _ uint16) bool { return bytes.HasPrefix(b, []byte("AMQP")) }},
 	{"postgresql", func(b []byte, c bool, _ uint16) bool { return c && isPostgreSQL(b) }},
@@ -41,7 +43,9 @@ var signatures = []signature{
 	{"smtp", func(b []byte, c bool, p uint16) bool { return !c && bytes.HasPrefix(b, []byte("220")) && p != 21 }},
 	{"ftp", func(b []byte, c bool, p uint16) bool { return !c && bytes.HasPrefix(b, []byte("220")) && p == 21 }},
 	{"imap", func(b []byte, c bool, _ uint16) bool { return !c && bytes.HasPrefix(b, []byte("* OK")) }},
-	{"ldap", func(b []byte, c bool, _ uint16) bool { return c && len(b) > 7 && b[0] == 0x30 && b[2] == 2 && b[3] == 1 && b[5] == 0x60 }},
+	{"ldap", func(b []byte, c bool, _ uint16) bool {
+		return c && len(b) > 7 && b[0] == 0x30 && b[2] == 2 && b[3] == 1 && b[5] == 0x60
+	}},
 }
 
 // Protocol names the protocol whose first bytes these are, "" where it is none that is known. byClient says who sent them.

@@ -76,15 +76,19 @@ func kubernetes() []program {
 func engine() []program {
 	var all []program
 	for _, name := range []string{"containerd", "containerd-shim-runc-v2", "ctr"} {
-		all = append(all, program{module: "containerd", output: "engine/" + name, pkg: "github.com/containerd/containerd/v2/cmd/" + name,
-			flags: []string{"-tags", "no_btrfs no_devmapper no_zfs urfave_cli_no_docs", "-ldflags", "-s -w -X github.com/containerd/containerd/v2/version.Version=v2.4.2"}})
+		all = append(all, program{
+			module: "containerd", output: "engine/" + name, pkg: "github.com/containerd/containerd/v2/cmd/" + name,
+			flags: []string{"-tags", "no_btrfs no_devmapper no_zfs urfave_cli_no_docs", "-ldflags", "-s -w -X github.com/containerd/containerd/v2/version.Version=v2.4.2"},
+		})
 	}
 	for _, name := range []string{"main/bridge", "main/loopback", "main/ptp", "ipam/host-local", "meta/portmap", "meta/firewall"} {
 		all = append(all, program{module: "cni", output: "engine/cni/" + filepath.Base(name), pkg: "github.com/containernetworking/plugins/plugins/" + name, flags: []string{"-ldflags", "-s -w"}})
 	}
 	// runc is partly C, and a runc without libseccomp starts no sandbox.
-	return append(all, program{module: "runc", output: "engine/runc", pkg: "github.com/opencontainers/runc", cgo: true,
-		flags: []string{"-tags", "seccomp urfave_cli_no_docs", "-ldflags", "-s -w -X main.version=1.5.2"}})
+	return append(all, program{
+		module: "runc", output: "engine/runc", pkg: "github.com/opencontainers/runc", cgo: true,
+		flags: []string{"-tags", "seccomp urfave_cli_no_docs", "-ldflags", "-s -w -X main.version=1.5.2"},
+	})
 }
 
 var enginePackagesToBuild = []Package{{"gcc", "gcc"}, {"libc6-dev", "/usr/include/stdio.h"}, {"pkg-config", "pkg-config"}, {"libseccomp-dev", "/usr/include/seccomp.h"}}
