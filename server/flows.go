@@ -85,7 +85,7 @@ func (s *Server) flows(ctx context.Context, r *pb.FlowReport) error {
 		return fmt.Errorf("a report of flows has at most %d, and names of at most %d bytes", maxFlows, maxID)
 	}
 	s.directory.learn(r)
-	report := store.FlowReport{Node: api.Text(r.Node), Boot: api.Text(r.Boot), Sequence: r.Sequence & maxCounter, Lost: min(r.Lost, maxCounter)}
+	report := store.FlowReport{Node: api.Text(r.Node), Boot: api.Text(r.Boot), Sequence: bounded(r.Sequence), Lost: bounded(r.Lost)}
 	var refused error
 	for _, m := range r.Flows {
 		f, err := s.seenFlow(r.Cluster, m)

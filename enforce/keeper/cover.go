@@ -147,8 +147,7 @@ func (k *keeper) coverOne(w *ward, pid int, began uint64) bool {
 		if try > 0 {
 			time.Sleep(time.Duration(try) * 10 * time.Millisecond)
 		}
-		// Traced: most likely by ourselves, for a request that came at the same moment.
-		if err = k.inject(w, pid); !errors.Is(err, seccomp.ErrBusy) && !errors.Is(err, seccomp.ErrTraced) {
+		if err = k.inject(w, pid); !passing(err) {
 			break
 		}
 	}
@@ -163,6 +162,12 @@ func (k *keeper) coverOne(w *ward, pid int, began uint64) bool {
 		w.failures[pid] = err.Error()
 	}
 	return err == nil || errors.Is(err, errFixed)
+}
+
+// passing: traced, most likely by ourselves, for a request that came at the same moment; or in the middle of an exec,
+// without the new program's code yet.
+func passing(err error) bool {
+	return errors.Is(err, seccomp.ErrBusy) || errors.Is(err, seccomp.ErrTraced) || errors.Is(err, seccomp.ErrEntry)
 }
 
 // errFixed is not a failure to confine: the process is confined, but for good.

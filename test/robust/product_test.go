@@ -161,6 +161,7 @@ func (p *program) tail() string {
 
 // node is what the product says of this one.
 type node struct {
+	Name                                                         string
 	Connected                                                    bool
 	LastSeen                                                     time.Time
 	Events, LostEvents, FoldedEvents, DroppedAlerts, MemoryBytes uint64

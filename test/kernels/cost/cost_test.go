@@ -40,7 +40,8 @@ const (
 type mode struct {
 	name           string
 	flags          uint32
-	learn, confine bool // what the kernel's programs are told; whether it gets a system call filter
+	learn, confine bool // what the kernel's programs are told; whether it gets the keeper's system call filter
+	count          bool // its packets
 }
 
 const held = bpf.HoldExec | bpf.HoldFiles | bpf.HoldNet
@@ -48,6 +49,7 @@ const held = bpf.HoldExec | bpf.HoldFiles | bpf.HoldNet
 // modes: the first of them without any program loaded.
 var modes = []mode{
 	{name: "off"},
+	{name: "count", flags: bpf.Cover, count: true},
 	{name: "learn", flags: bpf.Learn, learn: true},
 	{name: "protect", flags: held | bpf.Enforce, confine: true},
 }
@@ -158,7 +160,8 @@ func (c *container) enter(t *testing.T, m mode) {
 		check(t, k.PutPolicy(profile, policy(k.Hasher())))
 		check(t, k.PutPeers(profile, nil))
 	}
-	check(t, c.kernel.Need(m.learn, !m.learn))
+	check(t, c.kernel.CountFlows(m.count))
+	check(t, c.kernel.Need(m.learn, m.confine))
 	check(t, c.kernel.SetSlot(slotNumber, c.slot(t, m)))
 	check(t, c.kernel.Bind(inode(t, c.cgroup), slotNumber))
 }
@@ -255,8 +258,13 @@ func (c *container) inject(t *testing.T, pid int, calls ...string) {
 	t.Helper()
 	program, err := seccomp.Compile(seccomp.Policy{Syscalls: calls, Sockets: []string{"inet", "unix"}, OnDeny: seccomp.Errno})
 	check(t, err)
-	_, err = seccomp.Inject(pid, seccomp.Injection{Program: program})
-	check(t, err)
+	for range 50 { // right after exec there is no code to borrow yet
+		if _, err = seccomp.Inject(pid, seccomp.Injection{Program: program, Again: true}); err == nil {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Fatal(err)
 }
 
 // calls is a profile as long as a learned one.
