@@ -27,8 +27,7 @@ KERNEL_TESTS ?= ./test/kernels/selftest $(filter ./bpf,$(INTEGRATION))
 IGNORED := -name node_modules -o -name .git -o -name .cache -o -path ./bin -o -path ./console/dist -o -path ./docs
 SOURCES := $(shell find . \( $(IGNORED) \) -prune -o -type f ! -name '*_test.go' ! -path './console/*' ! -path './test/*' -print)
 CONSOLE_SOURCES := $(shell find console 2>/dev/null \( -name node_modules -o -name dist \) -prune -o -type f -print)
-# Apart: test/robust (make test-robust), which compares rates and wants the machine for itself.
-INTEGRATION := $(shell grep -rl --include='*_test.go' '^//go:build integration' . | xargs -r -n1 dirname | sort -u | grep -vE '^./test/robust$$')
+INTEGRATION := $(shell grep -rl --include='*_test.go' '^//go:build integration' . | xargs -r -n1 dirname | sort -u)
 
 ## Run
 
@@ -106,15 +105,18 @@ test-unit: .cache/console.ok .cache/yara.ok | .cache/modules.ok ## What needs no
 	@$(STEP) "console unit tests" npm --prefix console test
 
 # Only folders that have such tests; -p 1, as they share one kernel and one lab.
-test-integration: packages build images ## As root: kernel, containers, browser
+test-integration: packages build images bench-packages ## As root: kernel, containers, browser
 	@failed=; for folder in $(INTEGRATION); do \
 	  run() { $(STEP) "integration $$folder$${1-}" $(GO) test -tags integration,yara -p 1 -count=1 -timeout 20m $(if $(SUDO),-exec "$(SUDO)") $$folder; }; \
 	  run || { echo "         once more, to tell a fault from a disturbed machine:"; run ", second try"; } || failed="$$failed $$folder"; \
 	done; [ -z "$$failed" ] || { echo "failed twice:$$failed"; exit 1; }
 
-test-robust: packages build images ## Kills, floods and bad input, for some five minutes, on a machine that does nothing else
-	@bin/lab missing $(BENCH_PACKAGES) || $(STEP) "install Debian packages" $(SUDO) bin/lab install $(BENCH_PACKAGES)
+test-robust: ## Kills, floods and bad input alone, for some five minutes: on a calm machine its figures are for docs/benchmarks.md
 	@$(MAKE) test-integration INTEGRATION=./test/robust
+
+.PHONY: bench-packages
+bench-packages: bin/lab # Debian packages of loads
+	@bin/lab missing $(BENCH_PACKAGES) || $(STEP) "install Debian packages" $(SUDO) bin/lab install $(BENCH_PACKAGES)
 
 test-kernels: packages ## The kernel tests in virtual machines with other kernels
 	@$(SUDO) $(GO) run ./test/kernels $(KERNEL_TESTS) || { echo "once more:"; $(SUDO) $(GO) run ./test/kernels $(KERNEL_TESTS); }
@@ -136,8 +138,7 @@ cluster-down: bin/lab ## End the cluster; what was built stays for the next time
 ## Measure
 
 .PHONY: bench bench-scan bench-instructions machine train-webshell train-waf eval-waf
-bench: build packages images ## Benchmarks; docs/benchmarks.md keeps the results
-	@bin/lab missing $(BENCH_PACKAGES) || $(STEP) "install Debian packages" $(SUDO) bin/lab install $(BENCH_PACKAGES)
+bench: build packages images bench-packages ## Benchmarks; docs/benchmarks.md keeps the results
 	@.ci/machine
 	@$(GO) test -tags integration,yara -run '^$$' -bench . -benchmem -p 1 -timeout 60m $(if $(SUDO),-exec "$(SUDO)") ./... | grep -v 'no test files'
 	@$(GO) build -o .cache/bench ./test/bench && $(SUDO) .cache/bench

@@ -49,7 +49,7 @@ const held = bpf.HoldExec | bpf.HoldFiles | bpf.HoldNet
 // modes: the first of them without any program loaded.
 var modes = []mode{
 	{name: "off"},
-	{name: "count", flags: bpf.Cover, count: true},
+	{name: "count", flags: bpf.Anonymous, count: true},
 	{name: "learn", flags: bpf.Learn, learn: true},
 	{name: "protect", flags: held | bpf.Enforce, confine: true},
 }
