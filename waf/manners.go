@@ -13,11 +13,11 @@ import (
 func (in *inspection) manners() {
 	r := in.r
 	switch r.Method {
-	case "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND", "REPORT", "MKCOL", "COPY", "MOVE", "LOCK", "UNLOCK", "PROPPATCH", "SEARCH", "":
+	case "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND", "REPORT", "MKCOL", "COPY", "MOVE", "LOCK", "UNLOCK", "PROPPATCH", "SEARCH", "ACL", "MKCALENDAR", "QUERY", "LINK", "UNLINK", "PURGE", "BIND", "MERGE", "CHECKOUT", "VERSION-CONTROL", "":
 	case "TRACE", "TRACK", "CONNECT", "DEBUG":
 		in.protocol("method-of-proxies", 72, r.Method)
 	default:
-		in.odd = true
+		in.protocol("unknown-method", 72, r.Method)
 	}
 	in.odd = in.odd || len(r.Anomalies) > 0 || oddTarget(r) || oddHeaders(r) || oddBody(r)
 	for i := range in.fields {
@@ -35,7 +35,7 @@ func (in *inspection) oddField(f *message.Field) {
 		in.upload(f)
 		in.odd = in.odd || strings.ContainsAny(f.Value, "\"=")
 	case message.Query, message.Form, message.Name:
-		in.odd = in.odd || f.Encoded && oddEncoding(f.Value) || sessionNames[strings.ToLower(f.Name)]
+		in.odd = in.odd || f.Place == message.Query && strings.Contains(strings.ToLower(f.Value), "%0a") || f.Place == message.Name && strings.IndexByte(f.Value, ';') >= 0 || f.Encoded && oddEncoding(f.Value) || sessionNames[strings.ToLower(f.Name)]
 	case message.Head:
 		in.odd = in.odd || fileHeaders[strings.ToLower(f.Name)]
 		if fileHeaders[strings.ToLower(f.Name)] {

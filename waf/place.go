@@ -13,7 +13,7 @@ func whereOf(f *message.Field) detect.Where {
 	case message.Path:
 		return detect.URL
 	case message.Head:
-		if strings.EqualFold(f.Name, "User-Agent") {
+		if strings.EqualFold(f.Name, "User-Agent") && !strings.ContainsAny(f.Value, "<>\"'`{}$|\\=") {
 			return detect.Agent
 		}
 		if fileHeaders[strings.ToLower(f.Name)] {

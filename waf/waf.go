@@ -166,7 +166,7 @@ func (in *inspection) askSecond() {
 		switch {
 		case len(id) > 6:
 			in.reason(Reason{Rule: "crs-" + id, Class: "own-rule", Score: certain, Message: "a rule of your own"})
-		case confirmed, weight >= 5 && in.isKnown(id), in.odd && weight >= 4 && ofManners(id):
+		case confirmed, weight >= 5 && in.isKnown(id), in.odd && weight >= 3 && ofManners(id):
 			in.reason(Reason{Rule: "crs-" + id, Class: "core-rule-set", Score: agreed, Message: "a rule of the OWASP Core Rule Set"})
 		}
 	}
@@ -189,11 +189,15 @@ func (in *inspection) isKnown(rule string) bool { return strings.Contains(in.kno
 // ofManners says whether a rule is about the request itself, its files or sessions, not about what values mean.
 func ofManners(id string) bool {
 	switch id[:3] {
-	case "911", "913", "920", "921", "922", "930", "931", "933", "943":
-		return id != "920350" && id != "920320" && id != "920330" && id != "920300"
+	case "913", "920", "921", "922", "930", "931", "933", "943":
+		return !honestToo[id]
 	}
 	return false
 }
+
+// honestToo are rules that fire on what honest clients do: an address as Host, no Accept, no length, no type
+// or one that this engine knows and they do not.
+var honestToo = map[string]bool{"920350": true, "920320": true, "920330": true, "920300": true, "920310": true, "920180": true, "920340": true, "920341": true, "920420": true}
 
 func (in *inspection) reason(r Reason) {
 	in.score = max(in.score, r.Score)
@@ -246,8 +250,8 @@ func (in *inspection) field(f *message.Field) {
 		return
 	}
 	in.forms = decode.Forms(in.forms[:0], value, f.Encoded)
-	for i, form := range in.forms {
-		in.form(f, form, where, i)
+	for _, form := range in.forms {
+		in.form(f, form, where)
 	}
 }
 
@@ -260,11 +264,11 @@ func (in *inspection) path(f *message.Field) {
 		return
 	}
 	in.forms = decode.Forms(in.forms[:0], strings.ReplaceAll(f.Value, "+", "%2b"), true)
-	for i, form := range in.forms {
+	for _, form := range in.forms {
 		if form == "" || form == "/" || form == "*" || form[0] == '/' && detect.Plain(form[1:]) {
 			continue
 		}
-		in.form(f, form, detect.URL, i)
+		in.form(f, form, detect.URL)
 		in.segments(f, form)
 	}
 }
@@ -278,13 +282,27 @@ func (in *inspection) segments(f *message.Field, path string) {
 			return
 		}
 		if len(s) > 2 && !detect.Plain(s) {
-			in.form(f, s, detect.Value, 0)
+			in.form(f, s, detect.Value)
 		}
 	}
 }
 
-// form judges one form of a value. layer counts the encodings that were taken off.
-func (in *inspection) form(f *message.Field, s string, where detect.Where, layer int) {
+// form judges one form of a value.
+func (in *inspection) form(f *message.Field, s string, where detect.Where) {
+	for len(s) > maxPiece {
+		in.piece(f, s[:maxPiece], where)
+		s = s[maxPiece-pieceOverlap:]
+	}
+	in.piece(f, s, where)
+}
+
+// A long text is judged in pieces, so that no amount of honest words around an attack outvotes it.
+const (
+	maxPiece     = 6 << 10 // the model reads 2,000 words and signs of a piece
+	pieceOverlap = 512
+)
+
+func (in *inspection) piece(f *message.Field, s string, where detect.Where) {
 	if s == "" || detect.Plain(s) {
 		return
 	}

@@ -230,7 +230,7 @@ type Texts struct {
 
 const (
 	maxPiece  = 4000
-	maxPieces = 4000 // of a kind and repository: enough for variety
+	maxPieces = 2500 // of a kind and repository: enough for variety
 )
 
 func (c *Corpus) readTexts(root string, s source) error {

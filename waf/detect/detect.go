@@ -75,8 +75,9 @@ type Text struct {
 // words, with no word that an attack in that alphabet needs. This is what nearly all values are.
 func Plain(s string) bool {
 	m := maskOf(s)
-	if m&^(letter|digit|joiner) == 0 && len(s) < 12 { // no word that gates is an attack by itself
-		return true
+	if m&^(letter|digit|joiner) == 0 {
+		words := scanWords(s)
+		return !words.meets(&aloneSet)
 	}
 	if m&^(letter|digit|joiner|space|dot|comma|colon|slash|at|plus|high) != 0 {
 		return false

@@ -15,17 +15,17 @@ type pattern struct {
 
 func re(s string) *regexp.Regexp { return regexp.MustCompile(s) }
 
-var heads = []Where{Header, Agent}
+var heads = []Where{Agent, Header}
 
 var patterns = []pattern{
 	// a web shell in an upload: code that takes what it runs from the request
 	{Upload, "web-shell", 92, []string{"<?php", "<?=", "<%", "runat="}, re(`<\?(php|=).{0,400}(\$_(get|post|request|cookie|files|server)|eval\s*\(|base64_decode|system\s*\(|passthru|shell_exec|phpinfo|assert\s*\(|popen)|<%.{0,400}(request\.getparameter|runtime\.getruntime|eval\s*\(?\s*request|wscript\.shell|processbuilder|execute\s*\(?\s*request)`), []Where{Contents}},
 
 	// names that are no attack by themselves
-	{Known, "known-java", 1, []string{"java.", "processbuilder", "transformer", "instantiatefactory", "serializationfactory", "closure", "unmarshaller"}, re(`\bjava\.(io|lang|util|net|runtime|beans)|processbuilder|(clone|invoker|instantiate|chained|constant|instantiat\w*)transformer|instantiatefactory|serializationfactory|(while|for|if|chained|transformer)closure`), nil},
-	{Known, "known-sql", 1, []string{"mysql.", "northwind", "msdb", "schema_name", "msysaccess", "pg_catalog", "tempdb", "information_schema", "sqlite_", "2.2250738585072", "pg_sleep", "execute immediate", "sysdatabases", "group by", "procedure ", "create function", "create procedure", "autonomous_transaction", "div (", "div(", "soundex(", "$text", "$slice", "like binary", "xp_", "sp_"}, nil, nil},
+	{Known, "known-java", 1, []string{"java.", "processbuilder", "transformer", "instantiatefactory", "serializationfactory", "closure", "unmarshaller", "javax.", "com.sun.", "org.apache.", "org.omg.", "opensymphony"}, re(`\bjavax?\.(io|lang|util|net|runtime|beans|script|naming|management)|org\.omg\.|com\.sun\.|opensymphony|org\.apache\.|processbuilder|(clone|invoker|instantiate|chained|constant|instantiat\w*)transformer|instantiatefactory|serializationfactory|(while|for|if|chained|transformer)closure`), nil},
+	{Known, "known-sql", 1, []string{"mysql.", "1.e", "4294967296", "northwind", "msdb", "schema_name", "msysaccess", "pg_catalog", "tempdb", "information_schema", "sqlite_", "2.2250738585072", "pg_sleep", "execute immediate", "sysdatabases", "group by", "procedure ", "create function", "create procedure", "autonomous_transaction", "div (", "div(", "soundex(", "$text", "$slice", "like binary", "xp_", "sp_"}, nil, nil},
 	{Known, "known-host", 1, []string{"docker.internal", "containers.internal", "-loopback", "localtest.me", "lvh.me", "svc.cluster.local", "default.svc", "localhost4", "localhost6", "localdomain", "nip.io", "xip.io"}, nil, nil},
-	{Known, "known-command", 1, []string{"visudo", "ansible", "chef-", "bsdtar", "errorlevel", "~-", "~+", "() {", "()%20{", "crontab", "byobu", "tshark", "at.deny", "choom", "gtester", "ksshell", "jrunscript", "mawk", "puppet", "ssh-keyscan", "setfacl", "start-stop-daemon", "sysctl", "systemd-resolve", "terraform", "tasksh", "unlzma", "zathura", "yash", "arj ", "efax", "ispell", "posix", "strace", "wish ", "jjs", "aria2c", "axel ", "bpftrace", "cpan", "cpulimit", "dmsetup", "dosbox", "dvips", "ftp ", "gawk", "gcore", "genisoimage", "ginsh", "hping3", "iftop", "kubectl", "latexmk", "logsave", "lwp-", "mtr ", "multitime", "nasm", "neofetch", "octave", "openvpn", "pdflatex", "pkexec", "psftp", "rlwrap", "rpmquery", "rsync", "run-parts", "rview", "scanmem", "slsh", "socat", "ss ", "ssh ", "tclsh", "tftp", "torify", "unexpand", "unshare", "varnishncsa", "vigr", "whiptail", "wireshark", "xdotool", "xelatex", "xmodmap", "xpad", "zsoelim", "zypper"}, re(`^\W{0,4}(time\s+|bin/|/?usr/bin/|sudo\s+)?(visudo|ansible|chef-|bsdtar|if\s.*errorlevel|crontab|byobu|tshark|choom|gtester|ksshell|jrunscript|mawk|puppet|ssh-key|setfacl|start-stop|sysctl|systemd-|terraform|tasksh|unlzma|zathura|yash|arj|efax|ispell|strace|wish|jjs|aria2c|axel|bpftrace|cpan|cpulimit|dmsetup|dosbox|gawk|kubectl|openvpn|pkexec|rsync|socat|ss|ssh|tclsh|tftp|unshare)|~[+-]\d*$|\(\)(\s|%20)\{|errorlevel`), nil},
+	{Known, "known-command", 1, []string{"visudo", "ansible", "chef", "cscli", "aa-disable", "if ", "bin/", "bsdtar", "errorlevel", "~-", "~+", "() {", "()%20{", "crontab", "byobu", "tshark", "at.deny", "choom", "gtester", "ksshell", "jrunscript", "mawk", "puppet", "ssh-keyscan", "setfacl", "start-stop-daemon", "sysctl", "systemd-resolve", "terraform", "tasksh", "unlzma", "zathura", "yash", "arj ", "efax", "ispell", "posix", "strace", "wish ", "jjs", "aria2c", "axel ", "bpftrace", "cpan", "cpulimit", "dmsetup", "dosbox", "dvips", "ftp ", "gawk", "gcore", "genisoimage", "ginsh", "hping3", "iftop", "kubectl", "latexmk", "logsave", "lwp-", "mtr ", "multitime", "nasm", "neofetch", "octave", "openvpn", "pdflatex", "pkexec", "psftp", "rlwrap", "rpmquery", "rsync", "run-parts", "rview", "scanmem", "slsh", "socat", "ss ", "ssh ", "tclsh", "tftp", "torify", "unexpand", "unshare", "varnishncsa", "vigr", "whiptail", "wireshark", "xdotool", "xelatex", "xmodmap", "xpad", "zsoelim", "zypper"}, re(`^\W{0,4}(time\s+|bin/|/?usr/bin/|sudo\s+)?(visudo|ansible|bsdtar|chef|cscli|aa-\w+\b|if\s{2,}.*(errorlevel|cmd|goto|exist|defined)|crontab|byobu|tshark|choom|gtester|ksshell|jrunscript|mawk|puppet|ssh-key|setfacl|start-stop|sysctl|systemd-|terraform|tasksh|unlzma|zathura|yash|arj|efax|ispell|strace|wish|jjs|aria2c|axel|bpftrace|cpan|cpulimit|dmsetup|dosbox|gawk|kubectl|openvpn|pkexec|rsync|socat|ss|ssh|tclsh|tftp|unshare)|~[+-]\d*$|\(\)(\s|%20)\{|errorlevel`), nil},
 	{Known, "known-script", 1, []string{"document.cookie", "__js_function", "atob(", "btoa(", "__proto__", "constructor][", "<d i a l", "x-moz", "window.name", "-->", ".innerhtml", "$_", "__filename", "charcodeat", "[prototype]", "module.exports"}, nil, nil},
 	{Known, "known-scheme", 1, []string{"http?", "https?", "ftp?", "ftps?", "=http"}, re(`^(https?|ftps?)\?`), nil},
 
@@ -128,6 +128,16 @@ func (f *finder) patterns() {
 		}
 	}
 }
+
+// aloneSet are the patterns that a single word can fulfil; select by itself is no SQL.
+var aloneSet = func() (w wordSet) {
+	for i, p := range patterns {
+		if p.class == Known || p.class == Deserialisation || p.class == Scanner {
+			w.add(patternBit + i)
+		}
+	}
+	return w
+}()
 
 // ofFiles are the classes that the contents of a file can be: an upload of prose about shells is none.
 var ofFiles = map[Class]bool{XXE: true, Include: true, Upload: true}

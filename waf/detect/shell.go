@@ -65,6 +65,9 @@ func separator(s string, i int) byte {
 func (f *finder) command(piece string, sep byte, last bool) {
 	name, args, hidden := commandName(piece)
 	strength := commandStrength(name)
+	if sep == '\n' && strength < 35 { // at the start of a line many words are words
+		return
+	}
 	if strength == 0 {
 		if hidden && sep != 0 && name != "" {
 			f.hit(Command, "shell-hidden-name", 45)
@@ -78,12 +81,12 @@ func (f *finder) command(piece string, sep byte, last bool) {
 	if score < 40 {
 		return
 	}
-	f.hit(Command, "shell-command", min(score, f.surest(strength, args)))
+	f.hit(Command, "shell-command", min(score, f.surest(strength, args, sep)))
 }
 
 // surest is as sure as a command can be: prose has words between separators, too.
-func (f *finder) surest(strength int, args string) int {
-	if strength >= 35 && strings.ContainsAny(args, "/-.:$") && strings.Count(f.Raw, " ") < 12 && !f.has(lineEnd) {
+func (f *finder) surest(strength int, args string, sep byte) int {
+	if sep != 0 && strength >= 35 && strings.ContainsAny(args, "/-.:$") && strings.Count(f.Raw, " ") < 12 && !f.has(lineEnd) {
 		return 96
 	}
 	return 86

@@ -9,6 +9,8 @@ func (w *wordSet) add(n int) { w[n>>6] |= 1 << (n & 63) }
 
 func (w *wordSet) has(n int) bool { return w[n>>6]&(1<<(n&63)) != 0 }
 
+func (w *wordSet) meets(o *wordSet) bool { return w[0]&o[0]|w[1]&o[1] != 0 }
+
 func (w *wordSet) merge(o *wordSet) {
 	w[0] |= o[0]
 	w[1] |= o[1]

@@ -241,9 +241,6 @@ func (c *collector) guess(s string) {
 		c.pairs(trimmed, Form)
 	default:
 		c.add(Field{Place: Text, Value: s})
-		if strings.ContainsAny(s, "%+") {
-			c.pairs(trimmed, Form)
-		}
 	}
 }
 

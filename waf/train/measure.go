@@ -105,6 +105,8 @@ func (t *table) judge(name string, raw []byte, attack, held bool, what string) {
 		r.ours++
 	} else if t.misses != nil && !held {
 		t.miss(name, v, what, raw)
+	} else if t.misses != nil && len(v.Reasons) > 0 { // of what is held out only the rule is told
+		fmt.Fprintf(t.misses, "held: %s\t%d\t%s\n", name, v.Score, v.Reasons[0].Rule)
 	}
 	if t.coraza {
 		if _, weight := t.rules.Ask(message.Parse(raw)); (weight >= 5) == attack {
