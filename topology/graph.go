@@ -257,3 +257,13 @@ func rate(r *Record, n uint64) float64 {
 }
 
 func apart(a, b float64) bool { return max(a, b) > changedBy*min(a, b) }
+
+// Touches reports whether a workload is at an end of an edge; a name that ends with / is every one that begins so.
+func Touches(e bulkhead.Edge, workload string) bool {
+	for _, end := range []bulkhead.Endpoint{e.Source, e.Destination} {
+		if end.Name == workload || strings.HasSuffix(workload, "/") && strings.HasPrefix(end.Name, workload) {
+			return true
+		}
+	}
+	return false
+}

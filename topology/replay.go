@@ -131,7 +131,9 @@ func walk(r *Record, marks []*mark, hours iter.Seq[Hour]) Coverage {
 			m.seen = append(m.seen, h.At)
 		}
 	}
-	c.count(busy, first)
+	if !r.Partial {
+		c.count(busy, first)
+	}
 	return c
 }
 
@@ -162,14 +164,15 @@ func (c *Coverage) count(busy []bool, first int32) {
 func moment(hour int32) time.Time { return time.Unix(int64(hour)*3600, 0).UTC() }
 
 func (o *Outcome) gather(marks []*mark) {
+	covered := cmp.Or(o.Coverage.Covered, o.Coverage.Hours)
 	for _, m := range marks {
 		if m == nil {
 			continue
 		}
 		slices.Sort(m.seen)
 		m.seen = slices.Compact(m.seen)
-		m.Hours, m.Rhythm = len(m.seen), rhythm(m.seen, o.Coverage.Covered)
-		m.Rare = m.Hours > 0 && m.Hours*50 <= o.Coverage.Covered
+		m.Hours, m.Rhythm = len(m.seen), rhythm(m.seen, covered)
+		m.Rare = m.Hours > 0 && m.Hours*50 <= covered
 		if m.fit == Maybe {
 			o.Uncertain = append(o.Uncertain, m.Cut)
 			continue

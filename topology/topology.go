@@ -28,6 +28,7 @@ type Record struct {
 	Namespaces []Namespace `json:"namespaces"`
 	Hosts      []Host      `json:"hosts"`
 	Flows      []Flow      `json:"flows"`
+	Partial    bool        `json:"-"` // only some flows have their history: it does not tell the hours of which anything is known
 }
 
 // Workload is what is known of a workload besides its name.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -76,12 +77,16 @@ func (m *moment) String() string {
 }
 
 func (m *moment) Set(s string) (err error) {
+	if days, failed := strconv.ParseUint(strings.TrimSuffix(s, "d"), 10, 16); failed == nil && strings.HasSuffix(s, "d") {
+		m.Time = time.Now().AddDate(0, 0, -int(days))
+		return nil
+	}
 	if d, failed := time.ParseDuration(s); failed == nil && d >= 0 {
 		m.Time = time.Now().Add(-d)
 		return nil
 	}
 	if m.Time, err = time.Parse(time.RFC3339, s); err != nil {
-		return errors.New("want how long ago (30m, 2h) or a time (2026-11-23T10:00:00Z)")
+		return errors.New("want how long ago (30m, 2h, 7d) or a time (2026-11-23T10:00:00Z)")
 	}
 	return nil
 }

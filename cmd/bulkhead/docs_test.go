@@ -96,7 +96,13 @@ nodes           [{"id","name","cluster","kernel","version","lastSeen","connected
                   "engines":[{"name","socket","version","error"}],"events","lostEvents","foldedEvents","droppedAlerts","spooledAlerts","memoryBytes","problems":[]}]
 flows           {"flows":[{"cluster","source":{"kind":"workload|host|service|world","name"},"destination":{"kind","name"},"protocol","port","application",
                   "first","last","opened","established","refused","reset","denied","resent","bytesOut","bytesIn","packetsOut","packetsIn"}],
-                 "total","lost","since"}
+                 "total","lost","since"}; --flows reads this, and besides: "from","to","workloads":[{"name","namespace","labels":{},"addresses":[],
+                 "ports":[{"name","protocol","port"}]}],"namespaces":[{"name","labels":{}}],"hosts":[{"name","addresses":[]}], and of a flow
+                 "history":[{"at","opened","bytes"}] by the hour
+flows risks     [{"kind","workload","edges":[],"score","severity","reasons":[]}]
+segment replay  {"edges","opened","cutOpened","cut":[{"cluster","source":{},"destination":{},"protocol","port","application","side":"egress|ingress","policies":[],
+                  "reason","first","last","opened","answered":bool,"bytes","hours","rhythm":"once|daily|weekly|monthly|now and then|often|","rare":bool}],
+                 "uncertain":[],"coverage":{"from","to","hours","covered","gaps":[{"from","to"}],"lost"},"notes":[]}
 mode            {"workload","mode","nodes":[{"node","ok":bool,"error","microseconds"}]}
 approve         {"workload","section","value","nodes":[{"node","ok":bool,"error","microseconds"}]}
 status          {"address","version","caller","supervised":bool,"nodes":{"connected","away"},"workloads":{"learn","monitor","protect"},

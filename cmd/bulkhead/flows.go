@@ -11,6 +11,7 @@ import (
 	"bulkhead"
 	"bulkhead/api"
 	pb "bulkhead/api/bulkhead/v1"
+	"bulkhead/topology"
 )
 
 // flowList is what scripts read.
@@ -26,6 +27,8 @@ type flowOptions struct {
 	from, to          moment
 	limit             int32
 	format            *choice
+	file, group       string
+	inventory         []string
 }
 
 func newFlows(a *app) *cobra.Command {
@@ -35,7 +38,7 @@ func newFlows(a *app) *cobra.Command {
 		Short: "Who talks to whom",
 		Long: "Lists the edges between workloads, hosts and the world that were seen in a window, the busiest first. They are counted in the kernel,\n" +
 			"packet by packet; FAILED are connections that were refused.",
-		Example: "  bulkhead flows\n  bulkhead flows --workload default/ --from 24h\n  bulkhead flows --format json >flows.json",
+		Example: "  bulkhead flows\n  bulkhead flows --workload default/ --from 24h\n  bulkhead flows --format json >flows.json\n  bulkhead flows --group namespace --format dot | dot -Tsvg >flows.svg",
 		Args:    cobra.NoArgs,
 	}
 	c.Flags().StringVar(&o.workload, "workload", "", "only edges of this workload; with / at its end, of all that begin so")
@@ -43,19 +46,27 @@ func newFlows(a *app) *cobra.Command {
 	c.Flags().Var(&o.from, "from", "begin of the window: a time, or how long ago (30m, 2h, 2026-11-23T10:00:00Z); an hour ago")
 	c.Flags().Var(&o.to, "to", "end of the window; now")
 	c.Flags().Int32Var(&o.limit, "limit", 1000, "at most so many")
-	o.format = formatFlag(c, "table", "json")
-	c.RunE = func(c *cobra.Command, _ []string) error { return a.showFlows(c.Context(), o) }
+	c.Flags().StringVar(&o.file, "flows", "", "`FILE` that `bulkhead flows --format json` wrote, in place of the server; - for standard input")
+	c.Flags().StringVar(&o.group, "group", "workload", "what is one node of a drawing: `workload`, namespace, application or label:KEY")
+	c.Flags().StringArrayVar(&o.inventory, "inventory", nil, "`FILE` that `kubectl get namespaces,nodes,pods -A -o json` wrote: labels to group by")
+	o.format = formatFlag(c, "table", "json", "dot", "mermaid")
+	c.AddCommand(newRisks(a))
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		if !topology.Grouping(o.group).Valid() {
+			return usagef("--group %q is not workload, namespace, application or label:KEY", o.group)
+		}
+		return a.showFlows(c.Context(), o)
+	}
 	return c
 }
 
 func (a *app) showFlows(ctx context.Context, o flowOptions) error {
-	c, err := a.connect()
+	list, err := a.flowsOf(ctx, o)
 	if err != nil {
 		return err
 	}
-	list, err := c.listFlows(ctx, o)
-	if err != nil {
-		return fmt.Errorf("listing flows: %w", err)
+	if o.format.value == "dot" || o.format.value == "mermaid" {
+		return a.draw(o, list)
 	}
 	if o.format.value == "json" {
 		return writeJSON(a.out, list)
@@ -74,6 +85,50 @@ func (a *app) showFlows(ctx context.Context, o flowOptions) error {
 		fmt.Fprintf(a.err, "and %d more: --limit %d shows them\n", n, list.Total)
 	}
 	return nil
+}
+
+// flowsOf reads the flows from a file, or asks the server.
+func (a *app) flowsOf(ctx context.Context, o flowOptions) (flowList, error) {
+	if o.file != "" {
+		r, err := a.history(ctx, &windowOptions{o}, 0)
+		if err != nil {
+			return flowList{}, err
+		}
+		list := flowList{Flows: []bulkhead.Flow{}, Lost: r.Lost, Since: r.Since}
+		for _, f := range r.Flows {
+			if o.workload == "" || topology.Touches(f.Edge, o.workload) {
+				list.Flows = append(list.Flows, f.Flow)
+			}
+		}
+		list.Total = len(list.Flows)
+		list.Flows = list.Flows[:min(list.Total, int(max(o.limit, 0)))]
+		return list, nil
+	}
+	c, err := a.connect()
+	if err != nil {
+		return flowList{}, err
+	}
+	list, err := c.listFlows(ctx, o)
+	if err != nil {
+		return list, fmt.Errorf("listing flows: %w", err)
+	}
+	return list, nil
+}
+
+// draw writes the flows as a graph.
+func (a *app) draw(o flowOptions, list flowList) error {
+	r := &topology.Record{}
+	for _, f := range list.Flows {
+		r.Flows = append(r.Flows, topology.Flow{Flow: f})
+	}
+	if err := a.know(r, o.inventory); err != nil {
+		return err
+	}
+	g := topology.NewGraph(r, topology.Grouping(o.group))
+	if o.format.value == "dot" {
+		return topology.WriteDOT(a.out, g)
+	}
+	return topology.WriteMermaid(a.out, g)
 }
 
 func (c *client) listFlows(ctx context.Context, o flowOptions) (flowList, error) {

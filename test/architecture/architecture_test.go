@@ -70,7 +70,7 @@ var rooms = map[string][]string{
 
 	// programs
 	"demo":               {".", "api"},
-	"cmd/bulkhead":       {".", "api", "auth", "console", "demo", "image", "kube", "profile", "rule", "scan", "server", "sign", "vuln", "waf"},
+	"cmd/bulkhead":       {".", "api", "auth", "console", "demo", "image", "kube", "profile", "rule", "scan", "server", "sign", "topology", "vuln", "waf"},
 	"cmd/bulkhead-agent": {".", "agent", "bpf", "enforce", "profile"},
 
 	// tests of the whole
