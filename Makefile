@@ -157,8 +157,8 @@ bench-instructions: packages .cache/instructions/nginx.tar .cache/instructions/r
 	@$(SUDO) $(GO) run ./test/kernels -count -only bookworm,trixie -with .cache/instructions/nginx.tar,.cache/instructions/redis.tar ./test/kernels/cost
 
 CORPUS ?= .cache/webshell-corpus
-train-webshell: ## Train the web shell model again; CORPUS has clones of what malware/webshell/train/corpus.tsv names
-	@$(GO) run ./malware/webshell/train -corpus $(CORPUS) -cache .cache/webshell-samples
+train-webshell: ## Train the web shell model, measure it on what was kept for the end, write it; CORPUS has clones of what malware/webshell/train/corpus.tsv names
+	@$(GO) run ./malware/webshell/train -corpus $(CORPUS) -cache .cache/webshell-samples -folds=false -last
 
 WAF_CORPUS ?= .cache/waf-corpus
 train-waf: ## Train the request model again; WAF_CORPUS has clones of what waf/corpus/sources.tsv names
