@@ -42,7 +42,7 @@ func (j *judge) pin(ctx context.Context) []Operation {
 	var patch []Operation
 	for _, c := range containers(j.workload.spec) {
 		v, asked := verdicts[c.Image]
-		if !asked || came != nil && !came[c.Name] || v.err != nil || !v.Allowed || v.Digest == "" {
+		if !asked || came != nil && !came[c.Name] || v.err != nil || v.Digest == "" {
 			continue
 		}
 		if pinned := Pin(c.Image, v.Digest); pinned != c.Image {

@@ -22,7 +22,7 @@ func newAdmission(a *app) *cobra.Command {
 		Example: "  bulkhead admission test -f manifests/",
 		RunE:    needsCommand,
 	}
-	c.AddCommand(newAdmissionTest(a), newAdmissionRules(a))
+	c.AddCommand(newAdmissionTest(a), newAdmissionRules(a), newAdmissionServe(a))
 	return c
 }
 

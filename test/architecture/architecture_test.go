@@ -68,6 +68,8 @@ var rooms = map[string][]string{
 	"kube":       {".", "rule"},
 	"server":     {".", "api", "auth", "bus", "bus/broker", "image", "malware", "profile", "rule", "scan", "store", "vuln"},
 
+	"deploy": {}, // the chart and plain manifests, and a test of both
+
 	// programs
 	"demo":               {".", "api"},
 	"cmd/bulkhead":       {".", "api", "auth", "console", "demo", "image", "kube", "profile", "rule", "scan", "server", "sign", "topology", "vuln", "waf"},

@@ -65,6 +65,9 @@ func (c *Cluster) Environment() []string {
 	return append(c.lab.Environment(), "KUBECONFIG="+c.Kubeconfig(), "PATH="+c.lab.path("kubernetes", "bin")+":$PATH")
 }
 
+// Dir is the folder of its state, with a folder for each node.
+func (c *Cluster) Dir() string { return c.dir }
+
 // Node is the folder in which node n's own /run/containerd, /var/lib/kubelet … lie.
 func (c *Cluster) Node(n int) string { return c.node(n).path("fs") }
 
