@@ -4,8 +4,8 @@
 // It promises that several of it share one certificate, which each of them can renew without a
 // request being refused for it; that it says it is ready only once it has read every policy; that
 // one which is told to end still answers until nobody asks it any more; and that what it cannot
-// read of a policy is told in that policy's status, while the last good one stays in force. It
-// decides nothing: that is for package kube.
+// read of a policy is told in that policy's status, while the last good one stays in force. It is not
+// for decisions: those are package kube's.
 package webhook
 
 import (
