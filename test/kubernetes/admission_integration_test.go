@@ -65,7 +65,7 @@ func (c cluster) remove() {
 func buildImage(t *testing.T) {
 	t.Helper()
 	program := filepath.Join(t.TempDir(), "bulkhead")
-	build := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", program, "bulkhead/cmd/bulkhead")
+	build := exec.CommandContext(t.Context(), "go", "build", "-ldflags", "-s -w", "-o", program, "bulkhead/cmd/bulkhead")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("building bulkhead: %v\n%s", err, out)
