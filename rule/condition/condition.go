@@ -55,7 +55,7 @@ type Language struct {
 func New(names map[string]Kind, help string) (*Language, error) {
 	options := []cel.EnvOption{
 		cel.ParserExpressionSizeLimit(maxText), cel.ParserRecursionLimit(100), cel.CrossTypeNumericComparisons(true),
-		cel.OptionalTypes(), ext.Strings(ext.StringsVersion(3)), ext.Sets(),
+		cel.OptionalTypes(), ext.Strings(ext.StringsVersion(3)), ext.Sets(), ext.Math(), ext.Lists(), ext.Bindings(),
 	}
 	for _, name := range slices.Sorted(maps.Keys(names)) {
 		options = append(options, cel.Variable(name, kinds[names[name]]))

@@ -44,6 +44,15 @@ func Dockerfile(path string, content []byte) ([]bulkhead.Finding, error) {
 	return found, nil
 }
 
+// DockerfileChecks lists the checks of [Dockerfile].
+func DockerfileChecks() []Check {
+	var list []Check
+	for _, c := range dockerfileChecks() {
+		list = append(list, c.Check)
+	}
+	return list
+}
+
 func dockerfileChecks() []dockerfileCheck {
 	return []dockerfileCheck{
 		{Check{"BH-D001", medium, "The image runs as root", "add USER with a number above 0 after what needs root"}, lastUserIsRoot},

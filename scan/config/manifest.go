@@ -152,6 +152,22 @@ func manifestChecks() []manifestCheck {
 	return slices.Concat(containerChecks(), podChecks(), accessChecks(), networkChecks(), otherChecks())
 }
 
+// ManifestCheck is one check of Kubernetes objects, and which kinds it is about; none: everything that runs a pod.
+type ManifestCheck struct {
+	Check
+	Kinds []string
+}
+
+// ManifestChecks lists the checks of [Manifest].
+func ManifestChecks() []ManifestCheck {
+	checks := manifestChecks()
+	list := make([]ManifestCheck, 0, len(checks))
+	for _, c := range checks {
+		list = append(list, ManifestCheck{c.Check, c.kinds})
+	}
+	return list
+}
+
 func onContainer(id string, s bulkhead.Severity, title, fix string, look func(*object, container) []hit) manifestCheck {
 	return manifestCheck{Check: Check{id, s, title, fix}, container: look}
 }
