@@ -56,11 +56,9 @@ func (o Options) groups() (names []string) {
 // Facts collects what these checks need.
 func Facts(ctx context.Context, checks []Check, o Options) map[string]any {
 	w := wants(checks)
-	facts := map[string]any{"file": host.Files(o.Root, w.Files)}
+	facts := map[string]any{"file": host.Files(o.Root, w.Files), "host": host.Collect(ctx, o.Root, w)}
 	for _, group := range o.groups() {
 		switch group {
-		case "host":
-			facts["host"] = host.Collect(ctx, o.Root, w)
 		case "docker":
 			facts["docker"] = engine.Docker(ctx, o.Root, o.Docker)
 		case "containerd":
@@ -68,7 +66,8 @@ func Facts(ctx context.Context, checks []Check, o Options) map[string]any {
 		case "node":
 			facts["node"] = node.Collect(ctx, o.Root)
 		case "cluster":
-			facts["cluster"] = clusterFacts(o.Objects)
+			n, _ := facts["node"].(map[string]any)
+			facts["cluster"], facts["elsewhere"] = clusterFacts(o.Objects), o.Objects == nil && len(o.Layers) == 0 && n["installed"] == false
 		}
 	}
 	return facts
@@ -165,6 +164,7 @@ func decideBad(ctx context.Context, c Check, facts map[string]any) (Status, stri
 	if len(bad) == 0 {
 		return Pass, "none found"
 	}
+	slices.Sort(bad) // maps come in any order
 	return Fail, clip(strings.Join(some(bad), "; "), maxEvidence)
 }
 
@@ -180,6 +180,9 @@ func some(list []string) []string {
 
 // absent reports whether what a group is about is not here at all.
 func absent(group string, facts map[string]any) (string, bool) {
+	if group == "cluster" && facts["elsewhere"] == true {
+		return "this is no node of Kubernetes, and no objects were given", true
+	}
 	m, ok := facts[group].(map[string]any)
 	if !ok || m["installed"] != false {
 		return "", false

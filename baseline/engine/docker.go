@@ -20,6 +20,7 @@ import (
 	"strings"
 	"time"
 
+	"bulkhead/baseline/host"
 	"bulkhead/baseline/tree"
 	"bulkhead/rule/condition"
 )
@@ -145,6 +146,23 @@ func (d *docker) configuration(p tree.Process, running bool, facts map[string]an
 		dockerFlag(set, name, value, lists[name])
 	}
 	facts["set"] = set
+	d.certificates(set, facts)
+}
+
+// certificates looks at the files that the daemon proves itself with, and at those of registries.
+func (d *docker) certificates(set, facts map[string]any) {
+	for fact, field := range map[string]string{"ca": "tlscacert", "cert": "tlscert", "key": "tlskey"} {
+		name, _ := set[field].(string)
+		facts["tls_"+fact] = host.Files(d.tree, []string{name})[name]
+		if name == "" {
+			facts["tls_"+fact] = map[string]any{"exists": false}
+		}
+	}
+	list, err := host.Children(d.tree, "/etc/docker/certs.d", "*/*")
+	facts["registry_certs"] = list
+	if err != nil {
+		facts["registry_certs"] = condition.Unreadable(err.Error())
+	}
 }
 
 // unit is the command line that systemd would start, for a daemon that does not run.

@@ -58,9 +58,9 @@ func (c *collector) path() (any, error) {
 }
 
 // exposedDirs hold what the system trusts. They are looked through whole; all of a disk would take minutes.
-var exposedDirs = []string{"/etc", "/usr/local", "/boot", "/root"}
+var exposedDirs = []string{"/etc", "/usr/local/bin", "/usr/local/sbin", "/usr/local/etc", "/usr/local/lib", "/boot"}
 
-// maxExposed bounds the entries that are looked at; /etc of a desktop has some 5,000.
+// maxExposed bounds the entries that are looked at; /etc of a desktop has some 5,000, a language below /usr/local/lib 10,000.
 const maxExposed = 60_000
 
 // exposed lists files that everybody may change, and those that belong to nobody.

@@ -113,6 +113,11 @@ verify          {"image","digest","allowed":bool,"action":"deny|warn|audit","rea
                  "signatures":[{"type","signer","identity","issuer","time","digest"}],"attestations":[as signatures],
                  "breakGlass":{"policy","reason","by","until"},"notes":[]}
 profile pull    a profile, see profile.md
+audit           {"checks":[{"id","title","layer","status":"pass|fail|manual|not-applicable","severity","evidence","remediation","fixable":bool,
+                  "maps":{"cis":[],"attack":[],"nsa":[],"mlps":[]},"why","path","line","exception":{"owner","reason","expires"}}],
+                 "score":0.0,"layers":{"host":0.0},"counts":{"pass","fail","manual","notApplicable","excepted"}}
+                with --fix: {"id","dryRun":bool,"fixes":[{"id","title","plan":[],"outcome":"planned|fixed|undone|refused","reason"}],"before":0.0,"after":0.0,"next":[]}
+                with --rollback: {"id","files","settings","already":bool}
 profile show    a profile, see profile.md
 profile diff    [{"section","kind":"added|removed|changed","value","detail"}]
 profile check   {"workload","ready":bool,"reason","completeness":{}}

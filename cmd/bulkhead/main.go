@@ -106,7 +106,7 @@ func newRoot(a *app) *cobra.Command {
 	root.SetErr(a.err)
 	a.commonFlags(root)
 	root.AddCommand(
-		newScan(a), newDB(a), newImages(a), newAdmission(a),
+		newScan(a), newDB(a), newImages(a), newAdmission(a), newAudit(a),
 		newSign(a), newAttest(a), newVerify(a),
 		newUp(a), newDown(a), newStatus(a), newServer(a),
 		newWorkloads(a), newMode(a), newProfile(a),

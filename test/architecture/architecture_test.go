@@ -33,6 +33,7 @@ var rooms = map[string][]string{
 	"malware":  {".", "image", "scan/keyword", "scan/look"},
 	"vuln":     {"."},
 	"scan":     {".", "image", "malware", "scan/keyword", "scan/look", "vuln"},
+	"baseline": {".", "rule/condition", "rule/document", "scan"},
 	"topology": {".", "rule/document"},
 	"sign":     {".", "image", "profile", "rule/condition", "rule/document"},
 
@@ -72,7 +73,7 @@ var rooms = map[string][]string{
 
 	// programs
 	"demo":               {".", "api"},
-	"cmd/bulkhead":       {".", "api", "auth", "console", "demo", "image", "kube", "profile", "rule", "scan", "server", "sign", "topology", "vuln", "waf"},
+	"cmd/bulkhead":       {".", "api", "auth", "baseline", "console", "demo", "image", "kube", "profile", "rule", "scan", "server", "sign", "topology", "vuln", "waf"},
 	"cmd/bulkhead-agent": {".", "agent", "bpf", "enforce", "profile"},
 
 	// tests of the whole
