@@ -3,7 +3,7 @@
 //
 // It promises the precedence of the programs themselves: kubelet's arguments before its drop-in directory before its
 // configuration file; a running process before a static manifest. What a program would do by default is told apart from
-// what somebody set. It asks no API server: objects come from elsewhere.
+// what somebody set. It is not for a cluster's objects: those are asked for elsewhere.
 package node
 
 import (
