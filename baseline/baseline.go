@@ -87,6 +87,8 @@ type Report struct {
 	Score  float64            `json:"score"`  // 0 to 100
 	Layers map[string]float64 `json:"layers"` // the score of each
 	Counts Counts             `json:"counts"`
+
+	Incomplete []string `json:"incomplete"` // files that could not be read, so that checks are manual for them
 }
 
 // weights are what a check counts in the score.
@@ -95,7 +97,7 @@ var weights = map[bulkhead.Severity]float64{bulkhead.Low: 1, bulkhead.Medium: 3,
 // NewReport counts results. The score is the share of what passed of what passed or failed, by weight: what nobody could
 // decide does not count, and an exception does not make it better.
 func NewReport(results []Result) Report {
-	r := Report{Checks: results, Layers: map[string]float64{}}
+	r := Report{Checks: results, Layers: map[string]float64{}, Incomplete: []string{}}
 	if r.Checks == nil {
 		r.Checks = []Result{}
 	}

@@ -82,7 +82,9 @@ func (e *Exceptions) Apply(r *Report, hostname string, today time.Time) (remarks
 			remarks = append(remarks, fmt.Sprintf("%s:%d: no failed check is %s: take the exception out", e.file, x.line, x.check))
 		}
 	}
+	incomplete := r.Incomplete
 	*r = NewReport(r.Checks)
+	r.Incomplete = incomplete
 	slices.Sort(remarks)
 	return slices.Compact(remarks)
 }

@@ -16,6 +16,7 @@ type Fix struct {
 	Dir   string   // the root that is changed: "/"
 	State string   // where backups are kept
 	Dry   bool     // only plan
+	Live  bool     // settings of the kernel below Dir are changed too; those of "/" are in any case
 	Now   time.Time
 	// Probe asks whether the host is still in order after a change, beside the programs' own tests; nil: nothing is asked.
 	Probe func(ctx context.Context, changed []string) error
@@ -55,7 +56,7 @@ func (f Fix) Run(ctx context.Context, o Options) (id string, done []Fixed, err e
 		return "", nil, fmt.Errorf("open the root %s: %w", f.Dir, err)
 	}
 	defer func() { err = errors.Join(err, disk.Close()) }()
-	r := &fixer{Fix: f, options: o, planner: repair.NewPlanner(disk, f.Dir == "/")}
+	r := &fixer{Fix: f, options: o, planner: repair.NewPlanner(disk, f.Live || f.Dir == "/")}
 	if !f.Dry {
 		if r.journal, err = repair.Open(f.State, disk, f.Now); err != nil {
 			return "", nil, err
@@ -89,13 +90,16 @@ func (f Fix) candidates(ctx context.Context, o Options) ([]Check, error) {
 	if err := f.known(all); err != nil {
 		return nil, err
 	}
+	if len(f.IDs) > 0 {
+		all = slices.DeleteFunc(all, func(c Check) bool { return !slices.Contains(f.IDs, c.ID) })
+	}
 	results, err := Decide(ctx, all, Facts(ctx, all, o))
 	if err != nil {
 		return nil, err
 	}
 	var chosen []Check
 	for i, c := range all {
-		if results[i].Status == Fail && len(c.Fix) > 0 && (len(f.IDs) == 0 || slices.Contains(f.IDs, c.ID)) {
+		if results[i].Status == Fail && len(c.Fix) > 0 {
 			chosen = append(chosen, c)
 		}
 	}

@@ -33,13 +33,28 @@ var language = sync.OnceValues(func() (*condition.Language, error) {
 	}, "docs/baseline.md")
 })
 
-// Load reads the checks of these groups, all of them where none is named.
+// Load returns the checks of these groups, all of them where none is named. Those of a group are read and compiled once.
 func Load(names ...string) ([]Check, error) {
 	if len(names) == 0 {
 		names = slices.Sorted(maps.Keys(groups))
 	}
 	var all []Check
-	for _, group := range names {
+	for _, name := range names {
+		checks, err := loaded[name]()
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, checks...)
+	}
+	return all, twice(all)
+}
+
+var loaded = map[string]func() ([]Check, error){
+	"host": onceLoaded("host"), "docker": onceLoaded("docker"), "containerd": onceLoaded("containerd"), "node": onceLoaded("node"), "cluster": onceLoaded("cluster"),
+}
+
+func onceLoaded(group string) func() ([]Check, error) {
+	return sync.OnceValues(func() (all []Check, err error) {
 		files, err := fs.Glob(builtin, "checks/"+group+"/*.yaml")
 		if err != nil {
 			return nil, err
@@ -55,8 +70,8 @@ func Load(names ...string) ([]Check, error) {
 			}
 			all = append(all, checks...)
 		}
-	}
-	return all, twice(all)
+		return all, nil
+	})
 }
 
 func twice(all []Check) error {

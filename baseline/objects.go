@@ -148,21 +148,23 @@ func clusterFacts(objects []Object) any {
 	if objects == nil {
 		return condition.Unreadable("the cluster's objects were not given: name them with --objects")
 	}
-	facts := map[string]any{"workloads": []any{}}
-	kinds := map[string][]any{}
-	workloads := []any{}
+	x := newIndex(objects)
+	kinds, workloads := map[string][]any{}, []any{}
 	for _, o := range objects {
-		entry := map[string]any{"name": o.text("metadata", "name"), "namespace": o.namespace(), "title": o.title(), "system": o.system(), "object": o.Raw, "labels": labels(o)}
+		entry := x.entry(o)
 		kinds[o.kind()] = append(kinds[o.kind()], entry)
 		if t := o.template(); t != nil && !o.owned() {
 			entry = maps.Clone(entry)
-			entry["pod"] = t["spec"]
-			entry["kind"] = o.kind()
+			entry["pod"], entry["kind"], entry["bound"] = t["spec"], o.kind(), x.isBound(o.namespace(), t["spec"])
 			workloads = append(workloads, entry)
 		}
 	}
+	facts := map[string]any{"workloads": workloads}
+	if len(workloads) == 0 {
+		facts["workloads"] = condition.Unreadable("there is nothing among the objects that runs a pod")
+	}
 	for _, kind := range always {
-		facts[kind] = condition.Unreadable("there is no " + kind + " among the objects")
+		facts[kind] = none(kind)
 	}
 	for _, kind := range optional {
 		facts[kind] = []any{}
@@ -170,11 +172,104 @@ func clusterFacts(objects []Object) any {
 	for kind, list := range kinds {
 		facts[kind] = list
 	}
-	facts["workloads"] = workloads
-	if len(workloads) == 0 {
-		facts["workloads"] = condition.Unreadable("there is nothing among the objects that runs a pod")
-	}
 	return facts
+}
+
+func none(kind string) any { return condition.Unreadable("there is no " + kind + " among the objects") }
+
+// index knows what objects say of each other, so that no check has to compare all with all.
+type index struct {
+	kinds    map[string]bool
+	used     map[string]bool  // namespaces that something runs in
+	policies map[string][]any // network policies by namespace
+	quotas   map[string]bool
+	limits   map[string]bool
+	rules    map[string]any // of cluster roles by name
+	accounts map[string]bool
+	bound    map[string]bool // service accounts with rights in the whole cluster
+}
+
+func newIndex(objects []Object) *index {
+	x := &index{kinds: map[string]bool{}, used: map[string]bool{}, policies: map[string][]any{}, quotas: map[string]bool{}, limits: map[string]bool{}, rules: map[string]any{}, accounts: map[string]bool{}, bound: map[string]bool{}}
+	for _, o := range objects {
+		x.add(o)
+	}
+	return x
+}
+
+func (x *index) add(o Object) {
+	ns, name := o.namespace(), o.text("metadata", "name")
+	x.kinds[o.kind()] = true
+	x.used[ns] = x.used[ns] || o.template() != nil
+	switch o.kind() {
+	case "NetworkPolicy":
+		x.policies[ns] = append(x.policies[ns], map[string]any{"name": name, "object": o.Raw})
+	case "ResourceQuota":
+		x.quotas[ns] = true
+	case "LimitRange":
+		x.limits[ns] = true
+	case "ClusterRole":
+		x.rules[name] = listOf(o.Raw["rules"])
+	case "ServiceAccount":
+		x.accounts[ns+"/"+name] = true
+	case "ClusterRoleBinding":
+		for _, s := range listOf(o.Raw["subjects"]) {
+			x.bound[field(s, "namespace")+"/"+field(s, "name")] = true
+		}
+	}
+}
+
+func listOf(v any) []any {
+	l, ok := v.([]any)
+	if !ok {
+		return []any{}
+	}
+	return l
+}
+
+func field(v any, name string) string {
+	m, _ := v.(map[string]any)
+	s, _ := m[name].(string)
+	return s
+}
+
+func (x *index) entry(o Object) map[string]any {
+	name := o.text("metadata", "name")
+	e := map[string]any{"name": name, "namespace": o.namespace(), "title": o.title(), "system": o.system(), "object": o.Raw, "labels": labels(o)}
+	switch o.kind() {
+	case "Namespace":
+		e["used"], e["policies"], e["quota"], e["limits"] = x.used[name], listOf(any(x.policies[name])), x.quotas[name], x.limits[name]
+	case "ClusterRoleBinding", "RoleBinding":
+		e["role"], e["subjects"], e["rules"] = o.text("roleRef", "name"), x.subjects(o), x.rulesOf(o)
+	}
+	return e
+}
+
+func (x *index) subjects(o Object) []any {
+	out := []any{}
+	for _, s := range listOf(o.Raw["subjects"]) {
+		there := any(x.accounts[field(s, "namespace")+"/"+field(s, "name")])
+		if !x.kinds["ServiceAccount"] {
+			there = none("ServiceAccount")
+		}
+		out = append(out, map[string]any{"kind": field(s, "kind"), "name": field(s, "name"), "namespace": field(s, "namespace"), "there": there})
+	}
+	return out
+}
+
+func (x *index) rulesOf(o Object) any {
+	if !x.kinds["ClusterRole"] {
+		return none("ClusterRole")
+	}
+	return listOf(x.rules[o.text("roleRef", "name")])
+}
+
+func (x *index) isBound(namespace string, spec any) any {
+	if !x.kinds["ClusterRoleBinding"] {
+		return none("ClusterRoleBinding")
+	}
+	account := field(spec, "serviceAccountName")
+	return x.bound[namespace+"/"+or(account, "default")]
 }
 
 func labels(o Object) map[string]any {
@@ -224,7 +319,9 @@ func Files(files []File) Report {
 		}
 		a.manifest(f.Path, f.Content, objects)
 	}
-	return NewReport(a.results())
+	r := NewReport(a.results())
+	r.Incomplete = append(r.Incomplete, a.failed...)
+	return r
 }
 
 func isDockerfile(path string) bool {

@@ -173,7 +173,7 @@ func (j *Journal) write(e entry) error {
 }
 
 func (j *Journal) setSysctl(name, value string) error {
-	f, err := j.disk.root.OpenFile(inside(SysctlPath(name)), os.O_WRONLY, 0)
+	f, err := j.disk.root.OpenFile(inside(SysctlPath(name)), os.O_WRONLY|os.O_TRUNC, 0)
 	if err != nil {
 		return fmt.Errorf("set %s: %w", name, err)
 	}

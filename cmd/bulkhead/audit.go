@@ -268,6 +268,9 @@ func (a *app) tellAudit(r baseline.Report, f *auditFlags) error {
 	if n := len(r.Failed(bulkhead.Severity(f.failOn.value))); n > 0 {
 		return policyError{fmt.Errorf("%s at or above %s failed", counted(n, "check"), f.failOn.value)}
 	}
+	if n := len(r.Incomplete); n > 0 {
+		return fmt.Errorf("%s could not be read, so that checks are manual: %s", counted(n, "file"), r.Incomplete[0])
+	}
 	return nil
 }
 

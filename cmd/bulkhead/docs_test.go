@@ -115,7 +115,7 @@ verify          {"image","digest","allowed":bool,"action":"deny|warn|audit","rea
 profile pull    a profile, see profile.md
 audit           {"checks":[{"id","title","layer","status":"pass|fail|manual|not-applicable","severity","evidence","remediation","fixable":bool,
                   "maps":{"cis":[],"attack":[],"nsa":[],"mlps":[]},"why","path","line","exception":{"owner","reason","expires"}}],
-                 "score":0.0,"layers":{"host":0.0},"counts":{"pass","fail","manual","notApplicable","excepted"}}
+                 "score":0.0,"layers":{"host":0.0},"counts":{"pass","fail","manual","notApplicable","excepted"},"incomplete":[]}
                 with --fix: {"id","dryRun":bool,"fixes":[{"id","title","plan":[],"outcome":"planned|fixed|undone|refused","reason"}],"before":0.0,"after":0.0,"next":[]}
                 with --rollback: {"id","files","settings","already":bool}
 profile show    a profile, see profile.md

@@ -68,6 +68,12 @@ func TestScripts(t *testing.T) {
 
 			"registry": registryCommand,
 			"fill":     fillCommand,
+
+			"rollback": rollbackCommand,
+			"hub":      hubCommand,
+			"notify":   notifyCommand,
+			"shows":    showsCommand,
+			"idof":     idOfCommand,
 		},
 	})
 }
@@ -112,6 +118,16 @@ func serverCommand(ts *testscript.TestScript, _ bool, args []string) {
 	default:
 		c.raise(args[1], args[0] == "alert")
 	}
+}
+
+// rollbackCommand takes back the one run of fixes that there is: rollback ROOT.
+func rollbackCommand(ts *testscript.TestScript, _ bool, args []string) {
+	runs, err := os.ReadDir(filepath.Join(ts.Getenv("BULKHEAD_STATE"), "audit"))
+	ts.Check(err)
+	if len(runs) != 1 {
+		ts.Fatalf("%d runs of fixes, want one", len(runs))
+	}
+	ts.Check(ts.Exec("bulkhead", "audit", "--root", args[0], "--rollback", runs[0].Name()))
 }
 
 // killCommand kills a recorded process as nothing else would: killpid NAME.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"sync"
 
 	"bulkhead/rule/document"
 
@@ -12,6 +13,7 @@ import (
 	"github.com/google/cel-go/common/ast"
 	"github.com/google/cel-go/common/operators"
 	"github.com/google/cel-go/common/types"
+	"github.com/google/cel-go/common/types/ref"
 )
 
 // Expression is a compiled expression of which the value is wanted, and not only a yes or no. It may be used by many
@@ -19,8 +21,8 @@ import (
 type Expression struct {
 	Text string
 	// Reads are the parts of documents that it names with constants: ["host", "sysctl", "kernel.kptr_restrict"].
-	Reads   [][]string
-	program cel.Program
+	Reads [][]string
+	plan  func() (cel.Program, error) // made when it is first needed: of many expressions few are evaluated
 }
 
 // Expression makes an expression of the text of a scalar: a yes or no, or a list of texts.
@@ -29,16 +31,15 @@ func (l *Language) Expression(p document.Place) (*Expression, []error) {
 	if issues.Err() != nil {
 		return nil, l.locate(issues, p)
 	}
-	program, err := l.env.Program(a, cel.EvalOptions(cel.OptOptimize), cel.CostLimit(maxCost), cel.InterruptCheckFrequency(checkEvery))
-	if err != nil {
-		return nil, []error{p.Wrong("correct the constant", "%v", err)}
-	}
-	return &Expression{Text: p.Node.Value, Reads: reads(a.NativeRep().Expr()), program: program}, nil
+	plan := sync.OnceValues(func() (cel.Program, error) {
+		return l.env.Program(a, cel.CostLimit(maxCost), cel.InterruptCheckFrequency(checkEvery))
+	})
+	return &Expression{Text: p.Node.Value, Reads: reads(a.NativeRep().Expr()), plan: plan}, nil
 }
 
 // Bool decides the expression; an error says why that cannot be done.
 func (e *Expression) Bool(ctx context.Context, values map[string]any) (bool, error) {
-	out, _, err := e.program.ContextEval(ctx, values)
+	out, err := e.eval(ctx, values)
 	if err != nil {
 		return false, err
 	}
@@ -51,7 +52,7 @@ func (e *Expression) Bool(ctx context.Context, values map[string]any) (bool, err
 
 // Texts evaluates the expression to a list of texts.
 func (e *Expression) Texts(ctx context.Context, values map[string]any) ([]string, error) {
-	out, _, err := e.program.ContextEval(ctx, values)
+	out, err := e.eval(ctx, values)
 	if err != nil {
 		return nil, err
 	}
@@ -60,6 +61,15 @@ func (e *Expression) Texts(ctx context.Context, values map[string]any) ([]string
 		return nil, fmt.Errorf("it is a %s, not a list of texts", out.Type().TypeName())
 	}
 	return list.([]string), nil
+}
+
+func (e *Expression) eval(ctx context.Context, values map[string]any) (ref.Val, error) {
+	program, err := e.plan()
+	if err != nil {
+		return nil, err
+	}
+	out, _, err := program.ContextEval(ctx, values)
+	return out, err
 }
 
 // Unreadable is put into a document in place of what could not be read. An expression that needs it cannot be decided,
