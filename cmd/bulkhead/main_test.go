@@ -70,10 +70,6 @@ func TestScripts(t *testing.T) {
 			"fill":     fillCommand,
 
 			"rollback": rollbackCommand,
-			"hub":      hubCommand,
-			"notify":   notifyCommand,
-			"shows":    showsCommand,
-			"idof":     idOfCommand,
 		},
 	})
 }
