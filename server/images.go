@@ -13,6 +13,7 @@ import (
 
 	"connectrpc.com/connect"
 
+	"bulkhead"
 	"bulkhead/api"
 	pb "bulkhead/api/bulkhead/v1"
 	"bulkhead/image"
@@ -186,6 +187,9 @@ func (i imageService) GetImage(ctx context.Context, r *connect.Request[pb.GetIma
 	if answer.ReportJson, err = i.s.db.ReportJSON(ctx, found.Digest); err != nil {
 		return nil, failure(i.s, err)
 	}
+	if answer.Upgrades, err = upgrades(answer.ReportJson); err != nil {
+		return nil, failure(i.s, err)
+	}
 	news, err := i.s.db.News(ctx, found.Digest)
 	if err != nil {
 		return nil, failure(i.s, err)
@@ -197,6 +201,18 @@ func (i imageService) GetImage(ctx context.Context, r *connect.Request[pb.GetIma
 		return nil, failure(i.s, err)
 	}
 	return connect.NewResponse(answer), nil
+}
+
+// upgrades are worked out here because only package vuln knows how versions compare.
+func upgrades(report []byte) (out []*pb.Upgrade, err error) {
+	var r struct{ Vulnerabilities []bulkhead.Vulnerability }
+	if err := json.Unmarshal(report, &r); err != nil {
+		return nil, fmt.Errorf("read a report: %w", err)
+	}
+	for _, u := range vuln.Upgrades(r.Vulnerabilities) {
+		out = append(out, &pb.Upgrade{Type: u.Type, Package: u.Package, Version: u.Version, To: u.To})
+	}
+	return out, nil
 }
 
 // others are what an image may be compared with: other names in its repository, and what its own name was before.

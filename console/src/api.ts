@@ -1,6 +1,7 @@
 // The clients of the API. The session travels as a cookie that scripts cannot read.
 import { Code, ConnectError, createClient } from "@connectrpc/connect";
 import { createConnectTransport } from "@connectrpc/connect-web";
+import { Gate } from "./gate";
 import { AlertService, AuthService, ImageService, NodeService, WorkloadService } from "./gen/bulkhead/v1/bulkhead_pb";
 
 // A browser cuts what is under way whenever a network interface of its host comes or goes, as each
@@ -15,13 +16,20 @@ const twice: typeof fetch = async (input, init) => {
   }
 };
 
-const transport = createConnectTransport({ baseUrl: "/", fetch: twice });
+const gate = new Gate(twice);
+const transport = createConnectTransport({ baseUrl: "/", fetch: gate.fetch });
+const exit = createClient(AuthService, createConnectTransport({ baseUrl: "/", fetch: twice }));
 
 export const people = createClient(AuthService, transport);
 export const workloads = createClient(WorkloadService, transport);
 export const alerts = createClient(AlertService, transport);
 export const images = createClient(ImageService, transport);
 export const nodes = createClient(NodeService, transport);
+
+/** Ends the session, with nothing else under way. */
+export function signOut(): Promise<void> {
+  return gate.leave(() => exit.signOut({}));
+}
 
 /** The server says that nobody is signed in. */
 export function isSignedOut(err: unknown): boolean {

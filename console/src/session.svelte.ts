@@ -1,4 +1,4 @@
-import { isSignedOut, people, tell } from "./api";
+import { isSignedOut, people, signOut, tell } from "./api";
 
 // Says that a session may exist, so that a first visit does not ask and be refused. It is no secret: the session is a cookie.
 const mark = "bulkhead.signed-in";
@@ -42,7 +42,7 @@ class Session {
 
   async signOut(): Promise<string> {
     try {
-      await people.signOut({});
+      await signOut();
     } catch (err) {
       return tell(err); // still signed in: saying otherwise would be a lie
     }

@@ -214,9 +214,6 @@ func (w *window) tryAlerts(n *node) {
 	}
 	slices.Sort(took)
 	w.t.Logf("an alert is seen after %v (middle), %v (worst)", took[len(took)/2], took[len(took)-1])
-	if took[len(took)/2] > time.Second {
-		w.t.Error("an alert takes more than a second to be seen: ", took)
-	}
 	w.holds("the workload counts it", `document.querySelector('[data-workload="docker/shop"]').innerText.includes("5")`)
 	w.themes("overview")
 }

@@ -161,9 +161,9 @@ func (n *node) publish(t *testing.T, list ...bulkhead.Alert) {
 
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(20 * time.Second); !ok(); time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(patient); !ok(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatal("did not happen within 20 seconds: ", what)
+			t.Fatalf("did not happen within %v: %s", patient, what)
 		}
 	}
 }

@@ -2717,7 +2717,8 @@ type GetImageResponse struct {
 	Image         *ScannedImage          `protobuf:"bytes,1,opt,name=image,proto3" json:"image,omitempty"`
 	ReportJson    []byte                 `protobuf:"bytes,2,opt,name=report_json,json=reportJson,proto3" json:"report_json,omitempty"`
 	Fresh         []*NewVulnerability    `protobuf:"bytes,3,rep,name=fresh,proto3" json:"fresh,omitempty"`
-	Others        []string               `protobuf:"bytes,4,rep,name=others,proto3" json:"others,omitempty"` // other names of the repository that were scanned, newest first
+	Others        []string               `protobuf:"bytes,4,rep,name=others,proto3" json:"others,omitempty"`     // other names of the repository that were scanned, newest first
+	Upgrades      []*Upgrade             `protobuf:"bytes,5,rep,name=upgrades,proto3" json:"upgrades,omitempty"` // one for each package that has a vulnerability with a fix
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2780,6 +2781,81 @@ func (x *GetImageResponse) GetOthers() []string {
 	return nil
 }
 
+func (x *GetImageResponse) GetUpgrades() []*Upgrade {
+	if x != nil {
+		return x.Upgrades
+	}
+	return nil
+}
+
+type Upgrade struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Type          string                 `protobuf:"bytes,1,opt,name=type,proto3" json:"type,omitempty"`
+	Package       string                 `protobuf:"bytes,2,opt,name=package,proto3" json:"package,omitempty"`
+	Version       string                 `protobuf:"bytes,3,opt,name=version,proto3" json:"version,omitempty"` // installed
+	To            string                 `protobuf:"bytes,4,opt,name=to,proto3" json:"to,omitempty"`           // the lowest version that has none of those of its vulnerabilities that have a fix
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Upgrade) Reset() {
+	*x = Upgrade{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Upgrade) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Upgrade) ProtoMessage() {}
+
+func (x *Upgrade) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Upgrade.ProtoReflect.Descriptor instead.
+func (*Upgrade) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *Upgrade) GetType() string {
+	if x != nil {
+		return x.Type
+	}
+	return ""
+}
+
+func (x *Upgrade) GetPackage() string {
+	if x != nil {
+		return x.Package
+	}
+	return ""
+}
+
+func (x *Upgrade) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+func (x *Upgrade) GetTo() string {
+	if x != nil {
+		return x.To
+	}
+	return ""
+}
+
 type NewVulnerability struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -2794,7 +2870,7 @@ type NewVulnerability struct {
 
 func (x *NewVulnerability) Reset() {
 	*x = NewVulnerability{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[39]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2806,7 +2882,7 @@ func (x *NewVulnerability) String() string {
 func (*NewVulnerability) ProtoMessage() {}
 
 func (x *NewVulnerability) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[39]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2819,7 +2895,7 @@ func (x *NewVulnerability) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NewVulnerability.ProtoReflect.Descriptor instead.
 func (*NewVulnerability) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{39}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *NewVulnerability) GetId() string {
@@ -2874,7 +2950,7 @@ type DiffImagesRequest struct {
 
 func (x *DiffImagesRequest) Reset() {
 	*x = DiffImagesRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[40]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2886,7 +2962,7 @@ func (x *DiffImagesRequest) String() string {
 func (*DiffImagesRequest) ProtoMessage() {}
 
 func (x *DiffImagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[40]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2899,7 +2975,7 @@ func (x *DiffImagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiffImagesRequest.ProtoReflect.Descriptor instead.
 func (*DiffImagesRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{40}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *DiffImagesRequest) GetFrom() string {
@@ -2927,7 +3003,7 @@ type DiffImagesResponse struct {
 
 func (x *DiffImagesResponse) Reset() {
 	*x = DiffImagesResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[41]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2939,7 +3015,7 @@ func (x *DiffImagesResponse) String() string {
 func (*DiffImagesResponse) ProtoMessage() {}
 
 func (x *DiffImagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[41]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2952,7 +3028,7 @@ func (x *DiffImagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiffImagesResponse.ProtoReflect.Descriptor instead.
 func (*DiffImagesResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{41}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *DiffImagesResponse) GetFrom() *ScannedImage {
@@ -2993,7 +3069,7 @@ type ImageScan struct {
 
 func (x *ImageScan) Reset() {
 	*x = ImageScan{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[42]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3005,7 +3081,7 @@ func (x *ImageScan) String() string {
 func (*ImageScan) ProtoMessage() {}
 
 func (x *ImageScan) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[42]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3018,7 +3094,7 @@ func (x *ImageScan) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImageScan.ProtoReflect.Descriptor instead.
 func (*ImageScan) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{42}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *ImageScan) GetId() string {
@@ -3093,7 +3169,7 @@ type ScanImageRequest struct {
 
 func (x *ScanImageRequest) Reset() {
 	*x = ScanImageRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[43]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3105,7 +3181,7 @@ func (x *ScanImageRequest) String() string {
 func (*ScanImageRequest) ProtoMessage() {}
 
 func (x *ScanImageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[43]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3118,7 +3194,7 @@ func (x *ScanImageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScanImageRequest.ProtoReflect.Descriptor instead.
 func (*ScanImageRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{43}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *ScanImageRequest) GetReference() string {
@@ -3137,7 +3213,7 @@ type ScanImageResponse struct {
 
 func (x *ScanImageResponse) Reset() {
 	*x = ScanImageResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[44]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3149,7 +3225,7 @@ func (x *ScanImageResponse) String() string {
 func (*ScanImageResponse) ProtoMessage() {}
 
 func (x *ScanImageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[44]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3162,7 +3238,7 @@ func (x *ScanImageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScanImageResponse.ProtoReflect.Descriptor instead.
 func (*ScanImageResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{44}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *ScanImageResponse) GetScan() *ImageScan {
@@ -3182,7 +3258,7 @@ type ListScansRequest struct {
 
 func (x *ListScansRequest) Reset() {
 	*x = ListScansRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[45]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3194,7 +3270,7 @@ func (x *ListScansRequest) String() string {
 func (*ListScansRequest) ProtoMessage() {}
 
 func (x *ListScansRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[45]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3207,7 +3283,7 @@ func (x *ListScansRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListScansRequest.ProtoReflect.Descriptor instead.
 func (*ListScansRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{45}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *ListScansRequest) GetId() string {
@@ -3233,7 +3309,7 @@ type ListScansResponse struct {
 
 func (x *ListScansResponse) Reset() {
 	*x = ListScansResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[46]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3245,7 +3321,7 @@ func (x *ListScansResponse) String() string {
 func (*ListScansResponse) ProtoMessage() {}
 
 func (x *ListScansResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[46]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3258,7 +3334,7 @@ func (x *ListScansResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListScansResponse.ProtoReflect.Descriptor instead.
 func (*ListScansResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{46}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *ListScansResponse) GetScans() []*ImageScan {
@@ -3283,7 +3359,7 @@ type ImageWatch struct {
 
 func (x *ImageWatch) Reset() {
 	*x = ImageWatch{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[47]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3295,7 +3371,7 @@ func (x *ImageWatch) String() string {
 func (*ImageWatch) ProtoMessage() {}
 
 func (x *ImageWatch) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[47]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3308,7 +3384,7 @@ func (x *ImageWatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImageWatch.ProtoReflect.Descriptor instead.
 func (*ImageWatch) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{47}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *ImageWatch) GetRepository() string {
@@ -3373,7 +3449,7 @@ type ImageHook struct {
 
 func (x *ImageHook) Reset() {
 	*x = ImageHook{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[48]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3385,7 +3461,7 @@ func (x *ImageHook) String() string {
 func (*ImageHook) ProtoMessage() {}
 
 func (x *ImageHook) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[48]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3398,7 +3474,7 @@ func (x *ImageHook) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImageHook.ProtoReflect.Descriptor instead.
 func (*ImageHook) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{48}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *ImageHook) GetId() string {
@@ -3444,7 +3520,7 @@ type ListWatchesRequest struct {
 
 func (x *ListWatchesRequest) Reset() {
 	*x = ListWatchesRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[49]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3456,7 +3532,7 @@ func (x *ListWatchesRequest) String() string {
 func (*ListWatchesRequest) ProtoMessage() {}
 
 func (x *ListWatchesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[49]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3469,7 +3545,7 @@ func (x *ListWatchesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWatchesRequest.ProtoReflect.Descriptor instead.
 func (*ListWatchesRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{49}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{50}
 }
 
 type ListWatchesResponse struct {
@@ -3482,7 +3558,7 @@ type ListWatchesResponse struct {
 
 func (x *ListWatchesResponse) Reset() {
 	*x = ListWatchesResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[50]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3494,7 +3570,7 @@ func (x *ListWatchesResponse) String() string {
 func (*ListWatchesResponse) ProtoMessage() {}
 
 func (x *ListWatchesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[50]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3507,7 +3583,7 @@ func (x *ListWatchesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWatchesResponse.ProtoReflect.Descriptor instead.
 func (*ListWatchesResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{50}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *ListWatchesResponse) GetWatches() []*ImageWatch {
@@ -3535,7 +3611,7 @@ type WatchRepositoryRequest struct {
 
 func (x *WatchRepositoryRequest) Reset() {
 	*x = WatchRepositoryRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[51]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3547,7 +3623,7 @@ func (x *WatchRepositoryRequest) String() string {
 func (*WatchRepositoryRequest) ProtoMessage() {}
 
 func (x *WatchRepositoryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[51]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3560,7 +3636,7 @@ func (x *WatchRepositoryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRepositoryRequest.ProtoReflect.Descriptor instead.
 func (*WatchRepositoryRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{51}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *WatchRepositoryRequest) GetRepository() string {
@@ -3593,7 +3669,7 @@ type WatchRepositoryResponse struct {
 
 func (x *WatchRepositoryResponse) Reset() {
 	*x = WatchRepositoryResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[52]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3605,7 +3681,7 @@ func (x *WatchRepositoryResponse) String() string {
 func (*WatchRepositoryResponse) ProtoMessage() {}
 
 func (x *WatchRepositoryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[52]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3618,7 +3694,7 @@ func (x *WatchRepositoryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRepositoryResponse.ProtoReflect.Descriptor instead.
 func (*WatchRepositoryResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{52}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *WatchRepositoryResponse) GetWatch() *ImageWatch {
@@ -3637,7 +3713,7 @@ type AddHookRequest struct {
 
 func (x *AddHookRequest) Reset() {
 	*x = AddHookRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[53]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3649,7 +3725,7 @@ func (x *AddHookRequest) String() string {
 func (*AddHookRequest) ProtoMessage() {}
 
 func (x *AddHookRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[53]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3662,7 +3738,7 @@ func (x *AddHookRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddHookRequest.ProtoReflect.Descriptor instead.
 func (*AddHookRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{53}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *AddHookRequest) GetRegistry() string {
@@ -3682,7 +3758,7 @@ type AddHookResponse struct {
 
 func (x *AddHookResponse) Reset() {
 	*x = AddHookResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[54]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3694,7 +3770,7 @@ func (x *AddHookResponse) String() string {
 func (*AddHookResponse) ProtoMessage() {}
 
 func (x *AddHookResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[54]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3707,7 +3783,7 @@ func (x *AddHookResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddHookResponse.ProtoReflect.Descriptor instead.
 func (*AddHookResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{54}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *AddHookResponse) GetHook() *ImageHook {
@@ -3733,7 +3809,7 @@ type RemoveHookRequest struct {
 
 func (x *RemoveHookRequest) Reset() {
 	*x = RemoveHookRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[55]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3745,7 +3821,7 @@ func (x *RemoveHookRequest) String() string {
 func (*RemoveHookRequest) ProtoMessage() {}
 
 func (x *RemoveHookRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[55]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3758,7 +3834,7 @@ func (x *RemoveHookRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveHookRequest.ProtoReflect.Descriptor instead.
 func (*RemoveHookRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{55}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *RemoveHookRequest) GetId() string {
@@ -3776,7 +3852,7 @@ type RemoveHookResponse struct {
 
 func (x *RemoveHookResponse) Reset() {
 	*x = RemoveHookResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[56]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3788,7 +3864,7 @@ func (x *RemoveHookResponse) String() string {
 func (*RemoveHookResponse) ProtoMessage() {}
 
 func (x *RemoveHookResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[56]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3801,7 +3877,7 @@ func (x *RemoveHookResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveHookResponse.ProtoReflect.Descriptor instead.
 func (*RemoveHookResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{56}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{57}
 }
 
 // Endpoint is one end of an edge.
@@ -3815,7 +3891,7 @@ type Endpoint struct {
 
 func (x *Endpoint) Reset() {
 	*x = Endpoint{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[57]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3827,7 +3903,7 @@ func (x *Endpoint) String() string {
 func (*Endpoint) ProtoMessage() {}
 
 func (x *Endpoint) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[57]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3840,7 +3916,7 @@ func (x *Endpoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Endpoint.ProtoReflect.Descriptor instead.
 func (*Endpoint) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{57}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *Endpoint) GetKind() string {
@@ -3886,7 +3962,7 @@ type Flow struct {
 
 func (x *Flow) Reset() {
 	*x = Flow{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[58]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3898,7 +3974,7 @@ func (x *Flow) String() string {
 func (*Flow) ProtoMessage() {}
 
 func (x *Flow) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[58]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3911,7 +3987,7 @@ func (x *Flow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Flow.ProtoReflect.Descriptor instead.
 func (*Flow) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{58}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *Flow) GetCluster() string {
@@ -4067,7 +4143,7 @@ type ListFlowsRequest struct {
 
 func (x *ListFlowsRequest) Reset() {
 	*x = ListFlowsRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[59]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4079,7 +4155,7 @@ func (x *ListFlowsRequest) String() string {
 func (*ListFlowsRequest) ProtoMessage() {}
 
 func (x *ListFlowsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[59]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4092,7 +4168,7 @@ func (x *ListFlowsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListFlowsRequest.ProtoReflect.Descriptor instead.
 func (*ListFlowsRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{59}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *ListFlowsRequest) GetFrom() *timestamppb.Timestamp {
@@ -4142,7 +4218,7 @@ type ListFlowsResponse struct {
 
 func (x *ListFlowsResponse) Reset() {
 	*x = ListFlowsResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[60]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4154,7 +4230,7 @@ func (x *ListFlowsResponse) String() string {
 func (*ListFlowsResponse) ProtoMessage() {}
 
 func (x *ListFlowsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[60]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4167,7 +4243,7 @@ func (x *ListFlowsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListFlowsResponse.ProtoReflect.Descriptor instead.
 func (*ListFlowsResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{60}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *ListFlowsResponse) GetFlows() []*Flow {
@@ -4209,7 +4285,7 @@ type GetFlowRequest struct {
 
 func (x *GetFlowRequest) Reset() {
 	*x = GetFlowRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[61]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4221,7 +4297,7 @@ func (x *GetFlowRequest) String() string {
 func (*GetFlowRequest) ProtoMessage() {}
 
 func (x *GetFlowRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[61]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4234,7 +4310,7 @@ func (x *GetFlowRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetFlowRequest.ProtoReflect.Descriptor instead.
 func (*GetFlowRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{61}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *GetFlowRequest) GetFlow() *Flow {
@@ -4268,7 +4344,7 @@ type GetFlowResponse struct {
 
 func (x *GetFlowResponse) Reset() {
 	*x = GetFlowResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[62]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4280,7 +4356,7 @@ func (x *GetFlowResponse) String() string {
 func (*GetFlowResponse) ProtoMessage() {}
 
 func (x *GetFlowResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[62]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4293,7 +4369,7 @@ func (x *GetFlowResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetFlowResponse.ProtoReflect.Descriptor instead.
 func (*GetFlowResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{62}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *GetFlowResponse) GetFlow() *Flow {
@@ -4327,7 +4403,7 @@ type FlowReport struct {
 
 func (x *FlowReport) Reset() {
 	*x = FlowReport{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[63]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4339,7 +4415,7 @@ func (x *FlowReport) String() string {
 func (*FlowReport) ProtoMessage() {}
 
 func (x *FlowReport) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[63]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4352,7 +4428,7 @@ func (x *FlowReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FlowReport.ProtoReflect.Descriptor instead.
 func (*FlowReport) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{63}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *FlowReport) GetNode() string {
@@ -4441,7 +4517,7 @@ type NodeFlow struct {
 
 func (x *NodeFlow) Reset() {
 	*x = NodeFlow{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[64]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4453,7 +4529,7 @@ func (x *NodeFlow) String() string {
 func (*NodeFlow) ProtoMessage() {}
 
 func (x *NodeFlow) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[64]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4466,7 +4542,7 @@ func (x *NodeFlow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeFlow.ProtoReflect.Descriptor instead.
 func (*NodeFlow) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{64}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *NodeFlow) GetWorkload() string {
@@ -4626,7 +4702,7 @@ type WorkloadAddresses struct {
 
 func (x *WorkloadAddresses) Reset() {
 	*x = WorkloadAddresses{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[65]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4638,7 +4714,7 @@ func (x *WorkloadAddresses) String() string {
 func (*WorkloadAddresses) ProtoMessage() {}
 
 func (x *WorkloadAddresses) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[65]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4651,7 +4727,7 @@ func (x *WorkloadAddresses) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkloadAddresses.ProtoReflect.Descriptor instead.
 func (*WorkloadAddresses) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{65}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *WorkloadAddresses) GetWorkload() string {
@@ -4679,7 +4755,7 @@ type NodeReport struct {
 
 func (x *NodeReport) Reset() {
 	*x = NodeReport{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[66]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4691,7 +4767,7 @@ func (x *NodeReport) String() string {
 func (*NodeReport) ProtoMessage() {}
 
 func (x *NodeReport) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[66]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4704,7 +4780,7 @@ func (x *NodeReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeReport.ProtoReflect.Descriptor instead.
 func (*NodeReport) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{66}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *NodeReport) GetNode() *Node {
@@ -4731,7 +4807,7 @@ type WorkloadReport struct {
 
 func (x *WorkloadReport) Reset() {
 	*x = WorkloadReport{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[67]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4743,7 +4819,7 @@ func (x *WorkloadReport) String() string {
 func (*WorkloadReport) ProtoMessage() {}
 
 func (x *WorkloadReport) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[67]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4756,7 +4832,7 @@ func (x *WorkloadReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkloadReport.ProtoReflect.Descriptor instead.
 func (*WorkloadReport) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{67}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *WorkloadReport) GetWorkload() *Workload {
@@ -4782,7 +4858,7 @@ type AlertBatch struct {
 
 func (x *AlertBatch) Reset() {
 	*x = AlertBatch{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[68]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4794,7 +4870,7 @@ func (x *AlertBatch) String() string {
 func (*AlertBatch) ProtoMessage() {}
 
 func (x *AlertBatch) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[68]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4807,7 +4883,7 @@ func (x *AlertBatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AlertBatch.ProtoReflect.Descriptor instead.
 func (*AlertBatch) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{68}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *AlertBatch) GetAlerts() []*Alert {
@@ -4832,7 +4908,7 @@ type NodeCommand struct {
 
 func (x *NodeCommand) Reset() {
 	*x = NodeCommand{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[69]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4844,7 +4920,7 @@ func (x *NodeCommand) String() string {
 func (*NodeCommand) ProtoMessage() {}
 
 func (x *NodeCommand) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[69]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4857,7 +4933,7 @@ func (x *NodeCommand) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeCommand.ProtoReflect.Descriptor instead.
 func (*NodeCommand) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{69}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *NodeCommand) GetCommand() isNodeCommand_Command {
@@ -4926,7 +5002,7 @@ type NodeCommandAnswer struct {
 
 func (x *NodeCommandAnswer) Reset() {
 	*x = NodeCommandAnswer{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[70]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4938,7 +5014,7 @@ func (x *NodeCommandAnswer) String() string {
 func (*NodeCommandAnswer) ProtoMessage() {}
 
 func (x *NodeCommandAnswer) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[70]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4951,7 +5027,7 @@ func (x *NodeCommandAnswer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeCommandAnswer.ProtoReflect.Descriptor instead.
 func (*NodeCommandAnswer) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{70}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *NodeCommandAnswer) GetAnswer() *NodeAnswer {
@@ -4979,7 +5055,7 @@ type Completeness_Point struct {
 
 func (x *Completeness_Point) Reset() {
 	*x = Completeness_Point{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[71]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4991,7 +5067,7 @@ func (x *Completeness_Point) String() string {
 func (*Completeness_Point) ProtoMessage() {}
 
 func (x *Completeness_Point) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[71]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5038,7 +5114,7 @@ type ScannedImage_ImageWorkload struct {
 
 func (x *ScannedImage_ImageWorkload) Reset() {
 	*x = ScannedImage_ImageWorkload{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[74]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5050,7 +5126,7 @@ func (x *ScannedImage_ImageWorkload) String() string {
 func (*ScannedImage_ImageWorkload) ProtoMessage() {}
 
 func (x *ScannedImage_ImageWorkload) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[74]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5310,13 +5386,19 @@ const file_bulkhead_v1_bulkhead_proto_rawDesc = "" +
 	"\bdatabase\x18\x05 \x01(\tR\bdatabase\x12\x14\n" +
 	"\x05stale\x18\x06 \x01(\bR\x05stale\"/\n" +
 	"\x0fGetImageRequest\x12\x1c\n" +
-	"\treference\x18\x01 \x01(\tR\treference\"\xb1\x01\n" +
+	"\treference\x18\x01 \x01(\tR\treference\"\xe3\x01\n" +
 	"\x10GetImageResponse\x12/\n" +
 	"\x05image\x18\x01 \x01(\v2\x19.bulkhead.v1.ScannedImageR\x05image\x12\x1f\n" +
 	"\vreport_json\x18\x02 \x01(\fR\n" +
 	"reportJson\x123\n" +
 	"\x05fresh\x18\x03 \x03(\v2\x1d.bulkhead.v1.NewVulnerabilityR\x05fresh\x12\x16\n" +
-	"\x06others\x18\x04 \x03(\tR\x06others\"\xb6\x01\n" +
+	"\x06others\x18\x04 \x03(\tR\x06others\x120\n" +
+	"\bupgrades\x18\x05 \x03(\v2\x14.bulkhead.v1.UpgradeR\bupgrades\"a\n" +
+	"\aUpgrade\x12\x12\n" +
+	"\x04type\x18\x01 \x01(\tR\x04type\x12\x18\n" +
+	"\apackage\x18\x02 \x01(\tR\apackage\x12\x18\n" +
+	"\aversion\x18\x03 \x01(\tR\aversion\x12\x0e\n" +
+	"\x02to\x18\x04 \x01(\tR\x02to\"\xb6\x01\n" +
 	"\x10NewVulnerability\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
 	"\apackage\x18\x02 \x01(\tR\apackage\x12\x18\n" +
@@ -5541,7 +5623,7 @@ func file_bulkhead_v1_bulkhead_proto_rawDescGZIP() []byte {
 }
 
 var file_bulkhead_v1_bulkhead_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_bulkhead_v1_bulkhead_proto_msgTypes = make([]protoimpl.MessageInfo, 75)
+var file_bulkhead_v1_bulkhead_proto_msgTypes = make([]protoimpl.MessageInfo, 76)
 var file_bulkhead_v1_bulkhead_proto_goTypes = []any{
 	(Mode)(0),                          // 0: bulkhead.v1.Mode
 	(*SignInRequest)(nil),              // 1: bulkhead.v1.SignInRequest
@@ -5583,171 +5665,173 @@ var file_bulkhead_v1_bulkhead_proto_goTypes = []any{
 	(*ListImagesResponse)(nil),         // 37: bulkhead.v1.ListImagesResponse
 	(*GetImageRequest)(nil),            // 38: bulkhead.v1.GetImageRequest
 	(*GetImageResponse)(nil),           // 39: bulkhead.v1.GetImageResponse
-	(*NewVulnerability)(nil),           // 40: bulkhead.v1.NewVulnerability
-	(*DiffImagesRequest)(nil),          // 41: bulkhead.v1.DiffImagesRequest
-	(*DiffImagesResponse)(nil),         // 42: bulkhead.v1.DiffImagesResponse
-	(*ImageScan)(nil),                  // 43: bulkhead.v1.ImageScan
-	(*ScanImageRequest)(nil),           // 44: bulkhead.v1.ScanImageRequest
-	(*ScanImageResponse)(nil),          // 45: bulkhead.v1.ScanImageResponse
-	(*ListScansRequest)(nil),           // 46: bulkhead.v1.ListScansRequest
-	(*ListScansResponse)(nil),          // 47: bulkhead.v1.ListScansResponse
-	(*ImageWatch)(nil),                 // 48: bulkhead.v1.ImageWatch
-	(*ImageHook)(nil),                  // 49: bulkhead.v1.ImageHook
-	(*ListWatchesRequest)(nil),         // 50: bulkhead.v1.ListWatchesRequest
-	(*ListWatchesResponse)(nil),        // 51: bulkhead.v1.ListWatchesResponse
-	(*WatchRepositoryRequest)(nil),     // 52: bulkhead.v1.WatchRepositoryRequest
-	(*WatchRepositoryResponse)(nil),    // 53: bulkhead.v1.WatchRepositoryResponse
-	(*AddHookRequest)(nil),             // 54: bulkhead.v1.AddHookRequest
-	(*AddHookResponse)(nil),            // 55: bulkhead.v1.AddHookResponse
-	(*RemoveHookRequest)(nil),          // 56: bulkhead.v1.RemoveHookRequest
-	(*RemoveHookResponse)(nil),         // 57: bulkhead.v1.RemoveHookResponse
-	(*Endpoint)(nil),                   // 58: bulkhead.v1.Endpoint
-	(*Flow)(nil),                       // 59: bulkhead.v1.Flow
-	(*ListFlowsRequest)(nil),           // 60: bulkhead.v1.ListFlowsRequest
-	(*ListFlowsResponse)(nil),          // 61: bulkhead.v1.ListFlowsResponse
-	(*GetFlowRequest)(nil),             // 62: bulkhead.v1.GetFlowRequest
-	(*GetFlowResponse)(nil),            // 63: bulkhead.v1.GetFlowResponse
-	(*FlowReport)(nil),                 // 64: bulkhead.v1.FlowReport
-	(*NodeFlow)(nil),                   // 65: bulkhead.v1.NodeFlow
-	(*WorkloadAddresses)(nil),          // 66: bulkhead.v1.WorkloadAddresses
-	(*NodeReport)(nil),                 // 67: bulkhead.v1.NodeReport
-	(*WorkloadReport)(nil),             // 68: bulkhead.v1.WorkloadReport
-	(*AlertBatch)(nil),                 // 69: bulkhead.v1.AlertBatch
-	(*NodeCommand)(nil),                // 70: bulkhead.v1.NodeCommand
-	(*NodeCommandAnswer)(nil),          // 71: bulkhead.v1.NodeCommandAnswer
-	(*Completeness_Point)(nil),         // 72: bulkhead.v1.Completeness.Point
-	nil,                                // 73: bulkhead.v1.Workload.SectionsEntry
-	nil,                                // 74: bulkhead.v1.ScannedImage.FindingsEntry
-	(*ScannedImage_ImageWorkload)(nil), // 75: bulkhead.v1.ScannedImage.ImageWorkload
-	(*timestamppb.Timestamp)(nil),      // 76: google.protobuf.Timestamp
+	(*Upgrade)(nil),                    // 40: bulkhead.v1.Upgrade
+	(*NewVulnerability)(nil),           // 41: bulkhead.v1.NewVulnerability
+	(*DiffImagesRequest)(nil),          // 42: bulkhead.v1.DiffImagesRequest
+	(*DiffImagesResponse)(nil),         // 43: bulkhead.v1.DiffImagesResponse
+	(*ImageScan)(nil),                  // 44: bulkhead.v1.ImageScan
+	(*ScanImageRequest)(nil),           // 45: bulkhead.v1.ScanImageRequest
+	(*ScanImageResponse)(nil),          // 46: bulkhead.v1.ScanImageResponse
+	(*ListScansRequest)(nil),           // 47: bulkhead.v1.ListScansRequest
+	(*ListScansResponse)(nil),          // 48: bulkhead.v1.ListScansResponse
+	(*ImageWatch)(nil),                 // 49: bulkhead.v1.ImageWatch
+	(*ImageHook)(nil),                  // 50: bulkhead.v1.ImageHook
+	(*ListWatchesRequest)(nil),         // 51: bulkhead.v1.ListWatchesRequest
+	(*ListWatchesResponse)(nil),        // 52: bulkhead.v1.ListWatchesResponse
+	(*WatchRepositoryRequest)(nil),     // 53: bulkhead.v1.WatchRepositoryRequest
+	(*WatchRepositoryResponse)(nil),    // 54: bulkhead.v1.WatchRepositoryResponse
+	(*AddHookRequest)(nil),             // 55: bulkhead.v1.AddHookRequest
+	(*AddHookResponse)(nil),            // 56: bulkhead.v1.AddHookResponse
+	(*RemoveHookRequest)(nil),          // 57: bulkhead.v1.RemoveHookRequest
+	(*RemoveHookResponse)(nil),         // 58: bulkhead.v1.RemoveHookResponse
+	(*Endpoint)(nil),                   // 59: bulkhead.v1.Endpoint
+	(*Flow)(nil),                       // 60: bulkhead.v1.Flow
+	(*ListFlowsRequest)(nil),           // 61: bulkhead.v1.ListFlowsRequest
+	(*ListFlowsResponse)(nil),          // 62: bulkhead.v1.ListFlowsResponse
+	(*GetFlowRequest)(nil),             // 63: bulkhead.v1.GetFlowRequest
+	(*GetFlowResponse)(nil),            // 64: bulkhead.v1.GetFlowResponse
+	(*FlowReport)(nil),                 // 65: bulkhead.v1.FlowReport
+	(*NodeFlow)(nil),                   // 66: bulkhead.v1.NodeFlow
+	(*WorkloadAddresses)(nil),          // 67: bulkhead.v1.WorkloadAddresses
+	(*NodeReport)(nil),                 // 68: bulkhead.v1.NodeReport
+	(*WorkloadReport)(nil),             // 69: bulkhead.v1.WorkloadReport
+	(*AlertBatch)(nil),                 // 70: bulkhead.v1.AlertBatch
+	(*NodeCommand)(nil),                // 71: bulkhead.v1.NodeCommand
+	(*NodeCommandAnswer)(nil),          // 72: bulkhead.v1.NodeCommandAnswer
+	(*Completeness_Point)(nil),         // 73: bulkhead.v1.Completeness.Point
+	nil,                                // 74: bulkhead.v1.Workload.SectionsEntry
+	nil,                                // 75: bulkhead.v1.ScannedImage.FindingsEntry
+	(*ScannedImage_ImageWorkload)(nil), // 76: bulkhead.v1.ScannedImage.ImageWorkload
+	(*timestamppb.Timestamp)(nil),      // 77: google.protobuf.Timestamp
 }
 var file_bulkhead_v1_bulkhead_proto_depIdxs = []int32{
-	76, // 0: bulkhead.v1.SignInResponse.expires:type_name -> google.protobuf.Timestamp
-	72, // 1: bulkhead.v1.Completeness.curve:type_name -> bulkhead.v1.Completeness.Point
-	0,  // 2: bulkhead.v1.Workload.mode:type_name -> bulkhead.v1.Mode
-	73, // 3: bulkhead.v1.Workload.sections:type_name -> bulkhead.v1.Workload.SectionsEntry
-	76, // 4: bulkhead.v1.Workload.last_seen:type_name -> google.protobuf.Timestamp
-	9,  // 5: bulkhead.v1.Workload.enforcement:type_name -> bulkhead.v1.Enforcement
-	8,  // 6: bulkhead.v1.ListWorkloadsResponse.workloads:type_name -> bulkhead.v1.Workload
-	8,  // 7: bulkhead.v1.GetWorkloadResponse.workload:type_name -> bulkhead.v1.Workload
-	0,  // 8: bulkhead.v1.SetModeRequest.mode:type_name -> bulkhead.v1.Mode
-	8,  // 9: bulkhead.v1.SetModeResponse.workload:type_name -> bulkhead.v1.Workload
-	16, // 10: bulkhead.v1.SetModeResponse.nodes:type_name -> bulkhead.v1.NodeAnswer
-	16, // 11: bulkhead.v1.ApproveResponse.nodes:type_name -> bulkhead.v1.NodeAnswer
-	76, // 12: bulkhead.v1.Alert.time:type_name -> google.protobuf.Timestamp
-	22, // 13: bulkhead.v1.Alert.process:type_name -> bulkhead.v1.AlertProcess
-	24, // 14: bulkhead.v1.Alert.cause:type_name -> bulkhead.v1.AlertCause
-	25, // 15: bulkhead.v1.Alert.heal:type_name -> bulkhead.v1.Approval
-	23, // 16: bulkhead.v1.AlertProcess.ancestry:type_name -> bulkhead.v1.Ancestor
-	76, // 17: bulkhead.v1.ListAlertsRequest.since:type_name -> google.protobuf.Timestamp
-	21, // 18: bulkhead.v1.ListAlertsResponse.alerts:type_name -> bulkhead.v1.Alert
-	76, // 19: bulkhead.v1.Node.last_seen:type_name -> google.protobuf.Timestamp
-	9,  // 20: bulkhead.v1.Node.backends:type_name -> bulkhead.v1.Enforcement
-	30, // 21: bulkhead.v1.Node.engines:type_name -> bulkhead.v1.Engine
-	29, // 22: bulkhead.v1.ListNodesResponse.nodes:type_name -> bulkhead.v1.Node
-	76, // 23: bulkhead.v1.ScannedImage.scanned:type_name -> google.protobuf.Timestamp
-	76, // 24: bulkhead.v1.ScannedImage.matched:type_name -> google.protobuf.Timestamp
-	33, // 25: bulkhead.v1.ScannedImage.vulnerabilities:type_name -> bulkhead.v1.SeverityCounts
-	74, // 26: bulkhead.v1.ScannedImage.findings:type_name -> bulkhead.v1.ScannedImage.FindingsEntry
-	76, // 27: bulkhead.v1.ScannedImage.fresh_since:type_name -> google.protobuf.Timestamp
-	35, // 28: bulkhead.v1.ScannedImage.trend:type_name -> bulkhead.v1.TrendPoint
-	75, // 29: bulkhead.v1.ScannedImage.workloads:type_name -> bulkhead.v1.ScannedImage.ImageWorkload
-	76, // 30: bulkhead.v1.TrendPoint.time:type_name -> google.protobuf.Timestamp
-	33, // 31: bulkhead.v1.TrendPoint.vulnerabilities:type_name -> bulkhead.v1.SeverityCounts
-	34, // 32: bulkhead.v1.ListImagesResponse.images:type_name -> bulkhead.v1.ScannedImage
-	34, // 33: bulkhead.v1.GetImageResponse.image:type_name -> bulkhead.v1.ScannedImage
-	40, // 34: bulkhead.v1.GetImageResponse.fresh:type_name -> bulkhead.v1.NewVulnerability
-	76, // 35: bulkhead.v1.NewVulnerability.since:type_name -> google.protobuf.Timestamp
-	34, // 36: bulkhead.v1.DiffImagesResponse.from:type_name -> bulkhead.v1.ScannedImage
-	34, // 37: bulkhead.v1.DiffImagesResponse.to:type_name -> bulkhead.v1.ScannedImage
-	76, // 38: bulkhead.v1.ImageScan.created:type_name -> google.protobuf.Timestamp
-	76, // 39: bulkhead.v1.ImageScan.ended:type_name -> google.protobuf.Timestamp
-	43, // 40: bulkhead.v1.ScanImageResponse.scan:type_name -> bulkhead.v1.ImageScan
-	43, // 41: bulkhead.v1.ListScansResponse.scans:type_name -> bulkhead.v1.ImageScan
-	76, // 42: bulkhead.v1.ImageWatch.last:type_name -> google.protobuf.Timestamp
-	76, // 43: bulkhead.v1.ImageWatch.next:type_name -> google.protobuf.Timestamp
-	76, // 44: bulkhead.v1.ImageHook.created:type_name -> google.protobuf.Timestamp
-	76, // 45: bulkhead.v1.ImageHook.used:type_name -> google.protobuf.Timestamp
-	48, // 46: bulkhead.v1.ListWatchesResponse.watches:type_name -> bulkhead.v1.ImageWatch
-	49, // 47: bulkhead.v1.ListWatchesResponse.hooks:type_name -> bulkhead.v1.ImageHook
-	48, // 48: bulkhead.v1.WatchRepositoryResponse.watch:type_name -> bulkhead.v1.ImageWatch
-	49, // 49: bulkhead.v1.AddHookResponse.hook:type_name -> bulkhead.v1.ImageHook
-	58, // 50: bulkhead.v1.Flow.source:type_name -> bulkhead.v1.Endpoint
-	58, // 51: bulkhead.v1.Flow.destination:type_name -> bulkhead.v1.Endpoint
-	76, // 52: bulkhead.v1.Flow.first:type_name -> google.protobuf.Timestamp
-	76, // 53: bulkhead.v1.Flow.last:type_name -> google.protobuf.Timestamp
-	76, // 54: bulkhead.v1.ListFlowsRequest.from:type_name -> google.protobuf.Timestamp
-	76, // 55: bulkhead.v1.ListFlowsRequest.to:type_name -> google.protobuf.Timestamp
-	59, // 56: bulkhead.v1.ListFlowsResponse.flows:type_name -> bulkhead.v1.Flow
-	76, // 57: bulkhead.v1.ListFlowsResponse.since:type_name -> google.protobuf.Timestamp
-	59, // 58: bulkhead.v1.GetFlowRequest.flow:type_name -> bulkhead.v1.Flow
-	76, // 59: bulkhead.v1.GetFlowRequest.from:type_name -> google.protobuf.Timestamp
-	76, // 60: bulkhead.v1.GetFlowRequest.to:type_name -> google.protobuf.Timestamp
-	59, // 61: bulkhead.v1.GetFlowResponse.flow:type_name -> bulkhead.v1.Flow
-	59, // 62: bulkhead.v1.GetFlowResponse.history:type_name -> bulkhead.v1.Flow
-	65, // 63: bulkhead.v1.FlowReport.flows:type_name -> bulkhead.v1.NodeFlow
-	66, // 64: bulkhead.v1.FlowReport.addresses:type_name -> bulkhead.v1.WorkloadAddresses
-	76, // 65: bulkhead.v1.NodeFlow.first:type_name -> google.protobuf.Timestamp
-	76, // 66: bulkhead.v1.NodeFlow.last:type_name -> google.protobuf.Timestamp
-	29, // 67: bulkhead.v1.NodeReport.node:type_name -> bulkhead.v1.Node
-	68, // 68: bulkhead.v1.NodeReport.workloads:type_name -> bulkhead.v1.WorkloadReport
-	8,  // 69: bulkhead.v1.WorkloadReport.workload:type_name -> bulkhead.v1.Workload
-	21, // 70: bulkhead.v1.AlertBatch.alerts:type_name -> bulkhead.v1.Alert
-	14, // 71: bulkhead.v1.NodeCommand.set_mode:type_name -> bulkhead.v1.SetModeRequest
-	25, // 72: bulkhead.v1.NodeCommand.approve:type_name -> bulkhead.v1.Approval
-	17, // 73: bulkhead.v1.NodeCommand.get_profile:type_name -> bulkhead.v1.GetProfileRequest
-	16, // 74: bulkhead.v1.NodeCommandAnswer.answer:type_name -> bulkhead.v1.NodeAnswer
-	7,  // 75: bulkhead.v1.Workload.SectionsEntry.value:type_name -> bulkhead.v1.Completeness
-	0,  // 76: bulkhead.v1.ScannedImage.ImageWorkload.mode:type_name -> bulkhead.v1.Mode
-	1,  // 77: bulkhead.v1.AuthService.SignIn:input_type -> bulkhead.v1.SignInRequest
-	3,  // 78: bulkhead.v1.AuthService.SignOut:input_type -> bulkhead.v1.SignOutRequest
-	5,  // 79: bulkhead.v1.AuthService.WhoAmI:input_type -> bulkhead.v1.WhoAmIRequest
-	10, // 80: bulkhead.v1.WorkloadService.ListWorkloads:input_type -> bulkhead.v1.ListWorkloadsRequest
-	12, // 81: bulkhead.v1.WorkloadService.GetWorkload:input_type -> bulkhead.v1.GetWorkloadRequest
-	14, // 82: bulkhead.v1.WorkloadService.SetMode:input_type -> bulkhead.v1.SetModeRequest
-	17, // 83: bulkhead.v1.WorkloadService.GetProfile:input_type -> bulkhead.v1.GetProfileRequest
-	19, // 84: bulkhead.v1.WorkloadService.Approve:input_type -> bulkhead.v1.ApproveRequest
-	26, // 85: bulkhead.v1.AlertService.ListAlerts:input_type -> bulkhead.v1.ListAlertsRequest
-	28, // 86: bulkhead.v1.AlertService.WatchAlerts:input_type -> bulkhead.v1.WatchAlertsRequest
-	31, // 87: bulkhead.v1.NodeService.ListNodes:input_type -> bulkhead.v1.ListNodesRequest
-	36, // 88: bulkhead.v1.ImageService.ListImages:input_type -> bulkhead.v1.ListImagesRequest
-	38, // 89: bulkhead.v1.ImageService.GetImage:input_type -> bulkhead.v1.GetImageRequest
-	41, // 90: bulkhead.v1.ImageService.DiffImages:input_type -> bulkhead.v1.DiffImagesRequest
-	44, // 91: bulkhead.v1.ImageService.ScanImage:input_type -> bulkhead.v1.ScanImageRequest
-	46, // 92: bulkhead.v1.ImageService.ListScans:input_type -> bulkhead.v1.ListScansRequest
-	50, // 93: bulkhead.v1.ImageService.ListWatches:input_type -> bulkhead.v1.ListWatchesRequest
-	52, // 94: bulkhead.v1.ImageService.WatchRepository:input_type -> bulkhead.v1.WatchRepositoryRequest
-	54, // 95: bulkhead.v1.ImageService.AddHook:input_type -> bulkhead.v1.AddHookRequest
-	56, // 96: bulkhead.v1.ImageService.RemoveHook:input_type -> bulkhead.v1.RemoveHookRequest
-	60, // 97: bulkhead.v1.FlowService.ListFlows:input_type -> bulkhead.v1.ListFlowsRequest
-	62, // 98: bulkhead.v1.FlowService.GetFlow:input_type -> bulkhead.v1.GetFlowRequest
-	2,  // 99: bulkhead.v1.AuthService.SignIn:output_type -> bulkhead.v1.SignInResponse
-	4,  // 100: bulkhead.v1.AuthService.SignOut:output_type -> bulkhead.v1.SignOutResponse
-	6,  // 101: bulkhead.v1.AuthService.WhoAmI:output_type -> bulkhead.v1.WhoAmIResponse
-	11, // 102: bulkhead.v1.WorkloadService.ListWorkloads:output_type -> bulkhead.v1.ListWorkloadsResponse
-	13, // 103: bulkhead.v1.WorkloadService.GetWorkload:output_type -> bulkhead.v1.GetWorkloadResponse
-	15, // 104: bulkhead.v1.WorkloadService.SetMode:output_type -> bulkhead.v1.SetModeResponse
-	18, // 105: bulkhead.v1.WorkloadService.GetProfile:output_type -> bulkhead.v1.GetProfileResponse
-	20, // 106: bulkhead.v1.WorkloadService.Approve:output_type -> bulkhead.v1.ApproveResponse
-	27, // 107: bulkhead.v1.AlertService.ListAlerts:output_type -> bulkhead.v1.ListAlertsResponse
-	21, // 108: bulkhead.v1.AlertService.WatchAlerts:output_type -> bulkhead.v1.Alert
-	32, // 109: bulkhead.v1.NodeService.ListNodes:output_type -> bulkhead.v1.ListNodesResponse
-	37, // 110: bulkhead.v1.ImageService.ListImages:output_type -> bulkhead.v1.ListImagesResponse
-	39, // 111: bulkhead.v1.ImageService.GetImage:output_type -> bulkhead.v1.GetImageResponse
-	42, // 112: bulkhead.v1.ImageService.DiffImages:output_type -> bulkhead.v1.DiffImagesResponse
-	45, // 113: bulkhead.v1.ImageService.ScanImage:output_type -> bulkhead.v1.ScanImageResponse
-	47, // 114: bulkhead.v1.ImageService.ListScans:output_type -> bulkhead.v1.ListScansResponse
-	51, // 115: bulkhead.v1.ImageService.ListWatches:output_type -> bulkhead.v1.ListWatchesResponse
-	53, // 116: bulkhead.v1.ImageService.WatchRepository:output_type -> bulkhead.v1.WatchRepositoryResponse
-	55, // 117: bulkhead.v1.ImageService.AddHook:output_type -> bulkhead.v1.AddHookResponse
-	57, // 118: bulkhead.v1.ImageService.RemoveHook:output_type -> bulkhead.v1.RemoveHookResponse
-	61, // 119: bulkhead.v1.FlowService.ListFlows:output_type -> bulkhead.v1.ListFlowsResponse
-	63, // 120: bulkhead.v1.FlowService.GetFlow:output_type -> bulkhead.v1.GetFlowResponse
-	99, // [99:121] is the sub-list for method output_type
-	77, // [77:99] is the sub-list for method input_type
-	77, // [77:77] is the sub-list for extension type_name
-	77, // [77:77] is the sub-list for extension extendee
-	0,  // [0:77] is the sub-list for field type_name
+	77,  // 0: bulkhead.v1.SignInResponse.expires:type_name -> google.protobuf.Timestamp
+	73,  // 1: bulkhead.v1.Completeness.curve:type_name -> bulkhead.v1.Completeness.Point
+	0,   // 2: bulkhead.v1.Workload.mode:type_name -> bulkhead.v1.Mode
+	74,  // 3: bulkhead.v1.Workload.sections:type_name -> bulkhead.v1.Workload.SectionsEntry
+	77,  // 4: bulkhead.v1.Workload.last_seen:type_name -> google.protobuf.Timestamp
+	9,   // 5: bulkhead.v1.Workload.enforcement:type_name -> bulkhead.v1.Enforcement
+	8,   // 6: bulkhead.v1.ListWorkloadsResponse.workloads:type_name -> bulkhead.v1.Workload
+	8,   // 7: bulkhead.v1.GetWorkloadResponse.workload:type_name -> bulkhead.v1.Workload
+	0,   // 8: bulkhead.v1.SetModeRequest.mode:type_name -> bulkhead.v1.Mode
+	8,   // 9: bulkhead.v1.SetModeResponse.workload:type_name -> bulkhead.v1.Workload
+	16,  // 10: bulkhead.v1.SetModeResponse.nodes:type_name -> bulkhead.v1.NodeAnswer
+	16,  // 11: bulkhead.v1.ApproveResponse.nodes:type_name -> bulkhead.v1.NodeAnswer
+	77,  // 12: bulkhead.v1.Alert.time:type_name -> google.protobuf.Timestamp
+	22,  // 13: bulkhead.v1.Alert.process:type_name -> bulkhead.v1.AlertProcess
+	24,  // 14: bulkhead.v1.Alert.cause:type_name -> bulkhead.v1.AlertCause
+	25,  // 15: bulkhead.v1.Alert.heal:type_name -> bulkhead.v1.Approval
+	23,  // 16: bulkhead.v1.AlertProcess.ancestry:type_name -> bulkhead.v1.Ancestor
+	77,  // 17: bulkhead.v1.ListAlertsRequest.since:type_name -> google.protobuf.Timestamp
+	21,  // 18: bulkhead.v1.ListAlertsResponse.alerts:type_name -> bulkhead.v1.Alert
+	77,  // 19: bulkhead.v1.Node.last_seen:type_name -> google.protobuf.Timestamp
+	9,   // 20: bulkhead.v1.Node.backends:type_name -> bulkhead.v1.Enforcement
+	30,  // 21: bulkhead.v1.Node.engines:type_name -> bulkhead.v1.Engine
+	29,  // 22: bulkhead.v1.ListNodesResponse.nodes:type_name -> bulkhead.v1.Node
+	77,  // 23: bulkhead.v1.ScannedImage.scanned:type_name -> google.protobuf.Timestamp
+	77,  // 24: bulkhead.v1.ScannedImage.matched:type_name -> google.protobuf.Timestamp
+	33,  // 25: bulkhead.v1.ScannedImage.vulnerabilities:type_name -> bulkhead.v1.SeverityCounts
+	75,  // 26: bulkhead.v1.ScannedImage.findings:type_name -> bulkhead.v1.ScannedImage.FindingsEntry
+	77,  // 27: bulkhead.v1.ScannedImage.fresh_since:type_name -> google.protobuf.Timestamp
+	35,  // 28: bulkhead.v1.ScannedImage.trend:type_name -> bulkhead.v1.TrendPoint
+	76,  // 29: bulkhead.v1.ScannedImage.workloads:type_name -> bulkhead.v1.ScannedImage.ImageWorkload
+	77,  // 30: bulkhead.v1.TrendPoint.time:type_name -> google.protobuf.Timestamp
+	33,  // 31: bulkhead.v1.TrendPoint.vulnerabilities:type_name -> bulkhead.v1.SeverityCounts
+	34,  // 32: bulkhead.v1.ListImagesResponse.images:type_name -> bulkhead.v1.ScannedImage
+	34,  // 33: bulkhead.v1.GetImageResponse.image:type_name -> bulkhead.v1.ScannedImage
+	41,  // 34: bulkhead.v1.GetImageResponse.fresh:type_name -> bulkhead.v1.NewVulnerability
+	40,  // 35: bulkhead.v1.GetImageResponse.upgrades:type_name -> bulkhead.v1.Upgrade
+	77,  // 36: bulkhead.v1.NewVulnerability.since:type_name -> google.protobuf.Timestamp
+	34,  // 37: bulkhead.v1.DiffImagesResponse.from:type_name -> bulkhead.v1.ScannedImage
+	34,  // 38: bulkhead.v1.DiffImagesResponse.to:type_name -> bulkhead.v1.ScannedImage
+	77,  // 39: bulkhead.v1.ImageScan.created:type_name -> google.protobuf.Timestamp
+	77,  // 40: bulkhead.v1.ImageScan.ended:type_name -> google.protobuf.Timestamp
+	44,  // 41: bulkhead.v1.ScanImageResponse.scan:type_name -> bulkhead.v1.ImageScan
+	44,  // 42: bulkhead.v1.ListScansResponse.scans:type_name -> bulkhead.v1.ImageScan
+	77,  // 43: bulkhead.v1.ImageWatch.last:type_name -> google.protobuf.Timestamp
+	77,  // 44: bulkhead.v1.ImageWatch.next:type_name -> google.protobuf.Timestamp
+	77,  // 45: bulkhead.v1.ImageHook.created:type_name -> google.protobuf.Timestamp
+	77,  // 46: bulkhead.v1.ImageHook.used:type_name -> google.protobuf.Timestamp
+	49,  // 47: bulkhead.v1.ListWatchesResponse.watches:type_name -> bulkhead.v1.ImageWatch
+	50,  // 48: bulkhead.v1.ListWatchesResponse.hooks:type_name -> bulkhead.v1.ImageHook
+	49,  // 49: bulkhead.v1.WatchRepositoryResponse.watch:type_name -> bulkhead.v1.ImageWatch
+	50,  // 50: bulkhead.v1.AddHookResponse.hook:type_name -> bulkhead.v1.ImageHook
+	59,  // 51: bulkhead.v1.Flow.source:type_name -> bulkhead.v1.Endpoint
+	59,  // 52: bulkhead.v1.Flow.destination:type_name -> bulkhead.v1.Endpoint
+	77,  // 53: bulkhead.v1.Flow.first:type_name -> google.protobuf.Timestamp
+	77,  // 54: bulkhead.v1.Flow.last:type_name -> google.protobuf.Timestamp
+	77,  // 55: bulkhead.v1.ListFlowsRequest.from:type_name -> google.protobuf.Timestamp
+	77,  // 56: bulkhead.v1.ListFlowsRequest.to:type_name -> google.protobuf.Timestamp
+	60,  // 57: bulkhead.v1.ListFlowsResponse.flows:type_name -> bulkhead.v1.Flow
+	77,  // 58: bulkhead.v1.ListFlowsResponse.since:type_name -> google.protobuf.Timestamp
+	60,  // 59: bulkhead.v1.GetFlowRequest.flow:type_name -> bulkhead.v1.Flow
+	77,  // 60: bulkhead.v1.GetFlowRequest.from:type_name -> google.protobuf.Timestamp
+	77,  // 61: bulkhead.v1.GetFlowRequest.to:type_name -> google.protobuf.Timestamp
+	60,  // 62: bulkhead.v1.GetFlowResponse.flow:type_name -> bulkhead.v1.Flow
+	60,  // 63: bulkhead.v1.GetFlowResponse.history:type_name -> bulkhead.v1.Flow
+	66,  // 64: bulkhead.v1.FlowReport.flows:type_name -> bulkhead.v1.NodeFlow
+	67,  // 65: bulkhead.v1.FlowReport.addresses:type_name -> bulkhead.v1.WorkloadAddresses
+	77,  // 66: bulkhead.v1.NodeFlow.first:type_name -> google.protobuf.Timestamp
+	77,  // 67: bulkhead.v1.NodeFlow.last:type_name -> google.protobuf.Timestamp
+	29,  // 68: bulkhead.v1.NodeReport.node:type_name -> bulkhead.v1.Node
+	69,  // 69: bulkhead.v1.NodeReport.workloads:type_name -> bulkhead.v1.WorkloadReport
+	8,   // 70: bulkhead.v1.WorkloadReport.workload:type_name -> bulkhead.v1.Workload
+	21,  // 71: bulkhead.v1.AlertBatch.alerts:type_name -> bulkhead.v1.Alert
+	14,  // 72: bulkhead.v1.NodeCommand.set_mode:type_name -> bulkhead.v1.SetModeRequest
+	25,  // 73: bulkhead.v1.NodeCommand.approve:type_name -> bulkhead.v1.Approval
+	17,  // 74: bulkhead.v1.NodeCommand.get_profile:type_name -> bulkhead.v1.GetProfileRequest
+	16,  // 75: bulkhead.v1.NodeCommandAnswer.answer:type_name -> bulkhead.v1.NodeAnswer
+	7,   // 76: bulkhead.v1.Workload.SectionsEntry.value:type_name -> bulkhead.v1.Completeness
+	0,   // 77: bulkhead.v1.ScannedImage.ImageWorkload.mode:type_name -> bulkhead.v1.Mode
+	1,   // 78: bulkhead.v1.AuthService.SignIn:input_type -> bulkhead.v1.SignInRequest
+	3,   // 79: bulkhead.v1.AuthService.SignOut:input_type -> bulkhead.v1.SignOutRequest
+	5,   // 80: bulkhead.v1.AuthService.WhoAmI:input_type -> bulkhead.v1.WhoAmIRequest
+	10,  // 81: bulkhead.v1.WorkloadService.ListWorkloads:input_type -> bulkhead.v1.ListWorkloadsRequest
+	12,  // 82: bulkhead.v1.WorkloadService.GetWorkload:input_type -> bulkhead.v1.GetWorkloadRequest
+	14,  // 83: bulkhead.v1.WorkloadService.SetMode:input_type -> bulkhead.v1.SetModeRequest
+	17,  // 84: bulkhead.v1.WorkloadService.GetProfile:input_type -> bulkhead.v1.GetProfileRequest
+	19,  // 85: bulkhead.v1.WorkloadService.Approve:input_type -> bulkhead.v1.ApproveRequest
+	26,  // 86: bulkhead.v1.AlertService.ListAlerts:input_type -> bulkhead.v1.ListAlertsRequest
+	28,  // 87: bulkhead.v1.AlertService.WatchAlerts:input_type -> bulkhead.v1.WatchAlertsRequest
+	31,  // 88: bulkhead.v1.NodeService.ListNodes:input_type -> bulkhead.v1.ListNodesRequest
+	36,  // 89: bulkhead.v1.ImageService.ListImages:input_type -> bulkhead.v1.ListImagesRequest
+	38,  // 90: bulkhead.v1.ImageService.GetImage:input_type -> bulkhead.v1.GetImageRequest
+	42,  // 91: bulkhead.v1.ImageService.DiffImages:input_type -> bulkhead.v1.DiffImagesRequest
+	45,  // 92: bulkhead.v1.ImageService.ScanImage:input_type -> bulkhead.v1.ScanImageRequest
+	47,  // 93: bulkhead.v1.ImageService.ListScans:input_type -> bulkhead.v1.ListScansRequest
+	51,  // 94: bulkhead.v1.ImageService.ListWatches:input_type -> bulkhead.v1.ListWatchesRequest
+	53,  // 95: bulkhead.v1.ImageService.WatchRepository:input_type -> bulkhead.v1.WatchRepositoryRequest
+	55,  // 96: bulkhead.v1.ImageService.AddHook:input_type -> bulkhead.v1.AddHookRequest
+	57,  // 97: bulkhead.v1.ImageService.RemoveHook:input_type -> bulkhead.v1.RemoveHookRequest
+	61,  // 98: bulkhead.v1.FlowService.ListFlows:input_type -> bulkhead.v1.ListFlowsRequest
+	63,  // 99: bulkhead.v1.FlowService.GetFlow:input_type -> bulkhead.v1.GetFlowRequest
+	2,   // 100: bulkhead.v1.AuthService.SignIn:output_type -> bulkhead.v1.SignInResponse
+	4,   // 101: bulkhead.v1.AuthService.SignOut:output_type -> bulkhead.v1.SignOutResponse
+	6,   // 102: bulkhead.v1.AuthService.WhoAmI:output_type -> bulkhead.v1.WhoAmIResponse
+	11,  // 103: bulkhead.v1.WorkloadService.ListWorkloads:output_type -> bulkhead.v1.ListWorkloadsResponse
+	13,  // 104: bulkhead.v1.WorkloadService.GetWorkload:output_type -> bulkhead.v1.GetWorkloadResponse
+	15,  // 105: bulkhead.v1.WorkloadService.SetMode:output_type -> bulkhead.v1.SetModeResponse
+	18,  // 106: bulkhead.v1.WorkloadService.GetProfile:output_type -> bulkhead.v1.GetProfileResponse
+	20,  // 107: bulkhead.v1.WorkloadService.Approve:output_type -> bulkhead.v1.ApproveResponse
+	27,  // 108: bulkhead.v1.AlertService.ListAlerts:output_type -> bulkhead.v1.ListAlertsResponse
+	21,  // 109: bulkhead.v1.AlertService.WatchAlerts:output_type -> bulkhead.v1.Alert
+	32,  // 110: bulkhead.v1.NodeService.ListNodes:output_type -> bulkhead.v1.ListNodesResponse
+	37,  // 111: bulkhead.v1.ImageService.ListImages:output_type -> bulkhead.v1.ListImagesResponse
+	39,  // 112: bulkhead.v1.ImageService.GetImage:output_type -> bulkhead.v1.GetImageResponse
+	43,  // 113: bulkhead.v1.ImageService.DiffImages:output_type -> bulkhead.v1.DiffImagesResponse
+	46,  // 114: bulkhead.v1.ImageService.ScanImage:output_type -> bulkhead.v1.ScanImageResponse
+	48,  // 115: bulkhead.v1.ImageService.ListScans:output_type -> bulkhead.v1.ListScansResponse
+	52,  // 116: bulkhead.v1.ImageService.ListWatches:output_type -> bulkhead.v1.ListWatchesResponse
+	54,  // 117: bulkhead.v1.ImageService.WatchRepository:output_type -> bulkhead.v1.WatchRepositoryResponse
+	56,  // 118: bulkhead.v1.ImageService.AddHook:output_type -> bulkhead.v1.AddHookResponse
+	58,  // 119: bulkhead.v1.ImageService.RemoveHook:output_type -> bulkhead.v1.RemoveHookResponse
+	62,  // 120: bulkhead.v1.FlowService.ListFlows:output_type -> bulkhead.v1.ListFlowsResponse
+	64,  // 121: bulkhead.v1.FlowService.GetFlow:output_type -> bulkhead.v1.GetFlowResponse
+	100, // [100:122] is the sub-list for method output_type
+	78,  // [78:100] is the sub-list for method input_type
+	78,  // [78:78] is the sub-list for extension type_name
+	78,  // [78:78] is the sub-list for extension extendee
+	0,   // [0:78] is the sub-list for field type_name
 }
 
 func init() { file_bulkhead_v1_bulkhead_proto_init() }
@@ -5755,7 +5839,7 @@ func file_bulkhead_v1_bulkhead_proto_init() {
 	if File_bulkhead_v1_bulkhead_proto != nil {
 		return
 	}
-	file_bulkhead_v1_bulkhead_proto_msgTypes[69].OneofWrappers = []any{
+	file_bulkhead_v1_bulkhead_proto_msgTypes[70].OneofWrappers = []any{
 		(*NodeCommand_SetMode)(nil),
 		(*NodeCommand_Approve)(nil),
 		(*NodeCommand_GetProfile)(nil),
@@ -5766,7 +5850,7 @@ func file_bulkhead_v1_bulkhead_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_bulkhead_v1_bulkhead_proto_rawDesc), len(file_bulkhead_v1_bulkhead_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   75,
+			NumMessages:   76,
 			NumExtensions: 0,
 			NumServices:   6,
 		},

@@ -1,5 +1,5 @@
 // What to fix first: from a report to a few things to do.
-import { byUrgency, compare, counts, groupBy, harm, kindName, type Finding, type Report, type Vulnerability } from "./report";
+import { byUrgency, compare, counts, groupBy, harm, kindName, upgradeKey, type Finding, type Report, type Vulnerability } from "./report";
 import { countsOf, rank, sum, type Counts } from "../severity";
 
 /** One thing to do. */
@@ -19,8 +19,8 @@ export interface Task {
 
 const likely = 0.1; // EPSS: one in ten is exploited within 30 days
 
-/** tasks orders what can be done by what it is worth. */
-export function tasks(report: Report): Task[] {
+/** tasks orders what can be done by what it is worth; to tells the lowest version of a package that ends all that can be ended. */
+export function tasks(report: Report, to: Map<string, string> = new Map()): Task[] {
   const all = report.vulnerabilities.filter(counts).toSorted(byUrgency);
   const knowsBase = report.layers.some((l) => l.base);
   const fixable = all.filter((v) => v.fixed !== "");
@@ -28,7 +28,7 @@ export function tasks(report: Report): Task[] {
   return [
     ...threats(report.findings),
     ...(base.length ? [rebuild(base)] : []),
-    ...upgrades(knowsBase ? fixable.filter((v) => !v.base) : fixable),
+    ...upgrades(knowsBase ? fixable.filter((v) => !v.base) : fixable, to),
     ...exposed(all.filter((v) => v.fixed === "" && (v.kev || v.epss >= likely))),
     ...others(report.findings),
   ].sort((a, b) => a.tier - b.tier || b.kev - a.kev || b.harm - a.harm || sum(b.counts) - sum(a.counts) || compare(a.title, b.title));
@@ -61,16 +61,17 @@ function rebuild(list: readonly Vulnerability[]): Task {
 }
 
 /** Packages of one version with the same vulnerabilities are of one source, and are upgraded together. */
-function upgrades(list: readonly Vulnerability[]): Task[] {
+function upgrades(list: readonly Vulnerability[], to: Map<string, string>): Task[] {
   const byPackage = groupBy(list, (v) => JSON.stringify([v.type, v.package, v.version]));
   const bySource = groupBy(byPackage.values(), (vs) => JSON.stringify([vs[0]!.type, vs[0]!.version, vs.map((v) => [v.id, v.fixed]).sort()]));
   return [...bySource.values()].map((groups) => {
     const vs = groups[0]!;
     const first = vs[0]!;
     const names = groups.map((g) => g[0]!.package);
-    const fixes = [...new Set(vs.map((v) => v.fixed))];
+    const known = to.get(upgradeKey(first));
+    const fixes = known ? [known] : [...new Set(vs.map((v) => v.fixed))];
     const title = `Upgrade ${words(names, 2)} ${first.version} to ${words(fixes, 2, "or later")}`;
-    return task({ ...worth(vs), kind: "upgrade", title, why: first.title ?? "", tab: "vulnerabilities", search: first.package });
+    return task({ ...worth(groups.flat()), kind: "upgrade", title, why: first.title ?? "", tab: "vulnerabilities", search: first.package });
   });
 }
 

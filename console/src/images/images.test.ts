@@ -2,7 +2,7 @@ import { create } from "@bufbuild/protobuf";
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import { describe, expect, test } from "vitest";
 import { tasks } from "./fix";
-import { byUrgency, counts, link, nameOf, probability, rowsOf, step, type Finding, type Report, type Vulnerability } from "./report";
+import { byUrgency, counts, link, nameOf, probability, rowsOf, step, upgradeKey, type Finding, type Report, type Vulnerability } from "./report";
 import { areas, change, spark } from "./trend";
 import { TrendPointSchema } from "../gen/bulkhead/v1/bulkhead_pb";
 import { csv } from "../parts/export";
@@ -40,6 +40,11 @@ describe("what to fix first", () => {
     expect([base!.kind, base!.counts.high, base!.kev, base!.why, own!.title]).toEqual(["base", 2, 1, "Fixes are there for curl and zlib, which it brings.", "Upgrade own 1 to 2"]);
   });
   test("packages of one source are upgraded together", () => expect(titles({ vulnerabilities: [v("CVE-1", { package: "libssl3" }), v("CVE-1", { package: "openssl" })] })).toEqual(["Upgrade libssl3 and openssl 1 to 2"]));
+  test("to the version that ends all, as the server says, and each of them counts", () => {
+    const list = [v("CVE-1", { fixed: "1.9" }), v("CVE-2", { fixed: "1.10" }), v("CVE-1", { fixed: "1.9", package: "libcurl4" }), v("CVE-2", { fixed: "1.10", package: "libcurl4" })];
+    const [one] = tasks(report({ vulnerabilities: list }), new Map([[upgradeKey(list[0]!), "1.10"]]));
+    expect([one!.title, one!.counts.high]).toEqual(["Upgrade curl and libcurl4 1 to 1.10", 4]);
+  });
   test("an exploited one without a fix is to be shielded; any other waits", () => expect(titles({ vulnerabilities: [v("CVE-1", { fixed: "", kev: true }), v("CVE-2", { fixed: "", package: "zlib" })] })).toEqual(["Do without curl, or shield it: there is no fix yet"]));
   test("what was judged away is not to do", () => expect(titles({ vulnerabilities: [v("CVE-1", { vex: { status: "not_affected" } })] })).toEqual([]));
 });

@@ -77,6 +77,11 @@ export interface Difference {
   findings: { new: Finding[]; fixed: Finding[]; same: number };
 }
 
+/** Key of a package in what the server says of upgrades: which of several fixes is the newest, only it knows. */
+export function upgradeKey(of: { type: string; package: string; version: string }): string {
+  return JSON.stringify([of.type, of.package, of.version]);
+}
+
 export function parse<T>(json: Uint8Array): T {
   return JSON.parse(new TextDecoder().decode(json)) as T;
 }

@@ -20,7 +20,7 @@ export class Scans {
   private over = new Set<string>();
   private first = true;
   private timer: ReturnType<typeof setTimeout> | undefined;
-  private stopped = false;
+  private stop = new AbortController();
   private ended: (own: boolean) => void;
 
   /** ended is called when a scan has ended, with whether it was asked for here. */
@@ -31,7 +31,7 @@ export class Scans {
   start(): () => void {
     void this.poll();
     return () => {
-      this.stopped = true;
+      this.stop.abort();
       clearTimeout(this.timer);
     };
   }
@@ -67,12 +67,13 @@ export class Scans {
   private async poll(): Promise<void> {
     clearTimeout(this.timer);
     try {
-      const { scans } = await api.images.listScans({ limit: 50 });
-      if (!this.stopped) this.take(scans);
+      const { scans } = await api.images.listScans({ limit: 50 }, { signal: this.stop.signal });
+      this.take(scans);
     } catch (err) {
+      if (this.stop.signal.aborted) return;
       if (api.isSignedOut(err)) return session.expired();
     }
-    if (!this.stopped) this.timer = setTimeout(() => void this.poll(), this.list.some((s) => !isOver(s)) ? busyEvery : idleEvery);
+    if (!this.stop.signal.aborted) this.timer = setTimeout(() => void this.poll(), this.list.some((s) => !isOver(s)) ? busyEvery : idleEvery);
   }
 
   private take(scans: ImageScan[]): void {
