@@ -283,7 +283,7 @@ func (h *harbour) tryTabs() {
 	h.fill("within", " ")
 	h.press(kb.Backspace)
 	for _, t := range []struct{ name, says string }{
-		{"Findings", "thumb.php"}, {"Packages", "libc6"}, {"Layers", "COPY --chown=www-data shop /var/www/html"},
+		{"Findings", "thumb.php"}, {"Packages", "libacl1"}, {"Layers", "COPY --chown=www-data shop /var/www/html"},
 	} {
 		h.click(tab(t.name))
 		h.says(t.says)
