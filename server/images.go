@@ -263,7 +263,7 @@ func (i imageService) find(ctx context.Context, reference string) (store.Image, 
 	// What a name was before has a report, and no name.
 	figures, _, err := i.s.db.Report(ctx, reference)
 	if err != nil {
-		return store.Image{}, fmt.Errorf("image %.200q was not scanned: scan it with `bulkhead images scan`: %w", reference, store.ErrNotFound)
+		return store.Image{}, fmt.Errorf("image %.200q was not scanned (%w): scan it with `bulkhead images scan`", reference, store.ErrNotFound)
 	}
 	return store.Image{Reference: reference, ImageReport: figures}, nil
 }

@@ -32,14 +32,14 @@ func (w *window) harmless() {
 	w.t.Helper()
 	for what, expression := range map[string]string{
 		"a script ran":               `window.hit`,
-		"an element was made of it":  `document.querySelector('img, iframe, base, style, td b b, [onerror], [onload], [onfocus], [srcdoc], a:not([href^="/"], [href^="https://nvd.nist.gov/"]), a[href^="//"]')`,
+		"an element was made of it":  `document.querySelector('img, iframe, base, style, td b b, [onerror], [onload], [onfocus], [srcdoc], a:not([href^="/"], [href^="https://nvd.nist.gov/"], [href="#main"]), a[href^="//"]')?.outerHTML`,
 		"a script was added":         `document.scripts.length !== 1`,
 		"the page is wider than it":  `document.documentElement.scrollWidth > innerWidth`,
 		"the prototype was reached":  `({}).id || ({}).name`,
 		"an invisible sign is there": `/[\u0000\u001b\u202e]/.test(document.body.innerText)`,
 	} {
-		if got := w.value(`Boolean(` + expression + `)`); got != "false" {
-			w.t.Error(what)
+		if got := w.value(`(` + expression + `) || ""`); got != "" {
+			w.t.Errorf("%s: %.300s", what, got)
 		}
 	}
 }
