@@ -359,6 +359,28 @@ func put(t *testing.T, path string, content []byte) {
 	}
 }
 
+// hostileFeed is of a publisher whose words are payloads too: each is the name of a package of [hostileImage], and what is said of it.
+func hostileFeed() (out []advisory) {
+	out = append(out, advisory{"CVE-2026-1", bookworm, "curl", "2", remoteCode, payloads[0], true, .5}, advisory{"CVE-2026-2", bookworm, "curl", "", denial, payloads[2], false, .2})
+	for i, p := range payloads {
+		out = append(out, advisory{fmt.Sprintf("CVE-2026-%d", 100+i), "npm", oneLine(p), "2", remoteCode, p, i%2 == 0, .3})
+	}
+	return out
+}
+
+func oneLine(s string) string {
+	return strings.NewReplacer("\n", " ", "\r", " ", "\x00", "").Replace(s)
+}
+
+func quoted(t *testing.T, s string) string {
+	t.Helper()
+	text, err := json.Marshal(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
 // hostileImage has every payload wherever an image has words of its own: names of files and packages, versions, labels,
 // steps, a distribution, secrets.
 func hostileImage(t *testing.T) v1.Image {
@@ -366,10 +388,10 @@ func hostileImage(t *testing.T) v1.Image {
 	status, releases := "", "ID=debian\nVERSION_ID=\"12\"\nPRETTY_NAME=\""+strings.ReplaceAll(payloads[0], `"`, `\"`)+"\"\n"
 	var files []file
 	for i, p := range payloads {
-		one := strings.NewReplacer("\n", " ", "\r", " ", "\x00", "").Replace(p)
+		one := oneLine(p)
 		status += fmt.Sprintf("Package: %s\nStatus: install ok installed\nArchitecture: amd64\nMaintainer: %[1]s\nSource: curl\nVersion: 1.%d%[1]s\n\n", one, i)
 		path := fmt.Sprintf("srv/%d/%s", i, strings.NewReplacer("/", "_", "\x00", "").Replace(p[:min(len(p), 120)]))
-		files = append(files, file{path + "/credentials", cloudKey}, file{path + "/thumb.php", webShell}, file{fmt.Sprintf("srv/node_modules/%d/package.json", i), fmt.Sprintf(`{"name":%q,"version":%q}`, one, one)})
+		files = append(files, file{path + "/credentials", cloudKey}, file{path + "/thumb.php", webShell}, file{fmt.Sprintf("srv/node_modules/%d/package.json", i), fmt.Sprintf(`{"name":%s,"version":"1.0.%d"}`, quoted(t, one), i)})
 	}
 	files = append(files, file{"etc/os-release", releases}, file{"var/lib/dpkg/status", status})
 	img := with(t, empty.Image, "COPY "+strings.Join(payloads, " "), files...)
