@@ -45,6 +45,9 @@ func ReadRecord(file string, from io.Reader) (*Record, error) {
 
 func (r *Record) check(file string) error {
 	for i, f := range r.Flows {
+		if q, ok := parsePort(f.Protocol); !ok || q.From != 0 {
+			return fmt.Errorf("reading flows of %s: flow %d has protocol %.40q; write tcp, udp, sctp, icmp, icmpv6 or IP's number", file, i+1, f.Protocol)
+		}
 		for _, e := range []bulkhead.Endpoint{f.Source, f.Destination} {
 			if e.Kind != bulkhead.EndWorkload && e.Kind != bulkhead.EndHost && e.Kind != bulkhead.EndService && e.Kind != bulkhead.EndWorld {
 				return fmt.Errorf("reading flows of %s: flow %d has an end of kind %.40q; write workload, host, service or world", file, i+1, e.Kind)

@@ -145,6 +145,7 @@ func TestRisks(t *testing.T) {
 // FuzzRecord: an export is bytes from outside; whatever is in it, every question can be asked of it.
 func FuzzRecord(f *testing.F) {
 	f.Add(`[]`)
+	f.Add(`[{"source":{"kind":"workload","name":"0"},"destination":{"kind":"world"},"protocol":"A"}]`)
 	f.Add(`{"from":"0001-01-01T00:00:00Z","to":"9999-12-31T00:00:00Z","flows":[{"source":{"kind":"workload","name":"a/b/c/d"},"destination":{"kind":"world","name":"x"},"protocol":"tcp","port":1,"history":[{"at":"2026-01-01T00:00:00Z","opened":1}],"queries":{"names":1,"examples":["", "a"]}}]}`)
 	f.Fuzz(func(t *testing.T, text string) {
 		r, err := ReadRecord("flows.json", strings.NewReader(text))
