@@ -14,10 +14,9 @@ import (
 // public documentation and translations; its shapes are those of shops, forums, wikis, trackers,
 // mail, search, analytics, chats and APIs.
 type Traffic struct {
-	r     *rand.Rand
-	t     *Texts
-	apps  []func(*Traffic) *request
-	agent string
+	r    *rand.Rand
+	t    *Texts
+	apps []func(*Traffic) *request
 }
 
 // NewTraffic makes the traffic of a seed. Held-out traffic has other texts and other applications.

@@ -60,7 +60,7 @@ func (f *finder) call(s, name string, at, end int) {
 	if rest == "" || rest[0] != '(' && rest[0] != '`' {
 		return
 	}
-	if at > 0 && (wordByte[s[at-1]]) {
+	if at > 0 && wordByte[s[at-1]] {
 		return
 	}
 	strong := name == "alert" || name == "confirm" || name == "prompt"
