@@ -55,9 +55,17 @@ type collector struct{ tree *tree.Tree }
 
 // marks are what providers leave on the nodes of clusters that they manage.
 var marks = []struct{ path, name string }{
-	{"/etc/eks", "eks"}, {"/home/kubernetes/kube-env", "gke"}, {"/etc/kubernetes/azure.json", "aks"}, {"/etc/kubernetes/azure-vnet.json", "aks"},
-	{"/etc/rancher/k3s", "k3s"}, {"/var/lib/rancher/k3s/server", "k3s"}, {"/etc/rancher/rke2", "rke2"}, {"/etc/kubernetes/kubelet.conf.openshift", "openshift"},
-	{"/var/lib/microk8s", "microk8s"}, {"/etc/origin", "openshift"}, {"/var/lib/k0s", "k0s"},
+	{"/etc/eks", "eks"},
+	{"/home/kubernetes/kube-env", "gke"},
+	{"/etc/kubernetes/azure.json", "aks"},
+	{"/etc/kubernetes/azure-vnet.json", "aks"},
+	{"/etc/rancher/k3s", "k3s"},
+	{"/var/lib/rancher/k3s/server", "k3s"},
+	{"/etc/rancher/rke2", "rke2"},
+	{"/etc/kubernetes/kubelet.conf.openshift", "openshift"},
+	{"/var/lib/microk8s", "microk8s"},
+	{"/etc/origin", "openshift"},
+	{"/var/lib/k0s", "k0s"},
 }
 
 // managed says whose cluster it is; empty for one that its owner built with the programs as they are.

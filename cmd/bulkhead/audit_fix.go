@@ -107,8 +107,12 @@ func fixed(list []baseline.Fixed) (n int) {
 
 // reloads say which program reads which file only when it is told to.
 var reloads = []struct{ path, command string }{
-	{"/etc/ssh/", "systemctl reload ssh (sshd on RHEL)"}, {"/etc/docker/daemon.json", "systemctl restart docker"}, {"/etc/audit/", "augenrules --load"},
-	{"/etc/systemd/journald.conf.d/", "systemctl restart systemd-journald"}, {"/var/lib/kubelet/config.yaml", "systemctl restart kubelet"}, {"/etc/rsyslog", "systemctl restart rsyslog"},
+	{"/etc/ssh/", "systemctl reload ssh (sshd on RHEL)"},
+	{"/etc/docker/daemon.json", "systemctl restart docker"},
+	{"/etc/audit/", "augenrules --load"},
+	{"/etc/systemd/journald.conf.d/", "systemctl restart systemd-journald"},
+	{"/var/lib/kubelet/config.yaml", "systemctl restart kubelet"},
+	{"/etc/rsyslog", "systemctl restart rsyslog"},
 }
 
 // next is what a person has to do for the fixes to hold.
@@ -129,7 +133,9 @@ var ownTests = []struct {
 	path    string
 	command []string
 }{
-	{"/etc/ssh/", []string{"sshd", "-t"}}, {"/etc/sudoers", []string{"visudo", "-c", "-q"}}, {"/etc/docker/daemon.json", []string{"dockerd", "--validate", "--config-file", "/etc/docker/daemon.json"}},
+	{"/etc/ssh/", []string{"sshd", "-t"}},
+	{"/etc/sudoers", []string{"visudo", "-c", "-q"}},
+	{"/etc/docker/daemon.json", []string{"dockerd", "--validate", "--config-file", "/etc/docker/daemon.json"}},
 	{"/etc/rsyslog", []string{"rsyslogd", "-N1"}},
 }
 
