@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -124,7 +125,8 @@ func TestRunningImages(t *testing.T) {
 	w.Image, w.Digest, w.LastSeen = tag, old, timestamppb.Now()
 	report.Workloads = append(report.Workloads, &pb.WorkloadReport{Workload: &pb.Workload{Name: "docker/built-here", Image: "built-here", Digest: "sha256:beef"}})
 	eventually(t, "the node reports", func() bool { return n.Report(t.Context(), report) == nil })
-	eventually(t, "what runs is scanned", func() bool { return get(old) != nil })
+	// The report is kept before the image is named: only at the end of the scan are both there.
+	eventually(t, "what runs is scanned", func() bool { return ended(t, images, old) })
 	got := get(old).Image
 	if got.Reference != hub.host+"/team/shop@"+old || len(got.Workloads) != 1 || got.Workloads[0].Name != "docker/shop" {
 		t.Error(got)
@@ -139,4 +141,13 @@ func TestRunningImages(t *testing.T) {
 	hub.Close() // nothing is pulled any more
 	database(t, db, "CVE-2026-0001", "CVE-2026-0002")
 	eventually(t, "what runs has news", func() bool { return get(old).GetImage().GetFresh() == 1 })
+}
+
+// ended reports whether the scan of a digest is done.
+func ended(t *testing.T, images bulkheadv1connect.ImageServiceClient, digest string) bool {
+	t.Helper()
+	list, err := images.ListScans(t.Context(), connect.NewRequest(&pb.ListScansRequest{}))
+	return err == nil && slices.ContainsFunc(list.Msg.Scans, func(s *pb.ImageScan) bool {
+		return s.Digest == digest && s.State == "done"
+	})
 }
