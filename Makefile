@@ -27,7 +27,8 @@ KERNEL_TESTS ?= ./test/kernels/selftest $(filter ./bpf,$(INTEGRATION))
 IGNORED := -name node_modules -o -name .git -o -name .cache -o -path ./bin -o -path ./console/dist -o -path ./docs
 SOURCES := $(shell find . \( $(IGNORED) \) -prune -o -type f ! -name '*_test.go' ! -path './console/*' ! -path './test/*' -print)
 CONSOLE_SOURCES := $(shell find console 2>/dev/null \( -name node_modules -o -name dist \) -prune -o -type f -print)
-INTEGRATION := $(shell grep -rl --include='*_test.go' '^//go:build integration' . | xargs -r -n1 dirname | sort -u)
+# Apart: test/kubernetes (make test-cluster), which builds Kubernetes from source the first time: a quarter of an hour on two processors.
+INTEGRATION := $(shell grep -rl --include='*_test.go' '^//go:build integration' . | xargs -r -n1 dirname | sort -u | grep -v '^./test/kubernetes$$')
 
 ## Run
 
@@ -113,6 +114,11 @@ test-integration: packages build images bench-packages ## As root: kernel, conta
 
 test-robust: ## Kills, floods and bad input alone, for some five minutes: on a calm machine its figures are for docs/benchmarks.md
 	@$(MAKE) test-integration INTEGRATION=./test/robust
+
+.PHONY: test-cluster
+test-cluster: cluster ## Admission on a real Kubernetes of two nodes, some five minutes once that is built
+	@$(MAKE) test-integration INTEGRATION=./test/kubernetes
+	@$(MAKE) cluster-down
 
 .PHONY: bench-packages
 bench-packages: bin/lab # Debian packages of loads
