@@ -6,18 +6,20 @@ import (
 	"strings"
 
 	"bulkhead/kube/manifest"
+	"bulkhead/rule"
 
 	"k8s.io/apimachinery/pkg/util/validation"
 )
 
 // Trial judges manifests as if they were applied together: namespaces among them bring their
-// labels, exceptions among them count.
+// labels, rules and exceptions among them count, wherever they stand.
 type Trial struct {
 	engine     *Engine
 	namespace  string
 	objects    []trialObject
 	namespaces map[string]map[string]string
 	exceptions []Exception
+	rules      *rule.Admission
 }
 
 type trialObject struct {
@@ -35,7 +37,7 @@ type Judged struct {
 
 // NewTrial asks engine; what names no namespace is in the given one.
 func NewTrial(engine *Engine, namespace string) *Trial {
-	return &Trial{engine: engine, namespace: namespace, namespaces: map[string]map[string]string{}}
+	return &Trial{engine: engine, namespace: namespace, namespaces: map[string]map[string]string{}, rules: engine.Options().Rules}
 }
 
 // Add takes one object up.
@@ -52,6 +54,10 @@ func (t *Trial) Add(o manifest.Object) error {
 	switch kind {
 	case "Namespace":
 		t.namespaces[name] = Labels(o.JSON)
+	case "AdmissionRule":
+		if err := t.addRule(o); err != nil {
+			return err
+		}
 	case "AdmissionException":
 		e, err := DecodeException(o.JSON)
 		if err != nil {
@@ -63,10 +69,22 @@ func (t *Trial) Add(o manifest.Object) error {
 	return nil
 }
 
+func (t *Trial) addRule(o manifest.Object) error {
+	if t.rules == nil {
+		return nil
+	}
+	rules, err := WithRule(t.rules, o.JSON)
+	if err != nil {
+		return &manifest.Error{File: o.File, Line: o.Line, Problem: err.Error()}
+	}
+	t.rules = rules
+	return nil
+}
+
 // Judge returns the answers in the order in which the objects were added.
 func (t *Trial) Judge(ctx context.Context) []Judged {
 	o := t.engine.Options()
-	o.Exceptions = append(o.Exceptions, t.exceptions...)
+	o.Rules, o.Exceptions = t.rules, append(o.Exceptions, t.exceptions...)
 	engine := New(o)
 	judged := make([]Judged, 0, len(t.objects))
 	for _, object := range t.objects {

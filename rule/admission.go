@@ -50,15 +50,28 @@ type Admission struct {
 	rules []*AdmissionRule
 	ready []*admissionProgram
 	lists map[string]any
+
+	over  []fs.FS         // what it was made of
+	files []admissionFile // and, over that, one after the other
+}
+
+type admissionFile struct {
+	name string
+	text []byte
 }
 
 // DefaultAdmission returns the admission rules that come with Bulkhead.
-func DefaultAdmission() (*Admission, error) { return buildAdmission() }
+func DefaultAdmission() (*Admission, error) { return buildAdmission(nil, nil) }
 
 // LoadAdmission returns the default admission rules with the files at the root of each fsys laid
 // over them, as [Load] does with rules on events. Every problem of every file is reported, each
 // as an [*Error]; then there is no set, and the caller keeps the one it has.
-func LoadAdmission(over ...fs.FS) (*Admission, error) { return buildAdmission(over...) }
+func LoadAdmission(over ...fs.FS) (*Admission, error) { return buildAdmission(over, nil) }
+
+// With returns the set with one more file of rules laid over it; name is what errors call it.
+func (a *Admission) With(name string, text []byte) (*Admission, error) {
+	return buildAdmission(a.over, append(slices.Clone(a.files), admissionFile{name, text}))
+}
 
 // Rules returns the rules by id, those that are switched off included.
 func (a *Admission) Rules() []AdmissionRule {
@@ -69,7 +82,7 @@ func (a *Admission) Rules() []AdmissionRule {
 	return rules
 }
 
-func buildAdmission(over ...fs.FS) (*Admission, error) {
+func buildAdmission(over []fs.FS, files []admissionFile) (*Admission, error) {
 	base, err := fs.Sub(embeddedAdmission, "admission")
 	if err != nil {
 		return nil, fmt.Errorf("open the default admission rules: %w", err)
@@ -80,7 +93,18 @@ func buildAdmission(over ...fs.FS) (*Admission, error) {
 			return nil, err
 		}
 	}
-	return b.set()
+	for _, f := range files {
+		if b.seen = map[string]string{}; len(f.text) > maxFile {
+			return nil, tooLarge(f.name)
+		}
+		b.file(f.name, f.text)
+	}
+	a, err := b.set()
+	if err != nil {
+		return nil, err
+	}
+	a.over, a.files = over, files
+	return a, nil
 }
 
 // admissionBuilder lays layers of files over one another; the form of the files is that of the
@@ -91,16 +115,8 @@ type admissionBuilder struct {
 }
 
 type admissionDraft struct {
-	rule       AdmissionRule
-	at         map[string]document.Place
-	exceptions map[string]document.Place
-}
-
-func (d *admissionDraft) where(key string) document.Place {
-	if p, ok := d.at[key]; ok {
-		return p
-	}
-	return d.at["id"]
+	rule AdmissionRule
+	places
 }
 
 func (b *admissionBuilder) file(name string, data []byte) {
@@ -124,10 +140,7 @@ func (b *admissionBuilder) readRule(p document.Place) {
 	}
 	d := b.drafts[id]
 	if d == nil {
-		d = &admissionDraft{
-			rule: AdmissionRule{Enabled: true, Failure: Deny, Each: eachContainer},
-			at:   map[string]document.Place{}, exceptions: map[string]document.Place{},
-		}
+		d = &admissionDraft{AdmissionRule{Enabled: true, Failure: Deny, Each: eachContainer}, newPlaces()}
 		b.drafts[id] = d
 	}
 	d.rule.Source = fmt.Sprintf("%s:%d", p.File, p.Node.Line)

@@ -89,9 +89,8 @@ type AdmissionMatch struct {
 
 type admissionProgram struct {
 	*AdmissionRule
-	when, message cel.Program
-	exceptions    []cel.Program
-	scans         bool
+	conditions
+	scans bool
 }
 
 type admissionCompiler struct {
@@ -141,22 +140,13 @@ func (c *admissionCompiler) compile(text string, p document.Place, want *cel.Typ
 // add compiles a draft. A rule that is switched off must compile too.
 func (a *Admission) add(c *admissionCompiler, d *admissionDraft) []error {
 	r := &d.rule
-	k := &admissionProgram{AdmissionRule: r}
-	when, ast, problems := c.compile(r.When, d.where("when"), cel.BoolType)
-	k.when = when
-	message, _, wrong := c.compile(r.Message, d.where("message"), cel.StringType)
-	k.message, problems = message, append(problems, wrong...)
-	for _, e := range r.Exceptions {
-		p, _, wrong := c.compile(e.When, d.exceptions[e.Name], cel.BoolType)
-		k.exceptions, problems = append(k.exceptions, p), append(problems, wrong...)
-	}
+	conditions, ast, problems := d.compile(c.compile, r.When, r.Message, r.Exceptions)
 	if len(problems) > 0 {
 		return problems
 	}
-	k.scans = mentions(ast, "scan")
 	a.rules = append(a.rules, r)
 	if r.Enabled {
-		a.ready = append(a.ready, k)
+		a.ready = append(a.ready, &admissionProgram{AdmissionRule: r, conditions: conditions, scans: mentions(ast, "scan")})
 	}
 	return nil
 }

@@ -81,6 +81,27 @@ func (c *compiler) compile(text string, p document.Place, want *cel.Type) (cel.P
 	return program, ast, nil
 }
 
+// conditions are a rule's, ready to be asked.
+type conditions struct {
+	when, message cel.Program
+	exceptions    []cel.Program
+}
+
+// compile makes programs of a rule's conditions, each by one; the syntax tree is that of when.
+func (p places) compile(one func(string, document.Place, *cel.Type) (cel.Program, *cel.Ast, []error), when, message string, exceptions []Exception) (conditions, *cel.Ast, []error) {
+	var k conditions
+	var wrong []error
+	var ast *cel.Ast
+	k.when, ast, wrong = one(when, p.where("when"), cel.BoolType)
+	text, _, more := one(message, p.where("message"), cel.StringType)
+	k.message, wrong = text, append(wrong, more...)
+	for _, e := range exceptions {
+		program, _, more := one(e.When, p.exceptions[e.Name], cel.BoolType)
+		k.exceptions, wrong = append(k.exceptions, program), append(wrong, more...)
+	}
+	return k, ast, wrong
+}
+
 func locate(issues *cel.Issues, p document.Place) (problems []error) {
 	for _, e := range issues.Errors() {
 		at := p.Inside(e.Location.Line(), e.Location.Column())

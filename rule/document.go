@@ -15,19 +15,25 @@ import (
 // Error is a mistake in a rule file.
 type Error = document.Error
 
-// draft is a rule with the places of its fields, which may lie in different files.
+// draft is a rule as its files say it.
 type draft struct {
-	rule       Rule
-	at         map[string]document.Place
-	exceptions map[string]document.Place
+	rule Rule
+	places
+}
+
+// places are where the fields and exceptions of a rule stand, which may be in different files.
+type places struct{ at, exceptions map[string]document.Place }
+
+func newPlaces() places {
+	return places{map[string]document.Place{}, map[string]document.Place{}}
 }
 
 // where returns the place of a field, or of the rule where the field is missing.
-func (d *draft) where(key string) document.Place {
-	if p, ok := d.at[key]; ok {
-		return p
+func (p places) where(key string) document.Place {
+	if at, ok := p.at[key]; ok {
+		return at
 	}
-	return d.at["id"]
+	return p.at["id"]
 }
 
 func (b *builder) file(name string, data []byte) {
@@ -89,7 +95,7 @@ func (b *builder) readRule(p document.Place) {
 	}
 	d := b.drafts[id]
 	if d == nil {
-		d = &draft{rule: Rule{Enabled: true, Action: Alert}, at: map[string]document.Place{}, exceptions: map[string]document.Place{}}
+		d = &draft{Rule{Enabled: true, Action: Alert}, newPlaces()}
 		b.drafts[id] = d
 	}
 	d.rule.Source = fmt.Sprintf("%s:%d", p.File, p.Node.Line)

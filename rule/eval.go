@@ -32,12 +32,10 @@ type kindIndex struct {
 // compiled is a rule that is switched on.
 type compiled struct {
 	*Rule
-	order      int
-	when       cel.Program
-	message    cel.Program
-	exceptions []cel.Program
-	faults     atomic.Uint64
-	last       atomic.Pointer[string]
+	conditions
+	order  int
+	faults atomic.Uint64
+	last   atomic.Pointer[string]
 }
 
 // Fault is a rule that could not be evaluated on some events.
@@ -51,18 +49,11 @@ type Fault struct {
 // whoever switches it on later shall not be surprised.
 func (s *Set) add(c *compiler, d *draft) []error {
 	r := &d.rule
-	k := &compiled{Rule: r, order: len(s.rules)}
-	when, ast, problems := c.compile(r.When, d.where("when"), cel.BoolType)
-	k.when = when
-	message, _, wrong := c.compile(r.Message, d.where("message"), cel.StringType)
-	k.message, problems = message, append(problems, wrong...)
-	for _, e := range r.Exceptions {
-		p, _, wrong := c.compile(e.When, d.exceptions[e.Name], cel.BoolType)
-		k.exceptions, problems = append(k.exceptions, p), append(problems, wrong...)
-	}
+	conditions, ast, problems := d.compile(c.compile, r.When, r.Message, r.Exceptions)
 	if len(problems) > 0 {
 		return problems
 	}
+	k := &compiled{Rule: r, conditions: conditions, order: len(s.rules)}
 	g := c.findGuard(ast)
 	if err := nameSyscalls(d, g); err != nil {
 		return []error{err}

@@ -113,9 +113,13 @@ func readBounded(fsys fs.FS, name string) ([]byte, error) {
 		return nil, fmt.Errorf("read the rule file %s: %w", name, err)
 	}
 	if len(data) > maxFile {
-		return nil, &Error{File: name, Line: 1, Column: 1, Problem: fmt.Sprintf("the file is larger than %d bytes", maxFile), Next: "split it into several files"}
+		return nil, tooLarge(name)
 	}
 	return data, nil
+}
+
+func tooLarge(name string) error {
+	return &Error{File: name, Line: 1, Column: 1, Problem: fmt.Sprintf("the file is larger than %d bytes", maxFile), Next: "split it into several files"}
 }
 
 // set checks and compiles everything that was read.

@@ -131,22 +131,9 @@ func (c *containerd) imports(file, pattern string, set map[string]any, depth int
 		if err != nil {
 			return err
 		}
-		merge(set, more)
+		tree.Merge(set, more)
 	}
 	return nil
-}
-
-// merge lays one document over another. Lists are replaced.
-func merge(into, over map[string]any) {
-	for key, v := range over {
-		inner, isMap := v.(map[string]any)
-		have, wasMap := into[key].(map[string]any)
-		if isMap && wasMap {
-			merge(have, inner)
-			continue
-		}
-		into[key] = v
-	}
 }
 
 // overridden applies the arguments, which count more than every file.
@@ -177,7 +164,7 @@ func withDefaults(set map[string]any) map[string]any {
 		"debug": map[string]any{"address": "", "level": "info", "uid": int64(0), "gid": int64(0)}, "metrics": map[string]any{"address": "", "grpc_histogram": false},
 		"plugins": map[string]any{},
 	}
-	merge(full, set)
+	tree.Merge(full, set)
 	return full
 }
 
@@ -197,7 +184,7 @@ func kubernetesPart(set map[string]any) map[string]any {
 	}
 	for _, name := range kubernetesPlugins {
 		if part, ok := at(set, "plugins", name).v.(map[string]any); ok {
-			merge(cri, maps.Clone(part))
+			tree.Merge(cri, maps.Clone(part))
 		}
 	}
 	if pinned := at(cri, "pinned_images", "sandbox").text(); pinned != "" {

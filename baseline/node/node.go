@@ -421,21 +421,9 @@ func (c *collector) dropins(dir string, into map[string]any) error {
 		if err != nil {
 			return err
 		}
-		merge(into, d)
+		tree.Merge(into, d)
 	}
 	return nil
-}
-
-func merge(into, over map[string]any) {
-	for key, v := range over {
-		inner, isMap := v.(map[string]any)
-		have, wasMap := into[key].(map[string]any)
-		if isMap && wasMap {
-			merge(have, inner)
-			continue
-		}
-		into[key] = v
-	}
 }
 
 // lists are fields that are told with commas, as their arguments are.

@@ -76,6 +76,19 @@ func (t *Tree) Contained(p Process) bool {
 	return err == nil && own != host
 }
 
+// Merge lays one document over another. Lists are replaced.
+func Merge(into, over map[string]any) {
+	for key, v := range over {
+		inner, isMap := v.(map[string]any)
+		have, wasMap := into[key].(map[string]any)
+		if isMap && wasMap {
+			Merge(have, inner)
+			continue
+		}
+		into[key] = v
+	}
+}
+
 // Flags reads arguments as --name=value, --name value and --name. The last of a name counts, as with Go's own flags;
 // lists has all values of it.
 func Flags(args []string, switches ...string) (last map[string]any, lists map[string]any) {

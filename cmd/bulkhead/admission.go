@@ -41,8 +41,8 @@ func newAdmissionTest(a *app) *cobra.Command {
 		Use:   "test -f FILE…",
 		Short: "What admission would answer to manifests",
 		Long: "Reads manifests (YAML, JSON, lists, whole directories) and writes one JSON line for each object: whether it would be admitted, and if not,\n" +
-			"every reason. It needs no server and no cluster. Namespaces and Bulkhead's own documents (AdmissionRule, Exception) among the files count:\n" +
-			"labels of Pod Security, exceptions. For what makes pods, the answer is the one that its pods would get.\n" +
+			"every reason. It needs no server and no cluster. Namespaces and Bulkhead's own documents (AdmissionRule, AdmissionException) among the files count:\n" +
+			"labels of Pod Security, rules, exceptions. For what makes pods, the answer is the one that its pods would get.\n" +
 			"Exit code 3 when anything would be refused; 1 when anything could not be read.",
 		Example: "  bulkhead admission test -f manifests/\n  helm template shop | bulkhead admission test -f - --pod-security restricted",
 		Args:    cobra.ArbitraryArgs,

@@ -7,7 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"testing/fstest"
+	"strings"
 	"time"
 
 	"bulkhead/kube"
@@ -125,60 +125,26 @@ func (w *watch) list(resource schema.GroupVersionResource) []*unstructured.Unstr
 		}
 	}
 	slices.SortFunc(all, func(a, b *unstructured.Unstructured) int {
-		return cmpText(a.GetNamespace()+"/"+a.GetName(), b.GetNamespace()+"/"+b.GetName())
+		return strings.Compare(a.GetNamespace()+"/"+a.GetName(), b.GetNamespace()+"/"+b.GetName())
 	})
 	return all
 }
 
-func cmpText(a, b string) int {
-	switch {
-	case a < b:
-		return -1
-	case a > b:
-		return 1
-	}
-	return 0
-}
-
 // applyRules adds one document after the other, and leaves out the one that does not compile.
 func (w *watch) applyRules(ctx context.Context) *rule.Admission {
-	set, layer := w.Base.Rules, fstest.MapFS{}
+	set := w.Base.Rules
 	for _, u := range w.list(rules) {
-		text, err := ruleFile(u)
+		text, err := json.Marshal(u.Object)
 		if err != nil {
-			w.say(ctx, rules, u, err)
 			continue
 		}
-		name := u.GetName() + ".yaml"
-		layer[name] = &fstest.MapFile{Data: text}
-		next, err := rule.LoadAdmission(layer)
+		next, err := kube.WithRule(set, text)
 		w.say(ctx, rules, u, err)
-		if err != nil {
-			delete(layer, name)
-			continue
+		if err == nil {
+			set = next
 		}
-		set = next
 	}
 	return set
-}
-
-// ruleFile makes of a custom resource what a file of rules says; its name is the rule's id.
-func ruleFile(u *unstructured.Unstructured) ([]byte, error) {
-	spec, _, err := unstructured.NestedMap(u.Object, "spec")
-	if err != nil {
-		return nil, fmt.Errorf("the spec is no object: %w", err)
-	}
-	lists := spec["lists"]
-	delete(spec, "lists")
-	file := map[string]any{}
-	if lists != nil {
-		file["lists"] = lists
-	}
-	if len(spec) > 0 {
-		spec["id"] = u.GetName()
-		file["rules"] = []any{spec}
-	}
-	return json.Marshal(file) // JSON is YAML
 }
 
 func (w *watch) applyExceptions(ctx context.Context) []kube.Exception {
