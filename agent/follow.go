@@ -125,9 +125,23 @@ func (a *Agent) change(ctx context.Context, c container.Change) {
 	switch {
 	case c.Kind == container.Ended:
 		a.end(ctx, c.Container)
-	case c.Kind == container.Started && c.Container.CgroupID != 0 && c.Container.PID != 0:
+	case c.Container.CgroupID == 0 || c.Container.PID == 0:
+	case c.Kind == container.Started, c.Kind == container.Updated && a.renamed(c.Container):
 		go a.adoptEntered(ctx, c.Container)
 	}
+}
+
+// renamed reports whether a container is held under another name: of two engines that know it, the one with the
+// better name may answer later.
+func (a *Agent) renamed(c bulkhead.Container) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for name, w := range a.workloads {
+		if _, held := w.containers[c.CgroupID]; held {
+			return name != c.Workload.Name
+		}
+	}
+	return false
 }
 
 // adoptEntered waits until the container's first process is the workload's: what the runtime does before that is
@@ -193,8 +207,21 @@ func (a *Agent) containersOf(w *workload) map[uint64]bulkhead.Container {
 	return w.containers
 }
 
-// adopt puts a running container under its workload's mode.
+// adopt puts a running container under its workload's mode, and again where it got a better name meanwhile.
 func (a *Agent) adopt(ctx context.Context, c bulkhead.Container) error {
+	for {
+		if err := a.adoptAs(ctx, c); err != nil {
+			return err
+		}
+		now, ok := a.containers.Lookup(c.CgroupID)
+		if !ok || now.ID != c.ID || now.Workload == c.Workload {
+			return nil
+		}
+		c.Name, c.Engine, c.Labels, c.Pod, c.Image, c.Workload = now.Name, now.Engine, now.Labels, now.Pod, now.Image, now.Workload
+	}
+}
+
+func (a *Agent) adoptAs(ctx context.Context, c bulkhead.Container) error {
 	a.adopting.Lock()
 	defer a.adopting.Unlock()
 	a.mu.Lock()
