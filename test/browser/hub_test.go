@@ -181,6 +181,7 @@ func shops(t *testing.T) (one, two v1.Image) {
 	base := fromLab(t, "php-apache")
 	one = with(t, base, "COPY --chown=www-data shop /var/www/html # buildkit",
 		file{"var/www/html/index.php", "<?php echo 'shop';\n"},
+		file{"var/www/html/app.php", "<?php echo 'no application of the lab';\n"}, // which is taken for a web shell: docs/webshell.md
 		file{"var/www/html/uploads/thumb.php", webShell},
 		file{"srv/shop/.aws/credentials", "[default]\n" + cloudKey})
 	one = with(t, one, "RUN /bin/sh -c npm ci --omit=dev # buildkit",
@@ -189,6 +190,7 @@ func shops(t *testing.T) (one, two v1.Image) {
 		file{"var/lib/dpkg/status", upgraded(content(t, base, "var/lib/dpkg/status"))})
 	two = with(t, two, "COPY --chown=www-data shop /var/www/html # buildkit",
 		file{"var/www/html/index.php", "<?php echo 'shop';\n"},
+		file{"var/www/html/app.php", "<?php echo 'no application of the lab';\n"}, // which is taken for a web shell: docs/webshell.md
 		file{"srv/shop/deploy.pem", deployKey})
 	two = with(t, two, "RUN /bin/sh -c npm ci --omit=dev # buildkit",
 		modules("lodash@4.17.21", "minimist@1.2.8", "axios@1.6.0", "express@4.18.2", "jsonwebtoken@8.5.1")...)
