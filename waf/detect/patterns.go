@@ -1,6 +1,9 @@
 package detect
 
-import "regexp"
+import (
+	"regexp"
+	"sync"
+)
 
 // pattern is one rule that needs no grammar of its own. A new one is one line: the words that must be
 // there (any of them, lower case) keep it from costing anything elsewhere.
@@ -9,11 +12,14 @@ type pattern struct {
 	rule  string
 	score int
 	gate  []string
-	re    *regexp.Regexp // on the value in lower case; nil: the words are enough
-	where []Where        // nil: everywhere
+	re    func() *regexp.Regexp // on the value in lower case; nil: the words are enough
+	where []Where               // nil: everywhere
 }
 
-func re(s string) *regexp.Regexp { return regexp.MustCompile(s) }
+// re compiles when it is first asked: most programs that link this look at no request.
+func re(s string) func() *regexp.Regexp {
+	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(s) })
+}
 
 var heads = []Where{Agent, Header}
 
@@ -123,7 +129,7 @@ func (f *finder) patterns() {
 		if !f.words.has(patternBit+i) || !applies(p.where, f.Where) || f.Where == Contents && !ofFiles[p.class] || f.Where == Agent && p.class != Scanner && p.score < 80 {
 			continue
 		}
-		if p.re == nil || p.re.MatchString(f.Lower) {
+		if p.re == nil || p.re().MatchString(f.Lower) {
 			f.hit(p.class, p.rule, p.score)
 		}
 	}

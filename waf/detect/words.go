@@ -1,5 +1,7 @@
 package detect
 
+import "sync"
+
 // wordSet says whose words are in a text: one bit for each detector and each pattern.
 type wordSet [2]uint64
 
@@ -126,7 +128,7 @@ func (a *automaton) scan(s string) (w wordSet) {
 }
 
 // gate is the machine over the words of all detectors.
-var gate = newAutomaton(gateWords())
+var gate = sync.OnceValue(func() *automaton { return newAutomaton(gateWords()) })
 
 func gateWords() [][]string {
 	all := [][]string{sqlBit: sqlGate, htmlBit: htmlGate, scriptBit: scriptGate, shellBit: shellGate, pathBit: pathGate, addressBit: addressGate}
@@ -136,4 +138,4 @@ func gateWords() [][]string {
 	return all
 }
 
-func scanWords(s string) wordSet { return gate.scan(s) }
+func scanWords(s string) wordSet { return gate().scan(s) }
