@@ -33,6 +33,16 @@ func Merge(a, b bulkhead.Profile) (bulkhead.Profile, error) {
 	return out, nil
 }
 
+// MergeByDigest joins profiles of one image, whatever its workloads are called: of several test runs, or of the clusters
+// that run it. The first one's name stays.
+func MergeByDigest(a, b bulkhead.Profile) (bulkhead.Profile, error) {
+	if same := a.Image.Digest != "" && a.Image.Digest == b.Image.Digest || a.Image.Config != "" && a.Image.Config == b.Image.Config; !same {
+		return bulkhead.Profile{}, fmt.Errorf("merge profiles: one is of image %.19s, the other of %.19s; merge profiles of one image only", a.Image.Digest, b.Image.Digest)
+	}
+	b.Workload = a.Workload
+	return Merge(a, b)
+}
+
 // newer returns the profile that was updated last; of two at the same time the one whose
 // image sorts last, so that the order of merging does not matter.
 func newer(a, b bulkhead.Profile) bulkhead.Profile {

@@ -115,17 +115,23 @@ func (a *app) showDiff(changes []profile.Change, format string, strict bool) err
 
 func newProfileMerge(a *app) *cobra.Command {
 	c := &cobra.Command{
-		Use:               "merge TARGET TARGET…",
-		Short:             "One profile that allows what any of them does",
-		Long:              "Merges profiles of one workload, for instance of several test runs, and writes the result.\n" + profileTargets,
+		Use:   "merge TARGET TARGET…",
+		Short: "One profile that allows what any of them does",
+		Long: "Merges profiles of one workload, for instance of several test runs, and writes the result. With --by-digest they are of one image,\n" +
+			"whatever its workloads are called: in several clusters, in CI and in production.\n" + profileTargets,
 		Example:           "  bulkhead profile merge monday.json tuesday.json --output shop.yaml",
 		Args:              cobra.MinimumNArgs(2),
 		ValidArgsFunction: a.completeTarget,
 	}
 	format := formatFlag(c, "json", "yaml")
 	output := c.Flags().StringP("output", "o", "", "write to this `FILE`, as JSON or YAML by its name, instead of standard output")
+	byDigest := c.Flags().Bool("by-digest", false, "merge profiles of one image, whatever their workloads are called")
 	c.RunE = func(c *cobra.Command, args []string) error {
-		merged, err := a.mergeProfiles(c.Context(), args)
+		merge := profile.Merge
+		if *byDigest {
+			merge = profile.MergeByDigest
+		}
+		merged, err := a.mergeProfiles(c.Context(), args, merge)
 		if err != nil {
 			return err
 		}
@@ -140,7 +146,7 @@ func newProfileMerge(a *app) *cobra.Command {
 	return c
 }
 
-func (a *app) mergeProfiles(ctx context.Context, targets []string) (bulkhead.Profile, error) {
+func (a *app) mergeProfiles(ctx context.Context, targets []string, merge func(a, b bulkhead.Profile) (bulkhead.Profile, error)) (bulkhead.Profile, error) {
 	merged, err := a.readProfile(ctx, targets[0])
 	if err != nil {
 		return merged, err
@@ -150,7 +156,7 @@ func (a *app) mergeProfiles(ctx context.Context, targets []string) (bulkhead.Pro
 		if err != nil {
 			return merged, err
 		}
-		if merged, err = profile.Merge(merged, next); err != nil {
+		if merged, err = merge(merged, next); err != nil {
 			return merged, fmt.Errorf("merging %s: %w", target, err)
 		}
 	}

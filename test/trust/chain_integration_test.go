@@ -1,0 +1,152 @@
+//go:build integration
+
+package trust
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"bulkhead"
+)
+
+const server = "bulkhead-trust-chain"
+
+// TestChain goes the way of docs/chain.md: from docker build to a container that is held, from its first instruction, to
+// what the tests in CI made the image do.
+func TestChain(t *testing.T) {
+	p := start(t)
+	p.up()
+	socket := p.lab.Docker()
+	release := p.key("release")
+	other := p.key("other")
+	ref := p.registry.Host + "/shop/chain:v1"
+	t.Cleanup(func() {
+		_, _ = docker(socket, "rm", "-f", server)
+		_, _ = docker(socket, "rmi", "-f", ref)
+	})
+	p.chain(ref, release, "one")
+
+	policy := "  attestations:\n" +
+		"    - name: scan\n      type: scan\n      conditions:\n        - {name: recent, when: 'age < duration(\"168h\")'}\n" +
+		"    - name: behaviour\n      type: profile\n      conditions:\n        - {name: complete, when: 'predicate.completeness.all(s, predicate.completeness[s].score >= 0.95)'}\n" +
+		"  containers:\n    profile: protect\n"
+	p.apply("shop", p.registry.Host+"/shop/**", policy)
+
+	t.Run("an image without the proof is refused", func(t *testing.T) {
+		bare := p.image(socket, "shop/bare:v1", "bare")
+		p.sign(bare, release)
+		out, err := docker(socket, "run", "--rm", "--network", "none", bare)
+		if err == nil || strings.Contains(out, "bare") {
+			t.Errorf("it ran: %s", out)
+		}
+		p.eventually(15*time.Second, func() error {
+			for _, a := range p.alerts("image/trust") {
+				if strings.Contains(a.Message, "no profile attestation") && strings.Contains(a.Message, "no scan attestation") {
+					return nil
+				}
+			}
+			return fmt.Errorf("no alert says why: %+v", p.alerts("image/trust"))
+		})
+	})
+	t.Run("its first instruction is held to the profile", func(t *testing.T) {
+		for range 20 {
+			if out, err := docker(socket, "run", "--rm", "--network", "none", ref, "/bin/never", "echo", "it ran"); err == nil || strings.Contains(out, "it ran") {
+				t.Fatalf("a program that CI never saw ran as the first: %v %s", err, out)
+			}
+		}
+	})
+	t.Run("the server works, and does nothing else", func(t *testing.T) {
+		if out, err := docker(socket, "run", "-d", "--name", server, ref); err != nil {
+			t.Fatal(out)
+		}
+		ip, err := docker(socket, "inspect", "-f", "{{.NetworkSettings.IPAddress}}", server)
+		p.check(err)
+		p.eventually(20*time.Second, func() error {
+			var w struct {
+				Mode  string
+				Trust struct{ Status, Profile string }
+			}
+			if err := p.ask(&w, "workloads", server); err != nil || w.Mode != "protect" || w.Trust.Status != "trusted" || w.Trust.Profile != "protect" {
+				return fmt.Errorf("%+v %v", w, err)
+			}
+			return nil
+		})
+		for range 20 {
+			if out, err := exec.Command("curl", "-sS", "--max-time", "5", "http://"+ip+":8080/").CombinedOutput(); err != nil || !bytes.Contains(out, []byte("hello one")) {
+				t.Fatalf("the server: %v %s", err, out)
+			}
+		}
+		if out, err := docker(socket, "exec", server, "/bin/never", "echo", "it ran"); err == nil || strings.Contains(out, "it ran") {
+			t.Errorf("a program that CI never saw ran: %v %s", err, out)
+		}
+		var list []bulkhead.Alert
+		p.eventually(15*time.Second, func() error {
+			p.check(p.ask(&list, "alerts", "--workload", "docker/"+server, "--limit", "0"))
+			if len(list) == 0 || list[0].Action != bulkhead.ActionBlocked {
+				return fmt.Errorf("%+v", list)
+			}
+			return nil
+		})
+	})
+	t.Run("a profile that was changed, or is of another image, is refused", func(t *testing.T) {
+		raw, err := os.ReadFile(p.path("work", "profile.json"))
+		p.check(err)
+		twin := p.image(socket, "shop/twin:v1", "twin")
+		p.sign(twin, release)
+		if out, err := p.bulkhead("profile", "attach", twin, p.path("work", "profile.json"), "--key", release, "--insecure-http", p.registry.Host); err == nil || !strings.Contains(err.Error(), "another image") {
+			t.Errorf("it was attached to another image: %v %s", err, out)
+		}
+		p.check(os.WriteFile(p.path("work", "wide.json"), bytes.Replace(raw, []byte(`"syscalls": [`), []byte(`"syscalls": ["ptrace",`), 1), 0o600))
+		p.must("profile", "attach", ref, p.path("work", "wide.json"), "--key", other, "--insecure-http", p.registry.Host)
+		p.must("profile", "pull", ref, "--policy", p.path("shop.yaml"), "--insecure-http", p.registry.Host, "--no-cache", "-o", p.path("pulled.json"))
+		pulled, err := os.ReadFile(p.path("pulled.json"))
+		p.check(err)
+		if bytes.Contains(pulled, []byte(`"ptrace"`)) {
+			t.Error("the profile that somebody else signed counts")
+		}
+	})
+	t.Run("the pull request sees what is new", func(t *testing.T) {
+		p.check(os.WriteFile(p.path("work", "old.json"), must(os.ReadFile(p.path("work", "profile.json"))), 0o600))
+		if _, err := p.bulkhead("profile", "diff", p.path("work", "old.json"), p.path("work", "wide.json"), "--fail-on-added"); err == nil || !strings.Contains(err.Error(), "exit status 3") {
+			t.Errorf("a new system call was not told: %v", err)
+		}
+	})
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
+// chain runs the script of the documentation.
+func (p *product) chain(ref, key, says string) {
+	p.Helper()
+	context := p.path("context")
+	for _, dir := range []string{context, p.path("work"), p.path("bin")} {
+		p.check(os.MkdirAll(dir, 0o700))
+	}
+	box := must(os.ReadFile("/bin/busybox"))
+	p.check(os.WriteFile(filepath.Join(context, "busybox"), box, 0o755))
+	p.check(os.WriteFile(filepath.Join(context, "index.html"), []byte("hello "+says), 0o644))
+	p.check(os.WriteFile(filepath.Join(context, "Dockerfile"), []byte("FROM scratch\nCOPY busybox /bin/busybox\nCOPY busybox /bin/never\nCOPY index.html /www/\nUSER 1000\nCMD [\"/bin/busybox\", \"httpd\", \"-f\", \"-p\", \"8080\", \"-h\", \"/www\"]\n"), 0o600))
+	tests := "#!/bin/bash\nfor i in $(seq 1 65); do curl -sS --max-time 5 http://$IP:8080/ > /dev/null; curl -sS --max-time 5 http://$IP:8080/missing > /dev/null; sleep 1; done\n"
+	p.check(os.WriteFile(p.path("tests.sh"), []byte(tests), 0o755))
+	p.check(os.Symlink(p.path("bulkhead"), p.path("bin", "bulkhead")))
+	script := must(filepath.Abs("../../docs/examples/chain.sh"))
+	cmd := exec.Command(script, context, ref, key, p.path("tests.sh"))
+	cmd.Env = append(os.Environ(), "PATH="+p.path("bin")+":"+os.Getenv("PATH"), "WORK="+p.path("work"), "INSECURE_HTTP="+p.registry.Host,
+		"BULKHEAD_STATE="+p.path("state"), "BULKHEAD_RUN="+p.path("run"), "BULKHEAD_KEY_PASSPHRASE=secret", "HOME="+p.dir, "SCAN_FLAGS=--only secret,misconfig --insecure-http "+p.registry.Host)
+	began := time.Now()
+	if out, err := cmd.CombinedOutput(); err != nil {
+		p.Fatalf("%v\n%s", err, out)
+	}
+	p.Logf("from docker build to the attached profile: %v", time.Since(began).Round(time.Second))
+}
