@@ -22,6 +22,7 @@ import (
 	"bulkhead/container"
 	"bulkhead/enforce"
 	"bulkhead/enforce/keeper"
+	"bulkhead/image"
 	"bulkhead/rule"
 	"bulkhead/sensor"
 )
@@ -39,6 +40,8 @@ type Options struct {
 	Kill        bool                       // end processes for system calls outside their profile
 	Keeper      func() keeper.StartOptions // how to start a keeper; nil: system calls are not held to profiles
 	Events      func(*bulkhead.Event)      // hears every event, before it may become an alert; nil: nobody does
+	Registries  image.Options              // how they are spoken to for signatures
+	NRI         string                     // socket of an engine's plug-in interface; empty: none
 	Version     string
 	Log         *slog.Logger
 }
@@ -58,6 +61,7 @@ type Agent struct {
 	images     *images
 	addresses  *addresses
 	flows      *flows
+	trust      *trust
 
 	adopting sync.Mutex // one container after the other
 
@@ -126,6 +130,7 @@ func start(ctx context.Context, o *Options) (*Agent, error) {
 	} else if err != nil {
 		a.problem("spool", err.Error())
 	}
+	a.openTrust()
 	return a, a.openKernel(ctx)
 }
 
@@ -228,6 +233,9 @@ func (a *Agent) run(ctx context.Context) error {
 		"delivery":   a.deliver,
 		"engines":    a.followEngines,
 		"heads":      a.followHeads,
+		"trust":      a.followTrust,
+		"docker":     a.serveDocker,
+		"nri":        a.serveNRI,
 	} {
 		wait.Go(func() {
 			if err := part(ctx); err != nil && ctx.Err() == nil {

@@ -113,6 +113,8 @@ func (a *Agent) command(ctx context.Context, c *pb.NodeCommand) *pb.NodeCommandA
 		err = a.approve(ctx, api.FromApproval(c.Approve))
 	case *pb.NodeCommand_GetProfile:
 		answer.ProfileJson, err = a.profileOf(c.GetProfile.Workload)
+	case *pb.NodeCommand_SetPolicies:
+		err = a.setPolicies(c.SetPolicies.Documents)
 	default:
 		err = fmt.Errorf("this agent (%s) does not know that command: is it older than the control plane?", a.options.Version)
 	}
@@ -197,6 +199,7 @@ func (a *Agent) workloadReport(w *workload) (*pb.WorkloadReport, string) {
 	m.Nodes = []string{a.options.Node}
 	m.LastSeen = timestamppb.New(w.seen)
 	m.Enforcement = a.backends()
+	m.Trust = a.trustOf(w)
 	r := &pb.WorkloadReport{Workload: m}
 	var doc bytes.Buffer
 	if profile.Write(&doc, p) != nil {
@@ -213,7 +216,7 @@ func (a *Agent) workloadReport(w *workload) (*pb.WorkloadReport, string) {
 func (a *Agent) nodeReport() *pb.Node {
 	n := &pb.Node{
 		Id: a.options.Node, Name: a.options.Node, Cluster: a.options.Cluster, Kernel: a.kernel.Features().Release, Version: a.options.Version,
-		LastSeen: timestamppb.Now(), Connected: true, Backends: a.backends(), MemoryBytes: resident(),
+		LastSeen: timestamppb.Now(), Connected: true, Backends: a.backends(), MemoryBytes: resident(), Policies: a.trust.gate.Digest(),
 	}
 	n.Events, n.LostEvents = a.kernel.Lost()
 	n.FoldedEvents = a.enforcer.Folded()

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"bulkhead"
+	"bulkhead/agent/gate"
 	"bulkhead/container"
 	"bulkhead/profile"
 )
@@ -158,8 +159,16 @@ func (a *Agent) adoptEntered(ctx context.Context, c bulkhead.Container) {
 		return
 	}
 	a.locate(ctx, c)
-	if err := a.adopt(ctx, c); err != nil {
+	a.holdBeside(c)
+	v := a.judge(ctx, c)
+	if !v.Allowed && a.slipped(c) {
+		return
+	}
+	if err := a.adopt(ctx, c, v); err != nil {
 		a.problem("container "+c.ID, err.Error())
+	}
+	if len(v.Reasons) > 0 {
+		a.tellRefusal(c, v, bulkhead.ActionDetected)
 	}
 }
 
@@ -208,9 +217,9 @@ func (a *Agent) containersOf(w *workload) map[uint64]bulkhead.Container {
 }
 
 // adopt puts a running container under its workload's mode, and again where it got a better name meanwhile.
-func (a *Agent) adopt(ctx context.Context, c bulkhead.Container) error {
+func (a *Agent) adopt(ctx context.Context, c bulkhead.Container, v gate.Verdict) error {
 	for {
-		if err := a.adoptAs(ctx, c); err != nil {
+		if err := a.adoptAs(ctx, c, v); err != nil {
 			return err
 		}
 		now, ok := a.containers.Lookup(c.CgroupID)
@@ -221,7 +230,7 @@ func (a *Agent) adopt(ctx context.Context, c bulkhead.Container) error {
 	}
 }
 
-func (a *Agent) adoptAs(ctx context.Context, c bulkhead.Container) error {
+func (a *Agent) adoptAs(ctx context.Context, c bulkhead.Container, v gate.Verdict) error {
 	a.adopting.Lock()
 	defer a.adopting.Unlock()
 	a.mu.Lock()
@@ -230,6 +239,7 @@ func (a *Agent) adoptAs(ctx context.Context, c bulkhead.Container) error {
 		w = a.newWorkload(c.Workload, c.Image)
 		a.workloads[c.Workload.Name] = w
 	}
+	a.takeProfile(w, c, v)
 	if w.Mode == bulkhead.Learn && w.Image.Digest != c.Image.Digest {
 		w.Image = c.Image
 	}
@@ -312,7 +322,11 @@ func (a *Agent) arrived(ctx context.Context, cgroup uint64, pid int) {
 	if c.Cgroup == "" {
 		c.Cgroup = cgroupPath(pid)
 	}
-	if err := a.adopt(ctx, c); err != nil {
+	fresh := !a.runsHere(cgroup)
+	if fresh && a.refuse(ctx, c, pid) {
+		return
+	}
+	if err := a.adopt(ctx, c, a.judge(ctx, c)); err != nil {
 		a.problem("container "+c.ID, err.Error())
 		return
 	}

@@ -23,6 +23,9 @@ type workload struct {
 	Image   bulkhead.Image
 	Mode    bulkhead.Mode
 	Profile bulkhead.Profile // in force, when the mode is not learn
+	// Decided says that a person chose the mode, and Attested names the signed profile that was taken.
+	Decided  bool
+	Attested string
 
 	recorder   *profile.Recorder
 	containers map[uint64]bulkhead.Container
@@ -39,6 +42,8 @@ type kept struct {
 	Image    bulkhead.Image    `json:"image"`
 	Mode     bulkhead.Mode     `json:"mode"`
 	Profile  json.RawMessage   `json:"profile"`
+	Decided  bool              `json:"decided,omitempty"`
+	Attested string            `json:"attested,omitempty"`
 }
 
 func (a *Agent) file(name string) string {
@@ -87,7 +92,7 @@ func (a *Agent) loadWorkload(file string) error {
 		return fmt.Errorf("%s:%d:%d: there is no mode %q: learn, monitor and protect are", file, line, column, k.Mode)
 	}
 	w := a.newWorkload(k.Workload, k.Image)
-	w.Mode, w.Profile = k.Mode, p
+	w.Mode, w.Profile, w.Decided, w.Attested = k.Mode, p, k.Decided, k.Attested
 	w.recorder = profile.Resume(p, a.images.describe)
 	a.workloads[k.Workload.Name] = w
 	return nil
@@ -142,7 +147,7 @@ func (a *Agent) save(w *workload) error {
 	if err := profile.Write(&doc, p); err != nil {
 		return err
 	}
-	b, err := json.MarshalIndent(kept{w.Workload, w.Image, w.Mode, doc.Bytes()}, "", " ")
+	b, err := json.MarshalIndent(kept{w.Workload, w.Image, w.Mode, doc.Bytes(), w.Decided, w.Attested}, "", " ")
 	if err != nil {
 		return err
 	}
@@ -241,7 +246,7 @@ func (a *Agent) setMode(ctx context.Context, name string, mode bulkhead.Mode, an
 		errs = append(errs, a.enforcer.Apply(ctx, c, a.modeFor(w, c, mode), next))
 	}
 	a.mu.Lock()
-	w.Mode, w.Profile = mode, next
+	w.Mode, w.Profile, w.Decided = mode, next, true
 	errs = append(errs, a.save(w))
 	a.mu.Unlock()
 	a.poke()

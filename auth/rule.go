@@ -49,7 +49,8 @@ func Needs(procedure string) (Role, bool) {
 		bulkheadv1connect.ImageServiceGetImageProcedure,
 		bulkheadv1connect.ImageServiceDiffImagesProcedure,
 		bulkheadv1connect.ImageServiceListScansProcedure,
-		bulkheadv1connect.ImageServiceListWatchesProcedure:
+		bulkheadv1connect.ImageServiceListWatchesProcedure,
+		bulkheadv1connect.PolicyServiceListPoliciesProcedure:
 		return Viewer, true
 	case bulkheadv1connect.WorkloadServiceSetModeProcedure,
 		bulkheadv1connect.WorkloadServiceApproveProcedure,
@@ -57,7 +58,9 @@ func Needs(procedure string) (Role, bool) {
 		bulkheadv1connect.ImageServiceWatchRepositoryProcedure:
 		return Operator, true
 	case bulkheadv1connect.ImageServiceAddHookProcedure, // a token for a program outside
-		bulkheadv1connect.ImageServiceRemoveHookProcedure:
+		bulkheadv1connect.ImageServiceRemoveHookProcedure,
+		bulkheadv1connect.PolicyServiceApplyPoliciesProcedure, // decides what may run anywhere
+		bulkheadv1connect.PolicyServiceRemovePolicyProcedure:
 		return Admin, true
 	}
 	return "", false

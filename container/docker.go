@@ -347,3 +347,47 @@ func (d *docker) inspectSoon(ctx context.Context, id string, inspecting chan str
 		}
 	}()
 }
+
+// Docker asks one Docker engine about what it has, for who decides about it.
+type Docker struct{ engine *docker }
+
+// DialDocker names the engine at a socket; nothing is asked yet.
+func DialDocker(socket string) *Docker { return &Docker{newDocker(socket).(*docker)} }
+
+// DockerImage is an image in the engine's store, by all the names it has there.
+type DockerImage struct {
+	ID      string   `json:"Id"`
+	Tags    []string `json:"RepoTags"`    // anybody who may speak to the engine gave them
+	Digests []string `json:"RepoDigests"` // REPOSITORY@DIGEST: from where it was pulled, or to where it was pushed
+}
+
+// DockerMade is a container as the engine will run it.
+type DockerMade struct {
+	ID         string `json:"Id"`
+	Name       string
+	Image      string // its image's id
+	Config     struct{ Image string }
+	HostConfig json.RawMessage
+}
+
+// ErrUnknown says that an engine has nothing of that name.
+var ErrUnknown = errNotFound
+
+// Image looks up an image by a reference or an id.
+func (d *Docker) Image(ctx context.Context, reference string) (i DockerImage, err error) {
+	if err = d.engine.read(ctx, "/images/"+url.PathEscape(reference)+"/json", maxOne, &i); err != nil {
+		return i, fmt.Errorf("asking Docker about the image %.300q: %w", reference, err)
+	}
+	if !isDigest(i.ID) {
+		return i, fmt.Errorf("asking Docker about the image %.300q: it answers with the id %.80q", reference, i.ID)
+	}
+	return i, nil
+}
+
+// Container looks up a container by name, id, or the beginning of an id.
+func (d *Docker) Container(ctx context.Context, name string) (c DockerMade, err error) {
+	if err = d.engine.read(ctx, "/containers/"+url.PathEscape(name)+"/json", maxOne, &c); err != nil {
+		return c, fmt.Errorf("asking Docker about the container %.300q: %w", name, err)
+	}
+	return c, nil
+}

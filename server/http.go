@@ -37,6 +37,7 @@ func (s *Server) http(console http.Handler, cert tls.Certificate) *http.Server {
 	mux.Handle(pbconnect.NewNodeServiceHandler(nodeService{s}, options...))
 	mux.Handle(pbconnect.NewFlowServiceHandler(flowService{s}, options...))
 	mux.Handle(pbconnect.NewImageServiceHandler(imageService{s}, options...))
+	mux.Handle(pbconnect.NewPolicyServiceHandler(policyService{s}, options...))
 	s.hooks(mux)
 	s.harbor(mux)
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("ok\n")) })

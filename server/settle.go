@@ -120,12 +120,29 @@ func (t *settle) run() {
 }
 
 func (t *settle) node(ctx context.Context, node string) {
+	if err := t.policies(ctx, node); err != nil && ctx.Err() == nil {
+		t.s.log.Error("a node's policies were not settled", "node", node, "err", err)
+	}
 	if err := t.modes(ctx, node); err != nil && ctx.Err() == nil {
 		t.s.log.Error("a node's modes were not settled", "node", node, "err", err)
 	}
 	if err := t.approvals(ctx, node); err != nil && ctx.Err() == nil {
 		t.s.log.Error("a node's approvals were not settled", "node", node, "err", err)
 	}
+}
+
+// policies brings a node to the documents that are applied: it reports the digest of those it has.
+func (t *settle) policies(ctx context.Context, node string) error {
+	command, digest, err := t.s.policyCommand(ctx)
+	if err != nil {
+		return err
+	}
+	has, err := t.s.policiesOf(ctx, node)
+	if err != nil || has == digest {
+		return err
+	}
+	t.send(ctx, node, "policies "+digest, command)
+	return nil
 }
 
 func (t *settle) modes(ctx context.Context, node string) error {

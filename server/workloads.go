@@ -97,6 +97,9 @@ func weaken(a, b *pb.Workload) {
 	a.Completeness = min(a.Completeness, b.Completeness)
 	a.Ready = a.Ready && b.Ready
 	a.BlockedBy = cmp.Or(a.BlockedBy, b.BlockedBy)
+	if trustRank(b.Trust) > trustRank(a.Trust) {
+		a.Trust = b.Trust
+	}
 	for name, section := range b.Sections {
 		if mine := a.Sections[name]; mine == nil || section.GetScore() < mine.GetScore() {
 			if a.Sections == nil {
@@ -112,6 +115,11 @@ func weaken(a, b *pb.Workload) {
 			a.Enforcement = append(a.Enforcement, e)
 		}
 	}
+}
+
+// trustRank orders what is said of an image: the worse is shown.
+func trustRank(t *pb.ImageTrust) int {
+	return map[string]int{"trusted": 1, "unknown": 2, "untrusted": 3}[t.GetStatus()]
 }
 
 func (w workloadService) SetMode(ctx context.Context, r *connect.Request[pb.SetModeRequest]) (*connect.Response[pb.SetModeResponse], error) {

@@ -43,6 +43,7 @@ type policy struct {
 	signatures      int // how many different signers must have signed
 	attestations    []attestation
 	breakGlass      []exemption
+	limits          *Limits
 }
 
 // attestation is a document that must be attached.
@@ -145,6 +146,9 @@ func Join(all ...*Policies) (*Policies, error) {
 	out.digest = hex.EncodeToString(sum.Sum(nil))
 	return out, nil
 }
+
+// Digest names what was read: the same documents in the same order have the same.
+func (p *Policies) Digest() string { return p.digest }
 
 // Names are the policies' names, in their order.
 func (p *Policies) Names() []string {
@@ -270,6 +274,7 @@ func (r *reader) spec(at document.Place, p *policy) {
 		"signatures":   func(at document.Place) { counted = true; after = append(after, func() { r.signatures(at, p) }) },
 		"attestations": func(at document.Place) { after = append(after, func() { r.attestations(at, p) }) },
 		"breakGlass":   func(at document.Place) { r.breakGlass(at, p) },
+		"containers":   func(at document.Place) { r.containers(at, p) },
 	})
 	if !images {
 		r.Wrong(at, "write `images: [registry.example/shop/**]`", "the policy is about no image")
@@ -298,7 +303,7 @@ func (r *reader) remark(at document.Place, p *policy, counted bool) {
 	if len(p.images) > 0 && p.exclude.everything() {
 		note("is about no image: everything is excluded")
 	}
-	if p.signatures == 0 && len(p.attestations) == 0 {
+	if p.signatures == 0 && len(p.attestations) == 0 && p.limits == nil {
 		note("asks for nothing: every image meets it")
 	}
 }

@@ -88,6 +88,8 @@ func runCommand() *cobra.Command {
 	f.StringVar(&o.Credentials, "credentials", "", "`FILE` with the way to the control plane (default: the one of the control plane on this host)")
 	f.StringVar(&o.Rules, "rules", "", "`DIR` of rule files over the default ones")
 	f.StringVar(&o.Pin, "pin", "/sys/fs/bpf/bulkhead", "`DIR` on a BPF file system where programs and maps are kept")
+	f.StringSliceVar(&o.Registries.PlainHTTP, "insecure-http", nil, "`REGISTRY` that may be spoken to without TLS for signatures; no other is")
+	f.StringVar(&o.NRI, "nri", "/var/run/nri/nri.sock", "`SOCKET` where containerd or CRI-O takes plug-ins; none there is no fault, empty uses none")
 	f.BoolVar(&o.NoLSM, "no-lsm", false, "do not use BPF-LSM, even where the kernel has it")
 	f.BoolVar(&o.Kill, "kill", false, "end a process for a system call outside its profile, instead of answering EPERM")
 	return c

@@ -34,6 +34,7 @@ type client struct {
 	people    bulkheadv1connect.AuthServiceClient
 	images    bulkheadv1connect.ImageServiceClient
 	flows     bulkheadv1connect.FlowServiceClient
+	policies  bulkheadv1connect.PolicyServiceClient
 }
 
 // target is where the server is and how it is spoken to.
@@ -86,6 +87,7 @@ func dial(t target) *client {
 		people:    bulkheadv1connect.NewAuthServiceClient(h, t.address, o...),
 		images:    bulkheadv1connect.NewImageServiceClient(h, t.address, o...),
 		flows:     bulkheadv1connect.NewFlowServiceClient(h, t.address, o...),
+		policies:  bulkheadv1connect.NewPolicyServiceClient(h, t.address, o...),
 	}
 }
 

@@ -88,9 +88,7 @@ func checkImages(o server.ImageOptions) error {
 // flags are those that say the same to another process, with paths that hold in any directory.
 func (o serverOptions) flags() []string {
 	list := []string{"--listen", o.listen, "--bus-listen", o.busListen}
-	for _, registry := range o.images.PlainHTTP {
-		list = append(list, "--insecure-http", registry)
-	}
+	list = append(list, o.plainFlags()...)
 	for _, file := range o.images.CAs {
 		if whole, err := filepath.Abs(file); err == nil {
 			file = whole
@@ -102,6 +100,14 @@ func (o serverOptions) flags() []string {
 	}
 	return append(list, "--scan-workers", strconv.Itoa(o.images.Workers), "--keep-reports", strconv.Itoa(o.images.Keep),
 		"--keep-reports-for", o.images.KeepFor.String())
+}
+
+// plainFlags are the registries without TLS, for the agent too: it looks for signatures there.
+func (o serverOptions) plainFlags() (list []string) {
+	for _, registry := range o.images.PlainHTTP {
+		list = append(list, "--insecure-http", registry)
+	}
+	return list
 }
 
 // serverDir is where the control plane keeps its files.

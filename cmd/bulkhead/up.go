@@ -103,7 +103,7 @@ func (o upOptions) programs() ([]supervise.Program, error) {
 	server := append([]string{"bulkhead", "server"}, append(dirs, o.server.flags()...)...)
 	return []supervise.Program{
 		{Name: "server", Path: self, Args: server},
-		{Name: "agent", Path: agent, Args: append([]string{"bulkhead-agent", "run"}, dirs...)},
+		{Name: "agent", Path: agent, Args: append(append([]string{"bulkhead-agent", "run"}, dirs...), o.server.plainFlags()...)},
 	}, nil
 }
 

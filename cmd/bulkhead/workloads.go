@@ -33,6 +33,15 @@ type workload struct {
 	Detected     uint64                                     `json:"detected"`
 	LastSeen     time.Time                                  `json:"lastSeen"`
 	Enforcement  []enforcement                              `json:"enforcement"`
+	Trust        trust                                      `json:"trust"`
+}
+
+// trust is what the trust policies say of the image that runs.
+type trust struct {
+	Status  string   `json:"status"` // trusted, untrusted, unknown; empty: no policy is about it
+	Reasons []string `json:"reasons"`
+	Signers []string `json:"signers"`
+	Profile string   `json:"profile"` // what is done with the profile that is signed onto it
 }
 
 // enforcement says what serves one kind of decision.
@@ -48,6 +57,7 @@ func workloadOf(m *pb.Workload) workload {
 		Mode: api.FromMode(m.Mode), Nodes: list(m.Nodes), Containers: m.Containers,
 		Completeness: m.Completeness, Ready: m.Ready, BlockedBy: m.BlockedBy, Sections: api.FromSections(m.Sections),
 		Blocked: m.Blocked, Detected: m.Detected, LastSeen: m.LastSeen.AsTime(), Enforcement: enforcements(m.Enforcement),
+		Trust: trust{m.Trust.GetStatus(), list(m.Trust.GetReasons()), list(m.Trust.GetSigners()), m.Trust.GetProfile()},
 	}
 }
 
@@ -103,17 +113,32 @@ func (a *app) showWorkloads(ctx context.Context, format string) error {
 	return workloadTable(all, time.Now()).write(a.out, a.screen())
 }
 
+// workloadTable shows trust where there is a policy about something.
 func workloadTable(all []workload, now time.Time) *table {
 	t := &table{head: []string{"WORKLOAD", "MODE", "PROFILE", "RUNNING", "BLOCKED", "DETECTED", "SEEN", "IMAGE"}, flex: []int{7, 0}}
+	judged := slices.ContainsFunc(all, func(w workload) bool { return w.Trust.Status != "" })
+	if judged {
+		t.head, t.flex = slices.Insert(t.head, 7, "TRUST"), []int{8, 0}
+	}
 	for _, w := range all {
-		t.add(text(w.Name), modeCell(w.Mode), readyCell(w), textf("%d", w.Containers), textf("%d", w.Blocked),
-			textf("%d", w.Detected), text(ago(now, w.LastSeen)), text(w.Image))
+		row := []cell{
+			text(w.Name), modeCell(w.Mode), readyCell(w), textf("%d", w.Containers), textf("%d", w.Blocked),
+			textf("%d", w.Detected), text(ago(now, w.LastSeen)), text(w.Image),
+		}
+		if judged {
+			row = slices.Insert(row, 7, trustCell(w.Trust))
+		}
+		t.add(row...)
 	}
 	return t
 }
 
 func modeCell(m bulkhead.Mode) cell {
 	return cell{string(m), map[bulkhead.Mode]style{bulkhead.Monitor: yellow, bulkhead.Protect: green}[m]}
+}
+
+func trustCell(t trust) cell {
+	return cell{or(t.Status, "-"), map[string]style{"trusted": green, "untrusted": red, "unknown": yellow}[t.Status]}
 }
 
 func readyCell(w workload) cell {
@@ -148,6 +173,12 @@ func (a *app) describeWorkload(w workload) error {
 	facts.add(text("mode"), modeCell(w.Mode))
 	facts.add(text("image"), text(w.Image))
 	facts.add(text("digest"), text(w.Digest))
+	if w.Trust.Status != "" {
+		facts.add(text("trust"), trustCell(w.Trust))
+	}
+	for _, reason := range w.Trust.Reasons {
+		facts.add(text(""), text(reason))
+	}
 	facts.add(text("running"), textf("%d on %s", w.Containers, or(strings.Join(w.Nodes, ", "), "no node")))
 	facts.add(text("alerts"), textf("%d blocked, %d detected", w.Blocked, w.Detected))
 	facts.add(text("protect"), text(protectable(w)))

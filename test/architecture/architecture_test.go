@@ -59,7 +59,7 @@ var rooms = map[string][]string{
 	"container": {"."},
 	"sensor":    {".", "bpf", "container", "profile"},
 	"enforce":   {".", "bpf", "container", "profile"},
-	"agent":     {".", "api", "bpf", "bus", "container", "enforce", "profile", "rule", "sensor"},
+	"agent":     {".", "api", "bpf", "bus", "container", "enforce", "image", "profile", "rule", "sensor", "sign"},
 
 	// control plane
 	"auth":       {".", "api", "store"},
@@ -67,7 +67,7 @@ var rooms = map[string][]string{
 	"bus/broker": {".", "api", "bus"},
 	"console":    {},
 	"kube":       {".", "rule"},
-	"server":     {".", "api", "auth", "bus", "bus/broker", "image", "malware", "profile", "rule", "scan", "store", "vuln"},
+	"server":     {".", "api", "auth", "bus", "bus/broker", "image", "malware", "profile", "rule", "scan", "sign", "store", "vuln"},
 
 	"deploy": {}, // the chart and plain manifests, and a test of both
 
@@ -91,7 +91,7 @@ var doors = map[string][]string{
 	"modernc.org/sqlite":                     {"store"},
 	"github.com/jackc/pgx":                   {"store"},
 	"github.com/pressly/goose":               {"store"},
-	"github.com/containerd":                  {"container", "image"},
+	"github.com/containerd":                  {"container", "image", "agent"},
 	"google.golang.org/grpc":                 {"container", "image"},
 	"github.com/google/go-containerregistry": {"image", "sign", "server", "cmd/bulkhead", "test"}, // of server and cmd/bulkhead only tests: a registry
 	"github.com/hillu/go-yara":               {"malware"},

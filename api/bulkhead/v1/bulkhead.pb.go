@@ -434,6 +434,7 @@ type Workload struct {
 	Detected      uint64                   `protobuf:"varint,14,opt,name=detected,proto3" json:"detected,omitempty"`
 	LastSeen      *timestamppb.Timestamp   `protobuf:"bytes,15,opt,name=last_seen,json=lastSeen,proto3" json:"last_seen,omitempty"`
 	Enforcement   []*Enforcement           `protobuf:"bytes,16,rep,name=enforcement,proto3" json:"enforcement,omitempty"`
+	Trust         *ImageTrust              `protobuf:"bytes,17,opt,name=trust,proto3" json:"trust,omitempty"` // what the trust policies say of the image that runs
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -580,6 +581,82 @@ func (x *Workload) GetEnforcement() []*Enforcement {
 	return nil
 }
 
+func (x *Workload) GetTrust() *ImageTrust {
+	if x != nil {
+		return x.Trust
+	}
+	return nil
+}
+
+// ImageTrust says whether an image satisfies the trust policies.
+type ImageTrust struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Status        string                 `protobuf:"bytes,1,opt,name=status,proto3" json:"status,omitempty"`   // trusted, untrusted, unknown (nobody could be asked); empty: no policy is about it
+	Reasons       []string               `protobuf:"bytes,2,rep,name=reasons,proto3" json:"reasons,omitempty"` // what is not met
+	Signers       []string               `protobuf:"bytes,3,rep,name=signers,proto3" json:"signers,omitempty"`
+	Profile       string                 `protobuf:"bytes,4,opt,name=profile,proto3" json:"profile,omitempty"` // what the policy does with the profile that is signed onto the image: protect, monitor
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImageTrust) Reset() {
+	*x = ImageTrust{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImageTrust) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImageTrust) ProtoMessage() {}
+
+func (x *ImageTrust) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImageTrust.ProtoReflect.Descriptor instead.
+func (*ImageTrust) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *ImageTrust) GetStatus() string {
+	if x != nil {
+		return x.Status
+	}
+	return ""
+}
+
+func (x *ImageTrust) GetReasons() []string {
+	if x != nil {
+		return x.Reasons
+	}
+	return nil
+}
+
+func (x *ImageTrust) GetSigners() []string {
+	if x != nil {
+		return x.Signers
+	}
+	return nil
+}
+
+func (x *ImageTrust) GetProfile() string {
+	if x != nil {
+		return x.Profile
+	}
+	return ""
+}
+
 // Enforcement says what serves one kind of decision.
 type Enforcement struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -592,7 +669,7 @@ type Enforcement struct {
 
 func (x *Enforcement) Reset() {
 	*x = Enforcement{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[8]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -604,7 +681,7 @@ func (x *Enforcement) String() string {
 func (*Enforcement) ProtoMessage() {}
 
 func (x *Enforcement) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[8]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -617,7 +694,7 @@ func (x *Enforcement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Enforcement.ProtoReflect.Descriptor instead.
 func (*Enforcement) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{8}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Enforcement) GetKind() string {
@@ -649,7 +726,7 @@ type ListWorkloadsRequest struct {
 
 func (x *ListWorkloadsRequest) Reset() {
 	*x = ListWorkloadsRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[9]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -661,7 +738,7 @@ func (x *ListWorkloadsRequest) String() string {
 func (*ListWorkloadsRequest) ProtoMessage() {}
 
 func (x *ListWorkloadsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[9]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -674,7 +751,7 @@ func (x *ListWorkloadsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWorkloadsRequest.ProtoReflect.Descriptor instead.
 func (*ListWorkloadsRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{9}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{10}
 }
 
 type ListWorkloadsResponse struct {
@@ -686,7 +763,7 @@ type ListWorkloadsResponse struct {
 
 func (x *ListWorkloadsResponse) Reset() {
 	*x = ListWorkloadsResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[10]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -698,7 +775,7 @@ func (x *ListWorkloadsResponse) String() string {
 func (*ListWorkloadsResponse) ProtoMessage() {}
 
 func (x *ListWorkloadsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[10]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -711,7 +788,7 @@ func (x *ListWorkloadsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWorkloadsResponse.ProtoReflect.Descriptor instead.
 func (*ListWorkloadsResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{10}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ListWorkloadsResponse) GetWorkloads() []*Workload {
@@ -730,7 +807,7 @@ type GetWorkloadRequest struct {
 
 func (x *GetWorkloadRequest) Reset() {
 	*x = GetWorkloadRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[11]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -742,7 +819,7 @@ func (x *GetWorkloadRequest) String() string {
 func (*GetWorkloadRequest) ProtoMessage() {}
 
 func (x *GetWorkloadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[11]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -755,7 +832,7 @@ func (x *GetWorkloadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetWorkloadRequest.ProtoReflect.Descriptor instead.
 func (*GetWorkloadRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{11}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *GetWorkloadRequest) GetName() string {
@@ -774,7 +851,7 @@ type GetWorkloadResponse struct {
 
 func (x *GetWorkloadResponse) Reset() {
 	*x = GetWorkloadResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[12]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -786,7 +863,7 @@ func (x *GetWorkloadResponse) String() string {
 func (*GetWorkloadResponse) ProtoMessage() {}
 
 func (x *GetWorkloadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[12]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -799,7 +876,7 @@ func (x *GetWorkloadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetWorkloadResponse.ProtoReflect.Descriptor instead.
 func (*GetWorkloadResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{12}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *GetWorkloadResponse) GetWorkload() *Workload {
@@ -820,7 +897,7 @@ type SetModeRequest struct {
 
 func (x *SetModeRequest) Reset() {
 	*x = SetModeRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[13]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -832,7 +909,7 @@ func (x *SetModeRequest) String() string {
 func (*SetModeRequest) ProtoMessage() {}
 
 func (x *SetModeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[13]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -845,7 +922,7 @@ func (x *SetModeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetModeRequest.ProtoReflect.Descriptor instead.
 func (*SetModeRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{13}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *SetModeRequest) GetWorkload() string {
@@ -879,7 +956,7 @@ type SetModeResponse struct {
 
 func (x *SetModeResponse) Reset() {
 	*x = SetModeResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[14]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -891,7 +968,7 @@ func (x *SetModeResponse) String() string {
 func (*SetModeResponse) ProtoMessage() {}
 
 func (x *SetModeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[14]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -904,7 +981,7 @@ func (x *SetModeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetModeResponse.ProtoReflect.Descriptor instead.
 func (*SetModeResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{14}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *SetModeResponse) GetWorkload() *Workload {
@@ -933,7 +1010,7 @@ type NodeAnswer struct {
 
 func (x *NodeAnswer) Reset() {
 	*x = NodeAnswer{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[15]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -945,7 +1022,7 @@ func (x *NodeAnswer) String() string {
 func (*NodeAnswer) ProtoMessage() {}
 
 func (x *NodeAnswer) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[15]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -958,7 +1035,7 @@ func (x *NodeAnswer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeAnswer.ProtoReflect.Descriptor instead.
 func (*NodeAnswer) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{15}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *NodeAnswer) GetNode() string {
@@ -998,7 +1075,7 @@ type GetProfileRequest struct {
 
 func (x *GetProfileRequest) Reset() {
 	*x = GetProfileRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[16]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1010,7 +1087,7 @@ func (x *GetProfileRequest) String() string {
 func (*GetProfileRequest) ProtoMessage() {}
 
 func (x *GetProfileRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[16]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1023,7 +1100,7 @@ func (x *GetProfileRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetProfileRequest.ProtoReflect.Descriptor instead.
 func (*GetProfileRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{16}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *GetProfileRequest) GetWorkload() string {
@@ -1042,7 +1119,7 @@ type GetProfileResponse struct {
 
 func (x *GetProfileResponse) Reset() {
 	*x = GetProfileResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[17]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1054,7 +1131,7 @@ func (x *GetProfileResponse) String() string {
 func (*GetProfileResponse) ProtoMessage() {}
 
 func (x *GetProfileResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[17]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1067,7 +1144,7 @@ func (x *GetProfileResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetProfileResponse.ProtoReflect.Descriptor instead.
 func (*GetProfileResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{17}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *GetProfileResponse) GetJson() []byte {
@@ -1089,7 +1166,7 @@ type ApproveRequest struct {
 
 func (x *ApproveRequest) Reset() {
 	*x = ApproveRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[18]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1101,7 +1178,7 @@ func (x *ApproveRequest) String() string {
 func (*ApproveRequest) ProtoMessage() {}
 
 func (x *ApproveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[18]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1114,7 +1191,7 @@ func (x *ApproveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApproveRequest.ProtoReflect.Descriptor instead.
 func (*ApproveRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{18}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ApproveRequest) GetAlertId() string {
@@ -1154,7 +1231,7 @@ type ApproveResponse struct {
 
 func (x *ApproveResponse) Reset() {
 	*x = ApproveResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[19]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1166,7 +1243,7 @@ func (x *ApproveResponse) String() string {
 func (*ApproveResponse) ProtoMessage() {}
 
 func (x *ApproveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[19]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1179,7 +1256,7 @@ func (x *ApproveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApproveResponse.ProtoReflect.Descriptor instead.
 func (*ApproveResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{19}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ApproveResponse) GetNodes() []*NodeAnswer {
@@ -1217,7 +1294,7 @@ type Alert struct {
 
 func (x *Alert) Reset() {
 	*x = Alert{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[20]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1229,7 +1306,7 @@ func (x *Alert) String() string {
 func (*Alert) ProtoMessage() {}
 
 func (x *Alert) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[20]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1242,7 +1319,7 @@ func (x *Alert) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Alert.ProtoReflect.Descriptor instead.
 func (*Alert) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{20}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Alert) GetId() string {
@@ -1398,7 +1475,7 @@ type AlertProcess struct {
 
 func (x *AlertProcess) Reset() {
 	*x = AlertProcess{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[21]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1410,7 +1487,7 @@ func (x *AlertProcess) String() string {
 func (*AlertProcess) ProtoMessage() {}
 
 func (x *AlertProcess) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[21]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1423,7 +1500,7 @@ func (x *AlertProcess) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AlertProcess.ProtoReflect.Descriptor instead.
 func (*AlertProcess) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{21}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *AlertProcess) GetPid() int32 {
@@ -1472,7 +1549,7 @@ type Ancestor struct {
 
 func (x *Ancestor) Reset() {
 	*x = Ancestor{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[22]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1484,7 +1561,7 @@ func (x *Ancestor) String() string {
 func (*Ancestor) ProtoMessage() {}
 
 func (x *Ancestor) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[22]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1497,7 +1574,7 @@ func (x *Ancestor) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ancestor.ProtoReflect.Descriptor instead.
 func (*Ancestor) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{22}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Ancestor) GetPid() int32 {
@@ -1532,7 +1609,7 @@ type AlertCause struct {
 
 func (x *AlertCause) Reset() {
 	*x = AlertCause{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[23]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1544,7 +1621,7 @@ func (x *AlertCause) String() string {
 func (*AlertCause) ProtoMessage() {}
 
 func (x *AlertCause) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[23]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1557,7 +1634,7 @@ func (x *AlertCause) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AlertCause.ProtoReflect.Descriptor instead.
 func (*AlertCause) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{23}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *AlertCause) GetKind() string {
@@ -1593,7 +1670,7 @@ type Approval struct {
 
 func (x *Approval) Reset() {
 	*x = Approval{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[24]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1605,7 +1682,7 @@ func (x *Approval) String() string {
 func (*Approval) ProtoMessage() {}
 
 func (x *Approval) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[24]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1618,7 +1695,7 @@ func (x *Approval) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Approval.ProtoReflect.Descriptor instead.
 func (*Approval) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{24}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Approval) GetWorkload() string {
@@ -1665,7 +1742,7 @@ type ListAlertsRequest struct {
 
 func (x *ListAlertsRequest) Reset() {
 	*x = ListAlertsRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[25]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1677,7 +1754,7 @@ func (x *ListAlertsRequest) String() string {
 func (*ListAlertsRequest) ProtoMessage() {}
 
 func (x *ListAlertsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[25]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1690,7 +1767,7 @@ func (x *ListAlertsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAlertsRequest.ProtoReflect.Descriptor instead.
 func (*ListAlertsRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{25}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ListAlertsRequest) GetWorkload() string {
@@ -1760,7 +1837,7 @@ type ListAlertsResponse struct {
 
 func (x *ListAlertsResponse) Reset() {
 	*x = ListAlertsResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[26]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1772,7 +1849,7 @@ func (x *ListAlertsResponse) String() string {
 func (*ListAlertsResponse) ProtoMessage() {}
 
 func (x *ListAlertsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[26]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1785,7 +1862,7 @@ func (x *ListAlertsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAlertsResponse.ProtoReflect.Descriptor instead.
 func (*ListAlertsResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{26}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ListAlertsResponse) GetAlerts() []*Alert {
@@ -1817,7 +1894,7 @@ type WatchAlertsRequest struct {
 
 func (x *WatchAlertsRequest) Reset() {
 	*x = WatchAlertsRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[27]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1829,7 +1906,7 @@ func (x *WatchAlertsRequest) String() string {
 func (*WatchAlertsRequest) ProtoMessage() {}
 
 func (x *WatchAlertsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[27]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1842,7 +1919,7 @@ func (x *WatchAlertsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchAlertsRequest.ProtoReflect.Descriptor instead.
 func (*WatchAlertsRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{27}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{28}
 }
 
 type Node struct {
@@ -1864,13 +1941,14 @@ type Node struct {
 	Problems      []string               `protobuf:"bytes,15,rep,name=problems,proto3" json:"problems,omitempty"` // each one line with its next step
 	Engines       []*Engine              `protobuf:"bytes,16,rep,name=engines,proto3" json:"engines,omitempty"`
 	FoldedEvents  uint64                 `protobuf:"varint,17,opt,name=folded_events,json=foldedEvents,proto3" json:"folded_events,omitempty"` // of the running containers: equal to a recent one, or over their container's budget
+	Policies      string                 `protobuf:"bytes,18,opt,name=policies,proto3" json:"policies,omitempty"`                              // names the trust policies in force
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Node) Reset() {
 	*x = Node{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[28]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1882,7 +1960,7 @@ func (x *Node) String() string {
 func (*Node) ProtoMessage() {}
 
 func (x *Node) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[28]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1895,7 +1973,7 @@ func (x *Node) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Node.ProtoReflect.Descriptor instead.
 func (*Node) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{28}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Node) GetId() string {
@@ -2017,6 +2095,13 @@ func (x *Node) GetFoldedEvents() uint64 {
 	return 0
 }
 
+func (x *Node) GetPolicies() string {
+	if x != nil {
+		return x.Policies
+	}
+	return ""
+}
+
 type Engine struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -2029,7 +2114,7 @@ type Engine struct {
 
 func (x *Engine) Reset() {
 	*x = Engine{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[29]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2041,7 +2126,7 @@ func (x *Engine) String() string {
 func (*Engine) ProtoMessage() {}
 
 func (x *Engine) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[29]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2054,7 +2139,7 @@ func (x *Engine) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Engine.ProtoReflect.Descriptor instead.
 func (*Engine) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{29}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Engine) GetName() string {
@@ -2093,7 +2178,7 @@ type ListNodesRequest struct {
 
 func (x *ListNodesRequest) Reset() {
 	*x = ListNodesRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[30]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2105,7 +2190,7 @@ func (x *ListNodesRequest) String() string {
 func (*ListNodesRequest) ProtoMessage() {}
 
 func (x *ListNodesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[30]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2118,7 +2203,7 @@ func (x *ListNodesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListNodesRequest.ProtoReflect.Descriptor instead.
 func (*ListNodesRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{30}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{31}
 }
 
 type ListNodesResponse struct {
@@ -2130,7 +2215,7 @@ type ListNodesResponse struct {
 
 func (x *ListNodesResponse) Reset() {
 	*x = ListNodesResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[31]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2142,7 +2227,7 @@ func (x *ListNodesResponse) String() string {
 func (*ListNodesResponse) ProtoMessage() {}
 
 func (x *ListNodesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[31]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2155,7 +2240,7 @@ func (x *ListNodesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListNodesResponse.ProtoReflect.Descriptor instead.
 func (*ListNodesResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{31}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ListNodesResponse) GetNodes() []*Node {
@@ -2179,7 +2264,7 @@ type SeverityCounts struct {
 
 func (x *SeverityCounts) Reset() {
 	*x = SeverityCounts{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[32]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2191,7 +2276,7 @@ func (x *SeverityCounts) String() string {
 func (*SeverityCounts) ProtoMessage() {}
 
 func (x *SeverityCounts) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[32]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2204,7 +2289,7 @@ func (x *SeverityCounts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SeverityCounts.ProtoReflect.Descriptor instead.
 func (*SeverityCounts) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{32}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *SeverityCounts) GetCritical() int32 {
@@ -2270,7 +2355,7 @@ type ScannedImage struct {
 
 func (x *ScannedImage) Reset() {
 	*x = ScannedImage{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[33]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2282,7 +2367,7 @@ func (x *ScannedImage) String() string {
 func (*ScannedImage) ProtoMessage() {}
 
 func (x *ScannedImage) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[33]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2295,7 +2380,7 @@ func (x *ScannedImage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScannedImage.ProtoReflect.Descriptor instead.
 func (*ScannedImage) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{33}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *ScannedImage) GetReference() string {
@@ -2444,7 +2529,7 @@ type TrendPoint struct {
 
 func (x *TrendPoint) Reset() {
 	*x = TrendPoint{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[34]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2456,7 +2541,7 @@ func (x *TrendPoint) String() string {
 func (*TrendPoint) ProtoMessage() {}
 
 func (x *TrendPoint) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[34]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2469,7 +2554,7 @@ func (x *TrendPoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TrendPoint.ProtoReflect.Descriptor instead.
 func (*TrendPoint) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{34}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *TrendPoint) GetTime() *timestamppb.Timestamp {
@@ -2521,7 +2606,7 @@ type ListImagesRequest struct {
 
 func (x *ListImagesRequest) Reset() {
 	*x = ListImagesRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[35]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2533,7 +2618,7 @@ func (x *ListImagesRequest) String() string {
 func (*ListImagesRequest) ProtoMessage() {}
 
 func (x *ListImagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[35]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2546,7 +2631,7 @@ func (x *ListImagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListImagesRequest.ProtoReflect.Descriptor instead.
 func (*ListImagesRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{35}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *ListImagesRequest) GetFilter() string {
@@ -2598,7 +2683,7 @@ type ListImagesResponse struct {
 
 func (x *ListImagesResponse) Reset() {
 	*x = ListImagesResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[36]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2610,7 +2695,7 @@ func (x *ListImagesResponse) String() string {
 func (*ListImagesResponse) ProtoMessage() {}
 
 func (x *ListImagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[36]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2623,7 +2708,7 @@ func (x *ListImagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListImagesResponse.ProtoReflect.Descriptor instead.
 func (*ListImagesResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{36}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *ListImagesResponse) GetImages() []*ScannedImage {
@@ -2677,7 +2762,7 @@ type GetImageRequest struct {
 
 func (x *GetImageRequest) Reset() {
 	*x = GetImageRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[37]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2689,7 +2774,7 @@ func (x *GetImageRequest) String() string {
 func (*GetImageRequest) ProtoMessage() {}
 
 func (x *GetImageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[37]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2702,7 +2787,7 @@ func (x *GetImageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetImageRequest.ProtoReflect.Descriptor instead.
 func (*GetImageRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{37}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *GetImageRequest) GetReference() string {
@@ -2725,7 +2810,7 @@ type GetImageResponse struct {
 
 func (x *GetImageResponse) Reset() {
 	*x = GetImageResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[38]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2737,7 +2822,7 @@ func (x *GetImageResponse) String() string {
 func (*GetImageResponse) ProtoMessage() {}
 
 func (x *GetImageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[38]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2750,7 +2835,7 @@ func (x *GetImageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetImageResponse.ProtoReflect.Descriptor instead.
 func (*GetImageResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{38}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *GetImageResponse) GetImage() *ScannedImage {
@@ -2800,7 +2885,7 @@ type Upgrade struct {
 
 func (x *Upgrade) Reset() {
 	*x = Upgrade{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[39]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2812,7 +2897,7 @@ func (x *Upgrade) String() string {
 func (*Upgrade) ProtoMessage() {}
 
 func (x *Upgrade) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[39]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2825,7 +2910,7 @@ func (x *Upgrade) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Upgrade.ProtoReflect.Descriptor instead.
 func (*Upgrade) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{39}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Upgrade) GetType() string {
@@ -2870,7 +2955,7 @@ type NewVulnerability struct {
 
 func (x *NewVulnerability) Reset() {
 	*x = NewVulnerability{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[40]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2882,7 +2967,7 @@ func (x *NewVulnerability) String() string {
 func (*NewVulnerability) ProtoMessage() {}
 
 func (x *NewVulnerability) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[40]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2895,7 +2980,7 @@ func (x *NewVulnerability) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NewVulnerability.ProtoReflect.Descriptor instead.
 func (*NewVulnerability) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{40}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *NewVulnerability) GetId() string {
@@ -2950,7 +3035,7 @@ type DiffImagesRequest struct {
 
 func (x *DiffImagesRequest) Reset() {
 	*x = DiffImagesRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[41]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2962,7 +3047,7 @@ func (x *DiffImagesRequest) String() string {
 func (*DiffImagesRequest) ProtoMessage() {}
 
 func (x *DiffImagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[41]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2975,7 +3060,7 @@ func (x *DiffImagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiffImagesRequest.ProtoReflect.Descriptor instead.
 func (*DiffImagesRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{41}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *DiffImagesRequest) GetFrom() string {
@@ -3003,7 +3088,7 @@ type DiffImagesResponse struct {
 
 func (x *DiffImagesResponse) Reset() {
 	*x = DiffImagesResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[42]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3015,7 +3100,7 @@ func (x *DiffImagesResponse) String() string {
 func (*DiffImagesResponse) ProtoMessage() {}
 
 func (x *DiffImagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[42]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3028,7 +3113,7 @@ func (x *DiffImagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiffImagesResponse.ProtoReflect.Descriptor instead.
 func (*DiffImagesResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{42}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *DiffImagesResponse) GetFrom() *ScannedImage {
@@ -3069,7 +3154,7 @@ type ImageScan struct {
 
 func (x *ImageScan) Reset() {
 	*x = ImageScan{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[43]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3081,7 +3166,7 @@ func (x *ImageScan) String() string {
 func (*ImageScan) ProtoMessage() {}
 
 func (x *ImageScan) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[43]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3094,7 +3179,7 @@ func (x *ImageScan) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImageScan.ProtoReflect.Descriptor instead.
 func (*ImageScan) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{43}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *ImageScan) GetId() string {
@@ -3169,7 +3254,7 @@ type ScanImageRequest struct {
 
 func (x *ScanImageRequest) Reset() {
 	*x = ScanImageRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[44]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3181,7 +3266,7 @@ func (x *ScanImageRequest) String() string {
 func (*ScanImageRequest) ProtoMessage() {}
 
 func (x *ScanImageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[44]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3194,7 +3279,7 @@ func (x *ScanImageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScanImageRequest.ProtoReflect.Descriptor instead.
 func (*ScanImageRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{44}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *ScanImageRequest) GetReference() string {
@@ -3213,7 +3298,7 @@ type ScanImageResponse struct {
 
 func (x *ScanImageResponse) Reset() {
 	*x = ScanImageResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[45]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3225,7 +3310,7 @@ func (x *ScanImageResponse) String() string {
 func (*ScanImageResponse) ProtoMessage() {}
 
 func (x *ScanImageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[45]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3238,7 +3323,7 @@ func (x *ScanImageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScanImageResponse.ProtoReflect.Descriptor instead.
 func (*ScanImageResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{45}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *ScanImageResponse) GetScan() *ImageScan {
@@ -3258,7 +3343,7 @@ type ListScansRequest struct {
 
 func (x *ListScansRequest) Reset() {
 	*x = ListScansRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[46]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3270,7 +3355,7 @@ func (x *ListScansRequest) String() string {
 func (*ListScansRequest) ProtoMessage() {}
 
 func (x *ListScansRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[46]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3283,7 +3368,7 @@ func (x *ListScansRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListScansRequest.ProtoReflect.Descriptor instead.
 func (*ListScansRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{46}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *ListScansRequest) GetId() string {
@@ -3309,7 +3394,7 @@ type ListScansResponse struct {
 
 func (x *ListScansResponse) Reset() {
 	*x = ListScansResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[47]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3321,7 +3406,7 @@ func (x *ListScansResponse) String() string {
 func (*ListScansResponse) ProtoMessage() {}
 
 func (x *ListScansResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[47]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3334,7 +3419,7 @@ func (x *ListScansResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListScansResponse.ProtoReflect.Descriptor instead.
 func (*ListScansResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{47}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *ListScansResponse) GetScans() []*ImageScan {
@@ -3359,7 +3444,7 @@ type ImageWatch struct {
 
 func (x *ImageWatch) Reset() {
 	*x = ImageWatch{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[48]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3371,7 +3456,7 @@ func (x *ImageWatch) String() string {
 func (*ImageWatch) ProtoMessage() {}
 
 func (x *ImageWatch) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[48]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3384,7 +3469,7 @@ func (x *ImageWatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImageWatch.ProtoReflect.Descriptor instead.
 func (*ImageWatch) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{48}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *ImageWatch) GetRepository() string {
@@ -3449,7 +3534,7 @@ type ImageHook struct {
 
 func (x *ImageHook) Reset() {
 	*x = ImageHook{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[49]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3461,7 +3546,7 @@ func (x *ImageHook) String() string {
 func (*ImageHook) ProtoMessage() {}
 
 func (x *ImageHook) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[49]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3474,7 +3559,7 @@ func (x *ImageHook) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImageHook.ProtoReflect.Descriptor instead.
 func (*ImageHook) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{49}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *ImageHook) GetId() string {
@@ -3520,7 +3605,7 @@ type ListWatchesRequest struct {
 
 func (x *ListWatchesRequest) Reset() {
 	*x = ListWatchesRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[50]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3532,7 +3617,7 @@ func (x *ListWatchesRequest) String() string {
 func (*ListWatchesRequest) ProtoMessage() {}
 
 func (x *ListWatchesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[50]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3545,7 +3630,7 @@ func (x *ListWatchesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWatchesRequest.ProtoReflect.Descriptor instead.
 func (*ListWatchesRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{50}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{51}
 }
 
 type ListWatchesResponse struct {
@@ -3558,7 +3643,7 @@ type ListWatchesResponse struct {
 
 func (x *ListWatchesResponse) Reset() {
 	*x = ListWatchesResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[51]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3570,7 +3655,7 @@ func (x *ListWatchesResponse) String() string {
 func (*ListWatchesResponse) ProtoMessage() {}
 
 func (x *ListWatchesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[51]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3583,7 +3668,7 @@ func (x *ListWatchesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWatchesResponse.ProtoReflect.Descriptor instead.
 func (*ListWatchesResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{51}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *ListWatchesResponse) GetWatches() []*ImageWatch {
@@ -3611,7 +3696,7 @@ type WatchRepositoryRequest struct {
 
 func (x *WatchRepositoryRequest) Reset() {
 	*x = WatchRepositoryRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[52]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3623,7 +3708,7 @@ func (x *WatchRepositoryRequest) String() string {
 func (*WatchRepositoryRequest) ProtoMessage() {}
 
 func (x *WatchRepositoryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[52]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3636,7 +3721,7 @@ func (x *WatchRepositoryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRepositoryRequest.ProtoReflect.Descriptor instead.
 func (*WatchRepositoryRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{52}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *WatchRepositoryRequest) GetRepository() string {
@@ -3669,7 +3754,7 @@ type WatchRepositoryResponse struct {
 
 func (x *WatchRepositoryResponse) Reset() {
 	*x = WatchRepositoryResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[53]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3681,7 +3766,7 @@ func (x *WatchRepositoryResponse) String() string {
 func (*WatchRepositoryResponse) ProtoMessage() {}
 
 func (x *WatchRepositoryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[53]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3694,7 +3779,7 @@ func (x *WatchRepositoryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRepositoryResponse.ProtoReflect.Descriptor instead.
 func (*WatchRepositoryResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{53}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *WatchRepositoryResponse) GetWatch() *ImageWatch {
@@ -3713,7 +3798,7 @@ type AddHookRequest struct {
 
 func (x *AddHookRequest) Reset() {
 	*x = AddHookRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[54]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3725,7 +3810,7 @@ func (x *AddHookRequest) String() string {
 func (*AddHookRequest) ProtoMessage() {}
 
 func (x *AddHookRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[54]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3738,7 +3823,7 @@ func (x *AddHookRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddHookRequest.ProtoReflect.Descriptor instead.
 func (*AddHookRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{54}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *AddHookRequest) GetRegistry() string {
@@ -3758,7 +3843,7 @@ type AddHookResponse struct {
 
 func (x *AddHookResponse) Reset() {
 	*x = AddHookResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[55]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3770,7 +3855,7 @@ func (x *AddHookResponse) String() string {
 func (*AddHookResponse) ProtoMessage() {}
 
 func (x *AddHookResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[55]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3783,7 +3868,7 @@ func (x *AddHookResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddHookResponse.ProtoReflect.Descriptor instead.
 func (*AddHookResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{55}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *AddHookResponse) GetHook() *ImageHook {
@@ -3809,7 +3894,7 @@ type RemoveHookRequest struct {
 
 func (x *RemoveHookRequest) Reset() {
 	*x = RemoveHookRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[56]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3821,7 +3906,7 @@ func (x *RemoveHookRequest) String() string {
 func (*RemoveHookRequest) ProtoMessage() {}
 
 func (x *RemoveHookRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[56]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3834,7 +3919,7 @@ func (x *RemoveHookRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveHookRequest.ProtoReflect.Descriptor instead.
 func (*RemoveHookRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{56}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *RemoveHookRequest) GetId() string {
@@ -3852,7 +3937,7 @@ type RemoveHookResponse struct {
 
 func (x *RemoveHookResponse) Reset() {
 	*x = RemoveHookResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[57]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3864,7 +3949,7 @@ func (x *RemoveHookResponse) String() string {
 func (*RemoveHookResponse) ProtoMessage() {}
 
 func (x *RemoveHookResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[57]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3877,7 +3962,7 @@ func (x *RemoveHookResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveHookResponse.ProtoReflect.Descriptor instead.
 func (*RemoveHookResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{57}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{58}
 }
 
 // Endpoint is one end of an edge.
@@ -3891,7 +3976,7 @@ type Endpoint struct {
 
 func (x *Endpoint) Reset() {
 	*x = Endpoint{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[58]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3903,7 +3988,7 @@ func (x *Endpoint) String() string {
 func (*Endpoint) ProtoMessage() {}
 
 func (x *Endpoint) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[58]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3916,7 +4001,7 @@ func (x *Endpoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Endpoint.ProtoReflect.Descriptor instead.
 func (*Endpoint) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{58}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *Endpoint) GetKind() string {
@@ -3962,7 +4047,7 @@ type Flow struct {
 
 func (x *Flow) Reset() {
 	*x = Flow{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[59]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3974,7 +4059,7 @@ func (x *Flow) String() string {
 func (*Flow) ProtoMessage() {}
 
 func (x *Flow) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[59]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3987,7 +4072,7 @@ func (x *Flow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Flow.ProtoReflect.Descriptor instead.
 func (*Flow) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{59}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *Flow) GetCluster() string {
@@ -4143,7 +4228,7 @@ type ListFlowsRequest struct {
 
 func (x *ListFlowsRequest) Reset() {
 	*x = ListFlowsRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[60]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4155,7 +4240,7 @@ func (x *ListFlowsRequest) String() string {
 func (*ListFlowsRequest) ProtoMessage() {}
 
 func (x *ListFlowsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[60]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4168,7 +4253,7 @@ func (x *ListFlowsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListFlowsRequest.ProtoReflect.Descriptor instead.
 func (*ListFlowsRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{60}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *ListFlowsRequest) GetFrom() *timestamppb.Timestamp {
@@ -4218,7 +4303,7 @@ type ListFlowsResponse struct {
 
 func (x *ListFlowsResponse) Reset() {
 	*x = ListFlowsResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[61]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4230,7 +4315,7 @@ func (x *ListFlowsResponse) String() string {
 func (*ListFlowsResponse) ProtoMessage() {}
 
 func (x *ListFlowsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[61]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4243,7 +4328,7 @@ func (x *ListFlowsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListFlowsResponse.ProtoReflect.Descriptor instead.
 func (*ListFlowsResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{61}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *ListFlowsResponse) GetFlows() []*Flow {
@@ -4285,7 +4370,7 @@ type GetFlowRequest struct {
 
 func (x *GetFlowRequest) Reset() {
 	*x = GetFlowRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[62]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4297,7 +4382,7 @@ func (x *GetFlowRequest) String() string {
 func (*GetFlowRequest) ProtoMessage() {}
 
 func (x *GetFlowRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[62]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4310,7 +4395,7 @@ func (x *GetFlowRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetFlowRequest.ProtoReflect.Descriptor instead.
 func (*GetFlowRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{62}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *GetFlowRequest) GetFlow() *Flow {
@@ -4344,7 +4429,7 @@ type GetFlowResponse struct {
 
 func (x *GetFlowResponse) Reset() {
 	*x = GetFlowResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[63]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4356,7 +4441,7 @@ func (x *GetFlowResponse) String() string {
 func (*GetFlowResponse) ProtoMessage() {}
 
 func (x *GetFlowResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[63]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4369,7 +4454,7 @@ func (x *GetFlowResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetFlowResponse.ProtoReflect.Descriptor instead.
 func (*GetFlowResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{63}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *GetFlowResponse) GetFlow() *Flow {
@@ -4382,6 +4467,363 @@ func (x *GetFlowResponse) GetFlow() *Flow {
 func (x *GetFlowResponse) GetHistory() []*Flow {
 	if x != nil {
 		return x.History
+	}
+	return nil
+}
+
+// Policy is one document that somebody applied.
+type Policy struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Kind          string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"` // TrustPolicy
+	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Document      []byte                 `protobuf:"bytes,3,opt,name=document,proto3" json:"document,omitempty"` // YAML
+	By            string                 `protobuf:"bytes,4,opt,name=by,proto3" json:"by,omitempty"`
+	Applied       *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=applied,proto3" json:"applied,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Policy) Reset() {
+	*x = Policy{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[65]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Policy) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Policy) ProtoMessage() {}
+
+func (x *Policy) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[65]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Policy.ProtoReflect.Descriptor instead.
+func (*Policy) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{65}
+}
+
+func (x *Policy) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *Policy) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Policy) GetDocument() []byte {
+	if x != nil {
+		return x.Document
+	}
+	return nil
+}
+
+func (x *Policy) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+func (x *Policy) GetApplied() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Applied
+	}
+	return nil
+}
+
+type ApplyPoliciesRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Documents     [][]byte               `protobuf:"bytes,1,rep,name=documents,proto3" json:"documents,omitempty"` // YAML, one each; keys and roots stand in them
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ApplyPoliciesRequest) Reset() {
+	*x = ApplyPoliciesRequest{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[66]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ApplyPoliciesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ApplyPoliciesRequest) ProtoMessage() {}
+
+func (x *ApplyPoliciesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[66]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ApplyPoliciesRequest.ProtoReflect.Descriptor instead.
+func (*ApplyPoliciesRequest) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{66}
+}
+
+func (x *ApplyPoliciesRequest) GetDocuments() [][]byte {
+	if x != nil {
+		return x.Documents
+	}
+	return nil
+}
+
+type ApplyPoliciesResponse struct {
+	state         protoimpl.MessageState                 `protogen:"open.v1"`
+	Applied       []*ApplyPoliciesResponse_AppliedPolicy `protobuf:"bytes,1,rep,name=applied,proto3" json:"applied,omitempty"`
+	Notes         []string                               `protobuf:"bytes,2,rep,name=notes,proto3" json:"notes,omitempty"` // what is seldom meant: about every image, about none
+	Nodes         []*NodeAnswer                          `protobuf:"bytes,3,rep,name=nodes,proto3" json:"nodes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ApplyPoliciesResponse) Reset() {
+	*x = ApplyPoliciesResponse{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[67]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ApplyPoliciesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ApplyPoliciesResponse) ProtoMessage() {}
+
+func (x *ApplyPoliciesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[67]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ApplyPoliciesResponse.ProtoReflect.Descriptor instead.
+func (*ApplyPoliciesResponse) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{67}
+}
+
+func (x *ApplyPoliciesResponse) GetApplied() []*ApplyPoliciesResponse_AppliedPolicy {
+	if x != nil {
+		return x.Applied
+	}
+	return nil
+}
+
+func (x *ApplyPoliciesResponse) GetNotes() []string {
+	if x != nil {
+		return x.Notes
+	}
+	return nil
+}
+
+func (x *ApplyPoliciesResponse) GetNodes() []*NodeAnswer {
+	if x != nil {
+		return x.Nodes
+	}
+	return nil
+}
+
+type ListPoliciesRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListPoliciesRequest) Reset() {
+	*x = ListPoliciesRequest{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[68]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListPoliciesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListPoliciesRequest) ProtoMessage() {}
+
+func (x *ListPoliciesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[68]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListPoliciesRequest.ProtoReflect.Descriptor instead.
+func (*ListPoliciesRequest) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{68}
+}
+
+type ListPoliciesResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Policies      []*Policy              `protobuf:"bytes,1,rep,name=policies,proto3" json:"policies,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListPoliciesResponse) Reset() {
+	*x = ListPoliciesResponse{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[69]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListPoliciesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListPoliciesResponse) ProtoMessage() {}
+
+func (x *ListPoliciesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[69]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListPoliciesResponse.ProtoReflect.Descriptor instead.
+func (*ListPoliciesResponse) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{69}
+}
+
+func (x *ListPoliciesResponse) GetPolicies() []*Policy {
+	if x != nil {
+		return x.Policies
+	}
+	return nil
+}
+
+type RemovePolicyRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Kind          string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
+	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemovePolicyRequest) Reset() {
+	*x = RemovePolicyRequest{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[70]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemovePolicyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemovePolicyRequest) ProtoMessage() {}
+
+func (x *RemovePolicyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[70]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemovePolicyRequest.ProtoReflect.Descriptor instead.
+func (*RemovePolicyRequest) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{70}
+}
+
+func (x *RemovePolicyRequest) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *RemovePolicyRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+type RemovePolicyResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Nodes         []*NodeAnswer          `protobuf:"bytes,1,rep,name=nodes,proto3" json:"nodes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemovePolicyResponse) Reset() {
+	*x = RemovePolicyResponse{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[71]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemovePolicyResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemovePolicyResponse) ProtoMessage() {}
+
+func (x *RemovePolicyResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[71]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemovePolicyResponse.ProtoReflect.Descriptor instead.
+func (*RemovePolicyResponse) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{71}
+}
+
+func (x *RemovePolicyResponse) GetNodes() []*NodeAnswer {
+	if x != nil {
+		return x.Nodes
 	}
 	return nil
 }
@@ -4403,7 +4845,7 @@ type FlowReport struct {
 
 func (x *FlowReport) Reset() {
 	*x = FlowReport{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[64]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4415,7 +4857,7 @@ func (x *FlowReport) String() string {
 func (*FlowReport) ProtoMessage() {}
 
 func (x *FlowReport) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[64]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4428,7 +4870,7 @@ func (x *FlowReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FlowReport.ProtoReflect.Descriptor instead.
 func (*FlowReport) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{64}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *FlowReport) GetNode() string {
@@ -4517,7 +4959,7 @@ type NodeFlow struct {
 
 func (x *NodeFlow) Reset() {
 	*x = NodeFlow{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[65]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4529,7 +4971,7 @@ func (x *NodeFlow) String() string {
 func (*NodeFlow) ProtoMessage() {}
 
 func (x *NodeFlow) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[65]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4542,7 +4984,7 @@ func (x *NodeFlow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeFlow.ProtoReflect.Descriptor instead.
 func (*NodeFlow) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{65}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *NodeFlow) GetWorkload() string {
@@ -4702,7 +5144,7 @@ type WorkloadAddresses struct {
 
 func (x *WorkloadAddresses) Reset() {
 	*x = WorkloadAddresses{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[66]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4714,7 +5156,7 @@ func (x *WorkloadAddresses) String() string {
 func (*WorkloadAddresses) ProtoMessage() {}
 
 func (x *WorkloadAddresses) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[66]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4727,7 +5169,7 @@ func (x *WorkloadAddresses) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkloadAddresses.ProtoReflect.Descriptor instead.
 func (*WorkloadAddresses) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{66}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *WorkloadAddresses) GetWorkload() string {
@@ -4755,7 +5197,7 @@ type NodeReport struct {
 
 func (x *NodeReport) Reset() {
 	*x = NodeReport{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[67]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4767,7 +5209,7 @@ func (x *NodeReport) String() string {
 func (*NodeReport) ProtoMessage() {}
 
 func (x *NodeReport) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[67]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4780,7 +5222,7 @@ func (x *NodeReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeReport.ProtoReflect.Descriptor instead.
 func (*NodeReport) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{67}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *NodeReport) GetNode() *Node {
@@ -4807,7 +5249,7 @@ type WorkloadReport struct {
 
 func (x *WorkloadReport) Reset() {
 	*x = WorkloadReport{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[68]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4819,7 +5261,7 @@ func (x *WorkloadReport) String() string {
 func (*WorkloadReport) ProtoMessage() {}
 
 func (x *WorkloadReport) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[68]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4832,7 +5274,7 @@ func (x *WorkloadReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkloadReport.ProtoReflect.Descriptor instead.
 func (*WorkloadReport) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{68}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *WorkloadReport) GetWorkload() *Workload {
@@ -4858,7 +5300,7 @@ type AlertBatch struct {
 
 func (x *AlertBatch) Reset() {
 	*x = AlertBatch{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[69]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4870,7 +5312,7 @@ func (x *AlertBatch) String() string {
 func (*AlertBatch) ProtoMessage() {}
 
 func (x *AlertBatch) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[69]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4883,7 +5325,7 @@ func (x *AlertBatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AlertBatch.ProtoReflect.Descriptor instead.
 func (*AlertBatch) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{69}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *AlertBatch) GetAlerts() []*Alert {
@@ -4901,6 +5343,7 @@ type NodeCommand struct {
 	//	*NodeCommand_SetMode
 	//	*NodeCommand_Approve
 	//	*NodeCommand_GetProfile
+	//	*NodeCommand_SetPolicies
 	Command       isNodeCommand_Command `protobuf_oneof:"command"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -4908,7 +5351,7 @@ type NodeCommand struct {
 
 func (x *NodeCommand) Reset() {
 	*x = NodeCommand{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[70]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4920,7 +5363,7 @@ func (x *NodeCommand) String() string {
 func (*NodeCommand) ProtoMessage() {}
 
 func (x *NodeCommand) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[70]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4933,7 +5376,7 @@ func (x *NodeCommand) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeCommand.ProtoReflect.Descriptor instead.
 func (*NodeCommand) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{70}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *NodeCommand) GetCommand() isNodeCommand_Command {
@@ -4970,6 +5413,15 @@ func (x *NodeCommand) GetGetProfile() *GetProfileRequest {
 	return nil
 }
 
+func (x *NodeCommand) GetSetPolicies() *SetPolicies {
+	if x != nil {
+		if x, ok := x.Command.(*NodeCommand_SetPolicies); ok {
+			return x.SetPolicies
+		}
+	}
+	return nil
+}
+
 type isNodeCommand_Command interface {
 	isNodeCommand_Command()
 }
@@ -4986,11 +5438,62 @@ type NodeCommand_GetProfile struct {
 	GetProfile *GetProfileRequest `protobuf:"bytes,3,opt,name=get_profile,json=getProfile,proto3,oneof"`
 }
 
+type NodeCommand_SetPolicies struct {
+	SetPolicies *SetPolicies `protobuf:"bytes,4,opt,name=set_policies,json=setPolicies,proto3,oneof"`
+}
+
 func (*NodeCommand_SetMode) isNodeCommand_Command() {}
 
 func (*NodeCommand_Approve) isNodeCommand_Command() {}
 
 func (*NodeCommand_GetProfile) isNodeCommand_Command() {}
+
+func (*NodeCommand_SetPolicies) isNodeCommand_Command() {}
+
+// SetPolicies are all documents of kind TrustPolicy; none: there is no policy.
+type SetPolicies struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Documents     [][]byte               `protobuf:"bytes,1,rep,name=documents,proto3" json:"documents,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetPolicies) Reset() {
+	*x = SetPolicies{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[79]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetPolicies) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetPolicies) ProtoMessage() {}
+
+func (x *SetPolicies) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[79]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetPolicies.ProtoReflect.Descriptor instead.
+func (*SetPolicies) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{79}
+}
+
+func (x *SetPolicies) GetDocuments() [][]byte {
+	if x != nil {
+		return x.Documents
+	}
+	return nil
+}
 
 type NodeCommandAnswer struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -5002,7 +5505,7 @@ type NodeCommandAnswer struct {
 
 func (x *NodeCommandAnswer) Reset() {
 	*x = NodeCommandAnswer{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[71]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5014,7 +5517,7 @@ func (x *NodeCommandAnswer) String() string {
 func (*NodeCommandAnswer) ProtoMessage() {}
 
 func (x *NodeCommandAnswer) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[71]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5027,7 +5530,7 @@ func (x *NodeCommandAnswer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeCommandAnswer.ProtoReflect.Descriptor instead.
 func (*NodeCommandAnswer) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{71}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *NodeCommandAnswer) GetAnswer() *NodeAnswer {
@@ -5055,7 +5558,7 @@ type Completeness_Point struct {
 
 func (x *Completeness_Point) Reset() {
 	*x = Completeness_Point{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[72]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5067,7 +5570,7 @@ func (x *Completeness_Point) String() string {
 func (*Completeness_Point) ProtoMessage() {}
 
 func (x *Completeness_Point) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[72]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5114,7 +5617,7 @@ type ScannedImage_ImageWorkload struct {
 
 func (x *ScannedImage_ImageWorkload) Reset() {
 	*x = ScannedImage_ImageWorkload{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[75]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5126,7 +5629,7 @@ func (x *ScannedImage_ImageWorkload) String() string {
 func (*ScannedImage_ImageWorkload) ProtoMessage() {}
 
 func (x *ScannedImage_ImageWorkload) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[75]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5139,7 +5642,7 @@ func (x *ScannedImage_ImageWorkload) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScannedImage_ImageWorkload.ProtoReflect.Descriptor instead.
 func (*ScannedImage_ImageWorkload) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{33, 1}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{34, 1}
 }
 
 func (x *ScannedImage_ImageWorkload) GetName() string {
@@ -5154,6 +5657,66 @@ func (x *ScannedImage_ImageWorkload) GetMode() Mode {
 		return x.Mode
 	}
 	return Mode_MODE_UNSPECIFIED
+}
+
+type ApplyPoliciesResponse_AppliedPolicy struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Kind          string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
+	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Change        string                 `protobuf:"bytes,3,opt,name=change,proto3" json:"change,omitempty"` // created, changed, unchanged
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ApplyPoliciesResponse_AppliedPolicy) Reset() {
+	*x = ApplyPoliciesResponse_AppliedPolicy{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[85]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ApplyPoliciesResponse_AppliedPolicy) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ApplyPoliciesResponse_AppliedPolicy) ProtoMessage() {}
+
+func (x *ApplyPoliciesResponse_AppliedPolicy) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[85]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ApplyPoliciesResponse_AppliedPolicy.ProtoReflect.Descriptor instead.
+func (*ApplyPoliciesResponse_AppliedPolicy) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{67, 0}
+}
+
+func (x *ApplyPoliciesResponse_AppliedPolicy) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *ApplyPoliciesResponse_AppliedPolicy) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ApplyPoliciesResponse_AppliedPolicy) GetChange() string {
+	if x != nil {
+		return x.Change
+	}
+	return ""
 }
 
 var File_bulkhead_v1_bulkhead_proto protoreflect.FileDescriptor
@@ -5182,7 +5745,7 @@ const file_bulkhead_v1_bulkhead_proto_rawDesc = "" +
 	"\x05Point\x12\x18\n" +
 	"\aseconds\x18\x01 \x01(\x01R\aseconds\x12\x16\n" +
 	"\x06events\x18\x02 \x01(\x04R\x06events\x12\x14\n" +
-	"\x05items\x18\x03 \x01(\x05R\x05items\"\xf8\x04\n" +
+	"\x05items\x18\x03 \x01(\x05R\x05items\"\xa7\x05\n" +
 	"\bWorkload\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x1c\n" +
@@ -5203,10 +5766,17 @@ const file_bulkhead_v1_bulkhead_proto_rawDesc = "" +
 	"\ablocked\x18\r \x01(\x04R\ablocked\x12\x1a\n" +
 	"\bdetected\x18\x0e \x01(\x04R\bdetected\x127\n" +
 	"\tlast_seen\x18\x0f \x01(\v2\x1a.google.protobuf.TimestampR\blastSeen\x12:\n" +
-	"\venforcement\x18\x10 \x03(\v2\x18.bulkhead.v1.EnforcementR\venforcement\x1aV\n" +
+	"\venforcement\x18\x10 \x03(\v2\x18.bulkhead.v1.EnforcementR\venforcement\x12-\n" +
+	"\x05trust\x18\x11 \x01(\v2\x17.bulkhead.v1.ImageTrustR\x05trust\x1aV\n" +
 	"\rSectionsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12/\n" +
-	"\x05value\x18\x02 \x01(\v2\x19.bulkhead.v1.CompletenessR\x05value:\x028\x01\"S\n" +
+	"\x05value\x18\x02 \x01(\v2\x19.bulkhead.v1.CompletenessR\x05value:\x028\x01\"r\n" +
+	"\n" +
+	"ImageTrust\x12\x16\n" +
+	"\x06status\x18\x01 \x01(\tR\x06status\x12\x18\n" +
+	"\areasons\x18\x02 \x03(\tR\areasons\x12\x18\n" +
+	"\asigners\x18\x03 \x03(\tR\asigners\x12\x18\n" +
+	"\aprofile\x18\x04 \x01(\tR\aprofile\"S\n" +
 	"\vEnforcement\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x18\n" +
 	"\abackend\x18\x02 \x01(\tR\abackend\x12\x16\n" +
@@ -5297,7 +5867,7 @@ const file_bulkhead_v1_bulkhead_proto_rawDesc = "" +
 	"\x06alerts\x18\x01 \x03(\v2\x12.bulkhead.v1.AlertR\x06alerts\x12\x1b\n" +
 	"\tnext_page\x18\x02 \x01(\tR\bnextPage\x12\x14\n" +
 	"\x05total\x18\x03 \x01(\x04R\x05total\"\x14\n" +
-	"\x12WatchAlertsRequest\"\xbd\x04\n" +
+	"\x12WatchAlertsRequest\"\xd9\x04\n" +
 	"\x04Node\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
@@ -5319,7 +5889,8 @@ const file_bulkhead_v1_bulkhead_proto_rawDesc = "" +
 	"\fmemory_bytes\x18\x0e \x01(\x04R\vmemoryBytes\x12\x1a\n" +
 	"\bproblems\x18\x0f \x03(\tR\bproblems\x12-\n" +
 	"\aengines\x18\x10 \x03(\v2\x13.bulkhead.v1.EngineR\aengines\x12#\n" +
-	"\rfolded_events\x18\x11 \x01(\x04R\ffoldedEvents\"d\n" +
+	"\rfolded_events\x18\x11 \x01(\x04R\ffoldedEvents\x12\x1a\n" +
+	"\bpolicies\x18\x12 \x01(\tR\bpolicies\"d\n" +
 	"\x06Engine\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06socket\x18\x02 \x01(\tR\x06socket\x12\x18\n" +
@@ -5513,7 +6084,31 @@ const file_bulkhead_v1_bulkhead_proto_rawDesc = "" +
 	"\x02to\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x02to\"e\n" +
 	"\x0fGetFlowResponse\x12%\n" +
 	"\x04flow\x18\x01 \x01(\v2\x11.bulkhead.v1.FlowR\x04flow\x12+\n" +
-	"\ahistory\x18\x02 \x03(\v2\x11.bulkhead.v1.FlowR\ahistory\"\x90\x02\n" +
+	"\ahistory\x18\x02 \x03(\v2\x11.bulkhead.v1.FlowR\ahistory\"\x92\x01\n" +
+	"\x06Policy\x12\x12\n" +
+	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1a\n" +
+	"\bdocument\x18\x03 \x01(\fR\bdocument\x12\x0e\n" +
+	"\x02by\x18\x04 \x01(\tR\x02by\x124\n" +
+	"\aapplied\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\aapplied\"4\n" +
+	"\x14ApplyPoliciesRequest\x12\x1c\n" +
+	"\tdocuments\x18\x01 \x03(\fR\tdocuments\"\xf9\x01\n" +
+	"\x15ApplyPoliciesResponse\x12J\n" +
+	"\aapplied\x18\x01 \x03(\v20.bulkhead.v1.ApplyPoliciesResponse.AppliedPolicyR\aapplied\x12\x14\n" +
+	"\x05notes\x18\x02 \x03(\tR\x05notes\x12-\n" +
+	"\x05nodes\x18\x03 \x03(\v2\x17.bulkhead.v1.NodeAnswerR\x05nodes\x1aO\n" +
+	"\rAppliedPolicy\x12\x12\n" +
+	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x16\n" +
+	"\x06change\x18\x03 \x01(\tR\x06change\"\x15\n" +
+	"\x13ListPoliciesRequest\"G\n" +
+	"\x14ListPoliciesResponse\x12/\n" +
+	"\bpolicies\x18\x01 \x03(\v2\x13.bulkhead.v1.PolicyR\bpolicies\"=\n" +
+	"\x13RemovePolicyRequest\x12\x12\n" +
+	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\"E\n" +
+	"\x14RemovePolicyResponse\x12-\n" +
+	"\x05nodes\x18\x01 \x03(\v2\x17.bulkhead.v1.NodeAnswerR\x05nodes\"\x90\x02\n" +
 	"\n" +
 	"FlowReport\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x18\n" +
@@ -5560,13 +6155,16 @@ const file_bulkhead_v1_bulkhead_proto_rawDesc = "" +
 	"\fprofile_json\x18\x02 \x01(\fR\vprofileJson\"8\n" +
 	"\n" +
 	"AlertBatch\x12*\n" +
-	"\x06alerts\x18\x01 \x03(\v2\x12.bulkhead.v1.AlertR\x06alerts\"\xc8\x01\n" +
+	"\x06alerts\x18\x01 \x03(\v2\x12.bulkhead.v1.AlertR\x06alerts\"\x87\x02\n" +
 	"\vNodeCommand\x128\n" +
 	"\bset_mode\x18\x01 \x01(\v2\x1b.bulkhead.v1.SetModeRequestH\x00R\asetMode\x121\n" +
 	"\aapprove\x18\x02 \x01(\v2\x15.bulkhead.v1.ApprovalH\x00R\aapprove\x12A\n" +
 	"\vget_profile\x18\x03 \x01(\v2\x1e.bulkhead.v1.GetProfileRequestH\x00R\n" +
-	"getProfileB\t\n" +
-	"\acommand\"g\n" +
+	"getProfile\x12=\n" +
+	"\fset_policies\x18\x04 \x01(\v2\x18.bulkhead.v1.SetPoliciesH\x00R\vsetPoliciesB\t\n" +
+	"\acommand\"+\n" +
+	"\vSetPolicies\x12\x1c\n" +
+	"\tdocuments\x18\x01 \x03(\fR\tdocuments\"g\n" +
 	"\x11NodeCommandAnswer\x12/\n" +
 	"\x06answer\x18\x01 \x01(\v2\x17.bulkhead.v1.NodeAnswerR\x06answer\x12!\n" +
 	"\fprofile_json\x18\x02 \x01(\fR\vprofileJson*P\n" +
@@ -5608,7 +6206,11 @@ const file_bulkhead_v1_bulkhead_proto_rawDesc = "" +
 	"RemoveHook\x12\x1e.bulkhead.v1.RemoveHookRequest\x1a\x1f.bulkhead.v1.RemoveHookResponse2\x9f\x01\n" +
 	"\vFlowService\x12J\n" +
 	"\tListFlows\x12\x1d.bulkhead.v1.ListFlowsRequest\x1a\x1e.bulkhead.v1.ListFlowsResponse\x12D\n" +
-	"\aGetFlow\x12\x1b.bulkhead.v1.GetFlowRequest\x1a\x1c.bulkhead.v1.GetFlowResponseB%Z#bulkhead/api/bulkhead/v1;bulkheadv1b\x06proto3"
+	"\aGetFlow\x12\x1b.bulkhead.v1.GetFlowRequest\x1a\x1c.bulkhead.v1.GetFlowResponse2\x91\x02\n" +
+	"\rPolicyService\x12V\n" +
+	"\rApplyPolicies\x12!.bulkhead.v1.ApplyPoliciesRequest\x1a\".bulkhead.v1.ApplyPoliciesResponse\x12S\n" +
+	"\fListPolicies\x12 .bulkhead.v1.ListPoliciesRequest\x1a!.bulkhead.v1.ListPoliciesResponse\x12S\n" +
+	"\fRemovePolicy\x12 .bulkhead.v1.RemovePolicyRequest\x1a!.bulkhead.v1.RemovePolicyResponseB%Z#bulkhead/api/bulkhead/v1;bulkheadv1b\x06proto3"
 
 var (
 	file_bulkhead_v1_bulkhead_proto_rawDescOnce sync.Once
@@ -5623,215 +6225,238 @@ func file_bulkhead_v1_bulkhead_proto_rawDescGZIP() []byte {
 }
 
 var file_bulkhead_v1_bulkhead_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_bulkhead_v1_bulkhead_proto_msgTypes = make([]protoimpl.MessageInfo, 76)
+var file_bulkhead_v1_bulkhead_proto_msgTypes = make([]protoimpl.MessageInfo, 86)
 var file_bulkhead_v1_bulkhead_proto_goTypes = []any{
-	(Mode)(0),                          // 0: bulkhead.v1.Mode
-	(*SignInRequest)(nil),              // 1: bulkhead.v1.SignInRequest
-	(*SignInResponse)(nil),             // 2: bulkhead.v1.SignInResponse
-	(*SignOutRequest)(nil),             // 3: bulkhead.v1.SignOutRequest
-	(*SignOutResponse)(nil),            // 4: bulkhead.v1.SignOutResponse
-	(*WhoAmIRequest)(nil),              // 5: bulkhead.v1.WhoAmIRequest
-	(*WhoAmIResponse)(nil),             // 6: bulkhead.v1.WhoAmIResponse
-	(*Completeness)(nil),               // 7: bulkhead.v1.Completeness
-	(*Workload)(nil),                   // 8: bulkhead.v1.Workload
-	(*Enforcement)(nil),                // 9: bulkhead.v1.Enforcement
-	(*ListWorkloadsRequest)(nil),       // 10: bulkhead.v1.ListWorkloadsRequest
-	(*ListWorkloadsResponse)(nil),      // 11: bulkhead.v1.ListWorkloadsResponse
-	(*GetWorkloadRequest)(nil),         // 12: bulkhead.v1.GetWorkloadRequest
-	(*GetWorkloadResponse)(nil),        // 13: bulkhead.v1.GetWorkloadResponse
-	(*SetModeRequest)(nil),             // 14: bulkhead.v1.SetModeRequest
-	(*SetModeResponse)(nil),            // 15: bulkhead.v1.SetModeResponse
-	(*NodeAnswer)(nil),                 // 16: bulkhead.v1.NodeAnswer
-	(*GetProfileRequest)(nil),          // 17: bulkhead.v1.GetProfileRequest
-	(*GetProfileResponse)(nil),         // 18: bulkhead.v1.GetProfileResponse
-	(*ApproveRequest)(nil),             // 19: bulkhead.v1.ApproveRequest
-	(*ApproveResponse)(nil),            // 20: bulkhead.v1.ApproveResponse
-	(*Alert)(nil),                      // 21: bulkhead.v1.Alert
-	(*AlertProcess)(nil),               // 22: bulkhead.v1.AlertProcess
-	(*Ancestor)(nil),                   // 23: bulkhead.v1.Ancestor
-	(*AlertCause)(nil),                 // 24: bulkhead.v1.AlertCause
-	(*Approval)(nil),                   // 25: bulkhead.v1.Approval
-	(*ListAlertsRequest)(nil),          // 26: bulkhead.v1.ListAlertsRequest
-	(*ListAlertsResponse)(nil),         // 27: bulkhead.v1.ListAlertsResponse
-	(*WatchAlertsRequest)(nil),         // 28: bulkhead.v1.WatchAlertsRequest
-	(*Node)(nil),                       // 29: bulkhead.v1.Node
-	(*Engine)(nil),                     // 30: bulkhead.v1.Engine
-	(*ListNodesRequest)(nil),           // 31: bulkhead.v1.ListNodesRequest
-	(*ListNodesResponse)(nil),          // 32: bulkhead.v1.ListNodesResponse
-	(*SeverityCounts)(nil),             // 33: bulkhead.v1.SeverityCounts
-	(*ScannedImage)(nil),               // 34: bulkhead.v1.ScannedImage
-	(*TrendPoint)(nil),                 // 35: bulkhead.v1.TrendPoint
-	(*ListImagesRequest)(nil),          // 36: bulkhead.v1.ListImagesRequest
-	(*ListImagesResponse)(nil),         // 37: bulkhead.v1.ListImagesResponse
-	(*GetImageRequest)(nil),            // 38: bulkhead.v1.GetImageRequest
-	(*GetImageResponse)(nil),           // 39: bulkhead.v1.GetImageResponse
-	(*Upgrade)(nil),                    // 40: bulkhead.v1.Upgrade
-	(*NewVulnerability)(nil),           // 41: bulkhead.v1.NewVulnerability
-	(*DiffImagesRequest)(nil),          // 42: bulkhead.v1.DiffImagesRequest
-	(*DiffImagesResponse)(nil),         // 43: bulkhead.v1.DiffImagesResponse
-	(*ImageScan)(nil),                  // 44: bulkhead.v1.ImageScan
-	(*ScanImageRequest)(nil),           // 45: bulkhead.v1.ScanImageRequest
-	(*ScanImageResponse)(nil),          // 46: bulkhead.v1.ScanImageResponse
-	(*ListScansRequest)(nil),           // 47: bulkhead.v1.ListScansRequest
-	(*ListScansResponse)(nil),          // 48: bulkhead.v1.ListScansResponse
-	(*ImageWatch)(nil),                 // 49: bulkhead.v1.ImageWatch
-	(*ImageHook)(nil),                  // 50: bulkhead.v1.ImageHook
-	(*ListWatchesRequest)(nil),         // 51: bulkhead.v1.ListWatchesRequest
-	(*ListWatchesResponse)(nil),        // 52: bulkhead.v1.ListWatchesResponse
-	(*WatchRepositoryRequest)(nil),     // 53: bulkhead.v1.WatchRepositoryRequest
-	(*WatchRepositoryResponse)(nil),    // 54: bulkhead.v1.WatchRepositoryResponse
-	(*AddHookRequest)(nil),             // 55: bulkhead.v1.AddHookRequest
-	(*AddHookResponse)(nil),            // 56: bulkhead.v1.AddHookResponse
-	(*RemoveHookRequest)(nil),          // 57: bulkhead.v1.RemoveHookRequest
-	(*RemoveHookResponse)(nil),         // 58: bulkhead.v1.RemoveHookResponse
-	(*Endpoint)(nil),                   // 59: bulkhead.v1.Endpoint
-	(*Flow)(nil),                       // 60: bulkhead.v1.Flow
-	(*ListFlowsRequest)(nil),           // 61: bulkhead.v1.ListFlowsRequest
-	(*ListFlowsResponse)(nil),          // 62: bulkhead.v1.ListFlowsResponse
-	(*GetFlowRequest)(nil),             // 63: bulkhead.v1.GetFlowRequest
-	(*GetFlowResponse)(nil),            // 64: bulkhead.v1.GetFlowResponse
-	(*FlowReport)(nil),                 // 65: bulkhead.v1.FlowReport
-	(*NodeFlow)(nil),                   // 66: bulkhead.v1.NodeFlow
-	(*WorkloadAddresses)(nil),          // 67: bulkhead.v1.WorkloadAddresses
-	(*NodeReport)(nil),                 // 68: bulkhead.v1.NodeReport
-	(*WorkloadReport)(nil),             // 69: bulkhead.v1.WorkloadReport
-	(*AlertBatch)(nil),                 // 70: bulkhead.v1.AlertBatch
-	(*NodeCommand)(nil),                // 71: bulkhead.v1.NodeCommand
-	(*NodeCommandAnswer)(nil),          // 72: bulkhead.v1.NodeCommandAnswer
-	(*Completeness_Point)(nil),         // 73: bulkhead.v1.Completeness.Point
-	nil,                                // 74: bulkhead.v1.Workload.SectionsEntry
-	nil,                                // 75: bulkhead.v1.ScannedImage.FindingsEntry
-	(*ScannedImage_ImageWorkload)(nil), // 76: bulkhead.v1.ScannedImage.ImageWorkload
-	(*timestamppb.Timestamp)(nil),      // 77: google.protobuf.Timestamp
+	(Mode)(0),                                   // 0: bulkhead.v1.Mode
+	(*SignInRequest)(nil),                       // 1: bulkhead.v1.SignInRequest
+	(*SignInResponse)(nil),                      // 2: bulkhead.v1.SignInResponse
+	(*SignOutRequest)(nil),                      // 3: bulkhead.v1.SignOutRequest
+	(*SignOutResponse)(nil),                     // 4: bulkhead.v1.SignOutResponse
+	(*WhoAmIRequest)(nil),                       // 5: bulkhead.v1.WhoAmIRequest
+	(*WhoAmIResponse)(nil),                      // 6: bulkhead.v1.WhoAmIResponse
+	(*Completeness)(nil),                        // 7: bulkhead.v1.Completeness
+	(*Workload)(nil),                            // 8: bulkhead.v1.Workload
+	(*ImageTrust)(nil),                          // 9: bulkhead.v1.ImageTrust
+	(*Enforcement)(nil),                         // 10: bulkhead.v1.Enforcement
+	(*ListWorkloadsRequest)(nil),                // 11: bulkhead.v1.ListWorkloadsRequest
+	(*ListWorkloadsResponse)(nil),               // 12: bulkhead.v1.ListWorkloadsResponse
+	(*GetWorkloadRequest)(nil),                  // 13: bulkhead.v1.GetWorkloadRequest
+	(*GetWorkloadResponse)(nil),                 // 14: bulkhead.v1.GetWorkloadResponse
+	(*SetModeRequest)(nil),                      // 15: bulkhead.v1.SetModeRequest
+	(*SetModeResponse)(nil),                     // 16: bulkhead.v1.SetModeResponse
+	(*NodeAnswer)(nil),                          // 17: bulkhead.v1.NodeAnswer
+	(*GetProfileRequest)(nil),                   // 18: bulkhead.v1.GetProfileRequest
+	(*GetProfileResponse)(nil),                  // 19: bulkhead.v1.GetProfileResponse
+	(*ApproveRequest)(nil),                      // 20: bulkhead.v1.ApproveRequest
+	(*ApproveResponse)(nil),                     // 21: bulkhead.v1.ApproveResponse
+	(*Alert)(nil),                               // 22: bulkhead.v1.Alert
+	(*AlertProcess)(nil),                        // 23: bulkhead.v1.AlertProcess
+	(*Ancestor)(nil),                            // 24: bulkhead.v1.Ancestor
+	(*AlertCause)(nil),                          // 25: bulkhead.v1.AlertCause
+	(*Approval)(nil),                            // 26: bulkhead.v1.Approval
+	(*ListAlertsRequest)(nil),                   // 27: bulkhead.v1.ListAlertsRequest
+	(*ListAlertsResponse)(nil),                  // 28: bulkhead.v1.ListAlertsResponse
+	(*WatchAlertsRequest)(nil),                  // 29: bulkhead.v1.WatchAlertsRequest
+	(*Node)(nil),                                // 30: bulkhead.v1.Node
+	(*Engine)(nil),                              // 31: bulkhead.v1.Engine
+	(*ListNodesRequest)(nil),                    // 32: bulkhead.v1.ListNodesRequest
+	(*ListNodesResponse)(nil),                   // 33: bulkhead.v1.ListNodesResponse
+	(*SeverityCounts)(nil),                      // 34: bulkhead.v1.SeverityCounts
+	(*ScannedImage)(nil),                        // 35: bulkhead.v1.ScannedImage
+	(*TrendPoint)(nil),                          // 36: bulkhead.v1.TrendPoint
+	(*ListImagesRequest)(nil),                   // 37: bulkhead.v1.ListImagesRequest
+	(*ListImagesResponse)(nil),                  // 38: bulkhead.v1.ListImagesResponse
+	(*GetImageRequest)(nil),                     // 39: bulkhead.v1.GetImageRequest
+	(*GetImageResponse)(nil),                    // 40: bulkhead.v1.GetImageResponse
+	(*Upgrade)(nil),                             // 41: bulkhead.v1.Upgrade
+	(*NewVulnerability)(nil),                    // 42: bulkhead.v1.NewVulnerability
+	(*DiffImagesRequest)(nil),                   // 43: bulkhead.v1.DiffImagesRequest
+	(*DiffImagesResponse)(nil),                  // 44: bulkhead.v1.DiffImagesResponse
+	(*ImageScan)(nil),                           // 45: bulkhead.v1.ImageScan
+	(*ScanImageRequest)(nil),                    // 46: bulkhead.v1.ScanImageRequest
+	(*ScanImageResponse)(nil),                   // 47: bulkhead.v1.ScanImageResponse
+	(*ListScansRequest)(nil),                    // 48: bulkhead.v1.ListScansRequest
+	(*ListScansResponse)(nil),                   // 49: bulkhead.v1.ListScansResponse
+	(*ImageWatch)(nil),                          // 50: bulkhead.v1.ImageWatch
+	(*ImageHook)(nil),                           // 51: bulkhead.v1.ImageHook
+	(*ListWatchesRequest)(nil),                  // 52: bulkhead.v1.ListWatchesRequest
+	(*ListWatchesResponse)(nil),                 // 53: bulkhead.v1.ListWatchesResponse
+	(*WatchRepositoryRequest)(nil),              // 54: bulkhead.v1.WatchRepositoryRequest
+	(*WatchRepositoryResponse)(nil),             // 55: bulkhead.v1.WatchRepositoryResponse
+	(*AddHookRequest)(nil),                      // 56: bulkhead.v1.AddHookRequest
+	(*AddHookResponse)(nil),                     // 57: bulkhead.v1.AddHookResponse
+	(*RemoveHookRequest)(nil),                   // 58: bulkhead.v1.RemoveHookRequest
+	(*RemoveHookResponse)(nil),                  // 59: bulkhead.v1.RemoveHookResponse
+	(*Endpoint)(nil),                            // 60: bulkhead.v1.Endpoint
+	(*Flow)(nil),                                // 61: bulkhead.v1.Flow
+	(*ListFlowsRequest)(nil),                    // 62: bulkhead.v1.ListFlowsRequest
+	(*ListFlowsResponse)(nil),                   // 63: bulkhead.v1.ListFlowsResponse
+	(*GetFlowRequest)(nil),                      // 64: bulkhead.v1.GetFlowRequest
+	(*GetFlowResponse)(nil),                     // 65: bulkhead.v1.GetFlowResponse
+	(*Policy)(nil),                              // 66: bulkhead.v1.Policy
+	(*ApplyPoliciesRequest)(nil),                // 67: bulkhead.v1.ApplyPoliciesRequest
+	(*ApplyPoliciesResponse)(nil),               // 68: bulkhead.v1.ApplyPoliciesResponse
+	(*ListPoliciesRequest)(nil),                 // 69: bulkhead.v1.ListPoliciesRequest
+	(*ListPoliciesResponse)(nil),                // 70: bulkhead.v1.ListPoliciesResponse
+	(*RemovePolicyRequest)(nil),                 // 71: bulkhead.v1.RemovePolicyRequest
+	(*RemovePolicyResponse)(nil),                // 72: bulkhead.v1.RemovePolicyResponse
+	(*FlowReport)(nil),                          // 73: bulkhead.v1.FlowReport
+	(*NodeFlow)(nil),                            // 74: bulkhead.v1.NodeFlow
+	(*WorkloadAddresses)(nil),                   // 75: bulkhead.v1.WorkloadAddresses
+	(*NodeReport)(nil),                          // 76: bulkhead.v1.NodeReport
+	(*WorkloadReport)(nil),                      // 77: bulkhead.v1.WorkloadReport
+	(*AlertBatch)(nil),                          // 78: bulkhead.v1.AlertBatch
+	(*NodeCommand)(nil),                         // 79: bulkhead.v1.NodeCommand
+	(*SetPolicies)(nil),                         // 80: bulkhead.v1.SetPolicies
+	(*NodeCommandAnswer)(nil),                   // 81: bulkhead.v1.NodeCommandAnswer
+	(*Completeness_Point)(nil),                  // 82: bulkhead.v1.Completeness.Point
+	nil,                                         // 83: bulkhead.v1.Workload.SectionsEntry
+	nil,                                         // 84: bulkhead.v1.ScannedImage.FindingsEntry
+	(*ScannedImage_ImageWorkload)(nil),          // 85: bulkhead.v1.ScannedImage.ImageWorkload
+	(*ApplyPoliciesResponse_AppliedPolicy)(nil), // 86: bulkhead.v1.ApplyPoliciesResponse.AppliedPolicy
+	(*timestamppb.Timestamp)(nil),               // 87: google.protobuf.Timestamp
 }
 var file_bulkhead_v1_bulkhead_proto_depIdxs = []int32{
-	77,  // 0: bulkhead.v1.SignInResponse.expires:type_name -> google.protobuf.Timestamp
-	73,  // 1: bulkhead.v1.Completeness.curve:type_name -> bulkhead.v1.Completeness.Point
+	87,  // 0: bulkhead.v1.SignInResponse.expires:type_name -> google.protobuf.Timestamp
+	82,  // 1: bulkhead.v1.Completeness.curve:type_name -> bulkhead.v1.Completeness.Point
 	0,   // 2: bulkhead.v1.Workload.mode:type_name -> bulkhead.v1.Mode
-	74,  // 3: bulkhead.v1.Workload.sections:type_name -> bulkhead.v1.Workload.SectionsEntry
-	77,  // 4: bulkhead.v1.Workload.last_seen:type_name -> google.protobuf.Timestamp
-	9,   // 5: bulkhead.v1.Workload.enforcement:type_name -> bulkhead.v1.Enforcement
-	8,   // 6: bulkhead.v1.ListWorkloadsResponse.workloads:type_name -> bulkhead.v1.Workload
-	8,   // 7: bulkhead.v1.GetWorkloadResponse.workload:type_name -> bulkhead.v1.Workload
-	0,   // 8: bulkhead.v1.SetModeRequest.mode:type_name -> bulkhead.v1.Mode
-	8,   // 9: bulkhead.v1.SetModeResponse.workload:type_name -> bulkhead.v1.Workload
-	16,  // 10: bulkhead.v1.SetModeResponse.nodes:type_name -> bulkhead.v1.NodeAnswer
-	16,  // 11: bulkhead.v1.ApproveResponse.nodes:type_name -> bulkhead.v1.NodeAnswer
-	77,  // 12: bulkhead.v1.Alert.time:type_name -> google.protobuf.Timestamp
-	22,  // 13: bulkhead.v1.Alert.process:type_name -> bulkhead.v1.AlertProcess
-	24,  // 14: bulkhead.v1.Alert.cause:type_name -> bulkhead.v1.AlertCause
-	25,  // 15: bulkhead.v1.Alert.heal:type_name -> bulkhead.v1.Approval
-	23,  // 16: bulkhead.v1.AlertProcess.ancestry:type_name -> bulkhead.v1.Ancestor
-	77,  // 17: bulkhead.v1.ListAlertsRequest.since:type_name -> google.protobuf.Timestamp
-	21,  // 18: bulkhead.v1.ListAlertsResponse.alerts:type_name -> bulkhead.v1.Alert
-	77,  // 19: bulkhead.v1.Node.last_seen:type_name -> google.protobuf.Timestamp
-	9,   // 20: bulkhead.v1.Node.backends:type_name -> bulkhead.v1.Enforcement
-	30,  // 21: bulkhead.v1.Node.engines:type_name -> bulkhead.v1.Engine
-	29,  // 22: bulkhead.v1.ListNodesResponse.nodes:type_name -> bulkhead.v1.Node
-	77,  // 23: bulkhead.v1.ScannedImage.scanned:type_name -> google.protobuf.Timestamp
-	77,  // 24: bulkhead.v1.ScannedImage.matched:type_name -> google.protobuf.Timestamp
-	33,  // 25: bulkhead.v1.ScannedImage.vulnerabilities:type_name -> bulkhead.v1.SeverityCounts
-	75,  // 26: bulkhead.v1.ScannedImage.findings:type_name -> bulkhead.v1.ScannedImage.FindingsEntry
-	77,  // 27: bulkhead.v1.ScannedImage.fresh_since:type_name -> google.protobuf.Timestamp
-	35,  // 28: bulkhead.v1.ScannedImage.trend:type_name -> bulkhead.v1.TrendPoint
-	76,  // 29: bulkhead.v1.ScannedImage.workloads:type_name -> bulkhead.v1.ScannedImage.ImageWorkload
-	77,  // 30: bulkhead.v1.TrendPoint.time:type_name -> google.protobuf.Timestamp
-	33,  // 31: bulkhead.v1.TrendPoint.vulnerabilities:type_name -> bulkhead.v1.SeverityCounts
-	34,  // 32: bulkhead.v1.ListImagesResponse.images:type_name -> bulkhead.v1.ScannedImage
-	34,  // 33: bulkhead.v1.GetImageResponse.image:type_name -> bulkhead.v1.ScannedImage
-	41,  // 34: bulkhead.v1.GetImageResponse.fresh:type_name -> bulkhead.v1.NewVulnerability
-	40,  // 35: bulkhead.v1.GetImageResponse.upgrades:type_name -> bulkhead.v1.Upgrade
-	77,  // 36: bulkhead.v1.NewVulnerability.since:type_name -> google.protobuf.Timestamp
-	34,  // 37: bulkhead.v1.DiffImagesResponse.from:type_name -> bulkhead.v1.ScannedImage
-	34,  // 38: bulkhead.v1.DiffImagesResponse.to:type_name -> bulkhead.v1.ScannedImage
-	77,  // 39: bulkhead.v1.ImageScan.created:type_name -> google.protobuf.Timestamp
-	77,  // 40: bulkhead.v1.ImageScan.ended:type_name -> google.protobuf.Timestamp
-	44,  // 41: bulkhead.v1.ScanImageResponse.scan:type_name -> bulkhead.v1.ImageScan
-	44,  // 42: bulkhead.v1.ListScansResponse.scans:type_name -> bulkhead.v1.ImageScan
-	77,  // 43: bulkhead.v1.ImageWatch.last:type_name -> google.protobuf.Timestamp
-	77,  // 44: bulkhead.v1.ImageWatch.next:type_name -> google.protobuf.Timestamp
-	77,  // 45: bulkhead.v1.ImageHook.created:type_name -> google.protobuf.Timestamp
-	77,  // 46: bulkhead.v1.ImageHook.used:type_name -> google.protobuf.Timestamp
-	49,  // 47: bulkhead.v1.ListWatchesResponse.watches:type_name -> bulkhead.v1.ImageWatch
-	50,  // 48: bulkhead.v1.ListWatchesResponse.hooks:type_name -> bulkhead.v1.ImageHook
-	49,  // 49: bulkhead.v1.WatchRepositoryResponse.watch:type_name -> bulkhead.v1.ImageWatch
-	50,  // 50: bulkhead.v1.AddHookResponse.hook:type_name -> bulkhead.v1.ImageHook
-	59,  // 51: bulkhead.v1.Flow.source:type_name -> bulkhead.v1.Endpoint
-	59,  // 52: bulkhead.v1.Flow.destination:type_name -> bulkhead.v1.Endpoint
-	77,  // 53: bulkhead.v1.Flow.first:type_name -> google.protobuf.Timestamp
-	77,  // 54: bulkhead.v1.Flow.last:type_name -> google.protobuf.Timestamp
-	77,  // 55: bulkhead.v1.ListFlowsRequest.from:type_name -> google.protobuf.Timestamp
-	77,  // 56: bulkhead.v1.ListFlowsRequest.to:type_name -> google.protobuf.Timestamp
-	60,  // 57: bulkhead.v1.ListFlowsResponse.flows:type_name -> bulkhead.v1.Flow
-	77,  // 58: bulkhead.v1.ListFlowsResponse.since:type_name -> google.protobuf.Timestamp
-	60,  // 59: bulkhead.v1.GetFlowRequest.flow:type_name -> bulkhead.v1.Flow
-	77,  // 60: bulkhead.v1.GetFlowRequest.from:type_name -> google.protobuf.Timestamp
-	77,  // 61: bulkhead.v1.GetFlowRequest.to:type_name -> google.protobuf.Timestamp
-	60,  // 62: bulkhead.v1.GetFlowResponse.flow:type_name -> bulkhead.v1.Flow
-	60,  // 63: bulkhead.v1.GetFlowResponse.history:type_name -> bulkhead.v1.Flow
-	66,  // 64: bulkhead.v1.FlowReport.flows:type_name -> bulkhead.v1.NodeFlow
-	67,  // 65: bulkhead.v1.FlowReport.addresses:type_name -> bulkhead.v1.WorkloadAddresses
-	77,  // 66: bulkhead.v1.NodeFlow.first:type_name -> google.protobuf.Timestamp
-	77,  // 67: bulkhead.v1.NodeFlow.last:type_name -> google.protobuf.Timestamp
-	29,  // 68: bulkhead.v1.NodeReport.node:type_name -> bulkhead.v1.Node
-	69,  // 69: bulkhead.v1.NodeReport.workloads:type_name -> bulkhead.v1.WorkloadReport
-	8,   // 70: bulkhead.v1.WorkloadReport.workload:type_name -> bulkhead.v1.Workload
-	21,  // 71: bulkhead.v1.AlertBatch.alerts:type_name -> bulkhead.v1.Alert
-	14,  // 72: bulkhead.v1.NodeCommand.set_mode:type_name -> bulkhead.v1.SetModeRequest
-	25,  // 73: bulkhead.v1.NodeCommand.approve:type_name -> bulkhead.v1.Approval
-	17,  // 74: bulkhead.v1.NodeCommand.get_profile:type_name -> bulkhead.v1.GetProfileRequest
-	16,  // 75: bulkhead.v1.NodeCommandAnswer.answer:type_name -> bulkhead.v1.NodeAnswer
-	7,   // 76: bulkhead.v1.Workload.SectionsEntry.value:type_name -> bulkhead.v1.Completeness
-	0,   // 77: bulkhead.v1.ScannedImage.ImageWorkload.mode:type_name -> bulkhead.v1.Mode
-	1,   // 78: bulkhead.v1.AuthService.SignIn:input_type -> bulkhead.v1.SignInRequest
-	3,   // 79: bulkhead.v1.AuthService.SignOut:input_type -> bulkhead.v1.SignOutRequest
-	5,   // 80: bulkhead.v1.AuthService.WhoAmI:input_type -> bulkhead.v1.WhoAmIRequest
-	10,  // 81: bulkhead.v1.WorkloadService.ListWorkloads:input_type -> bulkhead.v1.ListWorkloadsRequest
-	12,  // 82: bulkhead.v1.WorkloadService.GetWorkload:input_type -> bulkhead.v1.GetWorkloadRequest
-	14,  // 83: bulkhead.v1.WorkloadService.SetMode:input_type -> bulkhead.v1.SetModeRequest
-	17,  // 84: bulkhead.v1.WorkloadService.GetProfile:input_type -> bulkhead.v1.GetProfileRequest
-	19,  // 85: bulkhead.v1.WorkloadService.Approve:input_type -> bulkhead.v1.ApproveRequest
-	26,  // 86: bulkhead.v1.AlertService.ListAlerts:input_type -> bulkhead.v1.ListAlertsRequest
-	28,  // 87: bulkhead.v1.AlertService.WatchAlerts:input_type -> bulkhead.v1.WatchAlertsRequest
-	31,  // 88: bulkhead.v1.NodeService.ListNodes:input_type -> bulkhead.v1.ListNodesRequest
-	36,  // 89: bulkhead.v1.ImageService.ListImages:input_type -> bulkhead.v1.ListImagesRequest
-	38,  // 90: bulkhead.v1.ImageService.GetImage:input_type -> bulkhead.v1.GetImageRequest
-	42,  // 91: bulkhead.v1.ImageService.DiffImages:input_type -> bulkhead.v1.DiffImagesRequest
-	45,  // 92: bulkhead.v1.ImageService.ScanImage:input_type -> bulkhead.v1.ScanImageRequest
-	47,  // 93: bulkhead.v1.ImageService.ListScans:input_type -> bulkhead.v1.ListScansRequest
-	51,  // 94: bulkhead.v1.ImageService.ListWatches:input_type -> bulkhead.v1.ListWatchesRequest
-	53,  // 95: bulkhead.v1.ImageService.WatchRepository:input_type -> bulkhead.v1.WatchRepositoryRequest
-	55,  // 96: bulkhead.v1.ImageService.AddHook:input_type -> bulkhead.v1.AddHookRequest
-	57,  // 97: bulkhead.v1.ImageService.RemoveHook:input_type -> bulkhead.v1.RemoveHookRequest
-	61,  // 98: bulkhead.v1.FlowService.ListFlows:input_type -> bulkhead.v1.ListFlowsRequest
-	63,  // 99: bulkhead.v1.FlowService.GetFlow:input_type -> bulkhead.v1.GetFlowRequest
-	2,   // 100: bulkhead.v1.AuthService.SignIn:output_type -> bulkhead.v1.SignInResponse
-	4,   // 101: bulkhead.v1.AuthService.SignOut:output_type -> bulkhead.v1.SignOutResponse
-	6,   // 102: bulkhead.v1.AuthService.WhoAmI:output_type -> bulkhead.v1.WhoAmIResponse
-	11,  // 103: bulkhead.v1.WorkloadService.ListWorkloads:output_type -> bulkhead.v1.ListWorkloadsResponse
-	13,  // 104: bulkhead.v1.WorkloadService.GetWorkload:output_type -> bulkhead.v1.GetWorkloadResponse
-	15,  // 105: bulkhead.v1.WorkloadService.SetMode:output_type -> bulkhead.v1.SetModeResponse
-	18,  // 106: bulkhead.v1.WorkloadService.GetProfile:output_type -> bulkhead.v1.GetProfileResponse
-	20,  // 107: bulkhead.v1.WorkloadService.Approve:output_type -> bulkhead.v1.ApproveResponse
-	27,  // 108: bulkhead.v1.AlertService.ListAlerts:output_type -> bulkhead.v1.ListAlertsResponse
-	21,  // 109: bulkhead.v1.AlertService.WatchAlerts:output_type -> bulkhead.v1.Alert
-	32,  // 110: bulkhead.v1.NodeService.ListNodes:output_type -> bulkhead.v1.ListNodesResponse
-	37,  // 111: bulkhead.v1.ImageService.ListImages:output_type -> bulkhead.v1.ListImagesResponse
-	39,  // 112: bulkhead.v1.ImageService.GetImage:output_type -> bulkhead.v1.GetImageResponse
-	43,  // 113: bulkhead.v1.ImageService.DiffImages:output_type -> bulkhead.v1.DiffImagesResponse
-	46,  // 114: bulkhead.v1.ImageService.ScanImage:output_type -> bulkhead.v1.ScanImageResponse
-	48,  // 115: bulkhead.v1.ImageService.ListScans:output_type -> bulkhead.v1.ListScansResponse
-	52,  // 116: bulkhead.v1.ImageService.ListWatches:output_type -> bulkhead.v1.ListWatchesResponse
-	54,  // 117: bulkhead.v1.ImageService.WatchRepository:output_type -> bulkhead.v1.WatchRepositoryResponse
-	56,  // 118: bulkhead.v1.ImageService.AddHook:output_type -> bulkhead.v1.AddHookResponse
-	58,  // 119: bulkhead.v1.ImageService.RemoveHook:output_type -> bulkhead.v1.RemoveHookResponse
-	62,  // 120: bulkhead.v1.FlowService.ListFlows:output_type -> bulkhead.v1.ListFlowsResponse
-	64,  // 121: bulkhead.v1.FlowService.GetFlow:output_type -> bulkhead.v1.GetFlowResponse
-	100, // [100:122] is the sub-list for method output_type
-	78,  // [78:100] is the sub-list for method input_type
-	78,  // [78:78] is the sub-list for extension type_name
-	78,  // [78:78] is the sub-list for extension extendee
-	0,   // [0:78] is the sub-list for field type_name
+	83,  // 3: bulkhead.v1.Workload.sections:type_name -> bulkhead.v1.Workload.SectionsEntry
+	87,  // 4: bulkhead.v1.Workload.last_seen:type_name -> google.protobuf.Timestamp
+	10,  // 5: bulkhead.v1.Workload.enforcement:type_name -> bulkhead.v1.Enforcement
+	9,   // 6: bulkhead.v1.Workload.trust:type_name -> bulkhead.v1.ImageTrust
+	8,   // 7: bulkhead.v1.ListWorkloadsResponse.workloads:type_name -> bulkhead.v1.Workload
+	8,   // 8: bulkhead.v1.GetWorkloadResponse.workload:type_name -> bulkhead.v1.Workload
+	0,   // 9: bulkhead.v1.SetModeRequest.mode:type_name -> bulkhead.v1.Mode
+	8,   // 10: bulkhead.v1.SetModeResponse.workload:type_name -> bulkhead.v1.Workload
+	17,  // 11: bulkhead.v1.SetModeResponse.nodes:type_name -> bulkhead.v1.NodeAnswer
+	17,  // 12: bulkhead.v1.ApproveResponse.nodes:type_name -> bulkhead.v1.NodeAnswer
+	87,  // 13: bulkhead.v1.Alert.time:type_name -> google.protobuf.Timestamp
+	23,  // 14: bulkhead.v1.Alert.process:type_name -> bulkhead.v1.AlertProcess
+	25,  // 15: bulkhead.v1.Alert.cause:type_name -> bulkhead.v1.AlertCause
+	26,  // 16: bulkhead.v1.Alert.heal:type_name -> bulkhead.v1.Approval
+	24,  // 17: bulkhead.v1.AlertProcess.ancestry:type_name -> bulkhead.v1.Ancestor
+	87,  // 18: bulkhead.v1.ListAlertsRequest.since:type_name -> google.protobuf.Timestamp
+	22,  // 19: bulkhead.v1.ListAlertsResponse.alerts:type_name -> bulkhead.v1.Alert
+	87,  // 20: bulkhead.v1.Node.last_seen:type_name -> google.protobuf.Timestamp
+	10,  // 21: bulkhead.v1.Node.backends:type_name -> bulkhead.v1.Enforcement
+	31,  // 22: bulkhead.v1.Node.engines:type_name -> bulkhead.v1.Engine
+	30,  // 23: bulkhead.v1.ListNodesResponse.nodes:type_name -> bulkhead.v1.Node
+	87,  // 24: bulkhead.v1.ScannedImage.scanned:type_name -> google.protobuf.Timestamp
+	87,  // 25: bulkhead.v1.ScannedImage.matched:type_name -> google.protobuf.Timestamp
+	34,  // 26: bulkhead.v1.ScannedImage.vulnerabilities:type_name -> bulkhead.v1.SeverityCounts
+	84,  // 27: bulkhead.v1.ScannedImage.findings:type_name -> bulkhead.v1.ScannedImage.FindingsEntry
+	87,  // 28: bulkhead.v1.ScannedImage.fresh_since:type_name -> google.protobuf.Timestamp
+	36,  // 29: bulkhead.v1.ScannedImage.trend:type_name -> bulkhead.v1.TrendPoint
+	85,  // 30: bulkhead.v1.ScannedImage.workloads:type_name -> bulkhead.v1.ScannedImage.ImageWorkload
+	87,  // 31: bulkhead.v1.TrendPoint.time:type_name -> google.protobuf.Timestamp
+	34,  // 32: bulkhead.v1.TrendPoint.vulnerabilities:type_name -> bulkhead.v1.SeverityCounts
+	35,  // 33: bulkhead.v1.ListImagesResponse.images:type_name -> bulkhead.v1.ScannedImage
+	35,  // 34: bulkhead.v1.GetImageResponse.image:type_name -> bulkhead.v1.ScannedImage
+	42,  // 35: bulkhead.v1.GetImageResponse.fresh:type_name -> bulkhead.v1.NewVulnerability
+	41,  // 36: bulkhead.v1.GetImageResponse.upgrades:type_name -> bulkhead.v1.Upgrade
+	87,  // 37: bulkhead.v1.NewVulnerability.since:type_name -> google.protobuf.Timestamp
+	35,  // 38: bulkhead.v1.DiffImagesResponse.from:type_name -> bulkhead.v1.ScannedImage
+	35,  // 39: bulkhead.v1.DiffImagesResponse.to:type_name -> bulkhead.v1.ScannedImage
+	87,  // 40: bulkhead.v1.ImageScan.created:type_name -> google.protobuf.Timestamp
+	87,  // 41: bulkhead.v1.ImageScan.ended:type_name -> google.protobuf.Timestamp
+	45,  // 42: bulkhead.v1.ScanImageResponse.scan:type_name -> bulkhead.v1.ImageScan
+	45,  // 43: bulkhead.v1.ListScansResponse.scans:type_name -> bulkhead.v1.ImageScan
+	87,  // 44: bulkhead.v1.ImageWatch.last:type_name -> google.protobuf.Timestamp
+	87,  // 45: bulkhead.v1.ImageWatch.next:type_name -> google.protobuf.Timestamp
+	87,  // 46: bulkhead.v1.ImageHook.created:type_name -> google.protobuf.Timestamp
+	87,  // 47: bulkhead.v1.ImageHook.used:type_name -> google.protobuf.Timestamp
+	50,  // 48: bulkhead.v1.ListWatchesResponse.watches:type_name -> bulkhead.v1.ImageWatch
+	51,  // 49: bulkhead.v1.ListWatchesResponse.hooks:type_name -> bulkhead.v1.ImageHook
+	50,  // 50: bulkhead.v1.WatchRepositoryResponse.watch:type_name -> bulkhead.v1.ImageWatch
+	51,  // 51: bulkhead.v1.AddHookResponse.hook:type_name -> bulkhead.v1.ImageHook
+	60,  // 52: bulkhead.v1.Flow.source:type_name -> bulkhead.v1.Endpoint
+	60,  // 53: bulkhead.v1.Flow.destination:type_name -> bulkhead.v1.Endpoint
+	87,  // 54: bulkhead.v1.Flow.first:type_name -> google.protobuf.Timestamp
+	87,  // 55: bulkhead.v1.Flow.last:type_name -> google.protobuf.Timestamp
+	87,  // 56: bulkhead.v1.ListFlowsRequest.from:type_name -> google.protobuf.Timestamp
+	87,  // 57: bulkhead.v1.ListFlowsRequest.to:type_name -> google.protobuf.Timestamp
+	61,  // 58: bulkhead.v1.ListFlowsResponse.flows:type_name -> bulkhead.v1.Flow
+	87,  // 59: bulkhead.v1.ListFlowsResponse.since:type_name -> google.protobuf.Timestamp
+	61,  // 60: bulkhead.v1.GetFlowRequest.flow:type_name -> bulkhead.v1.Flow
+	87,  // 61: bulkhead.v1.GetFlowRequest.from:type_name -> google.protobuf.Timestamp
+	87,  // 62: bulkhead.v1.GetFlowRequest.to:type_name -> google.protobuf.Timestamp
+	61,  // 63: bulkhead.v1.GetFlowResponse.flow:type_name -> bulkhead.v1.Flow
+	61,  // 64: bulkhead.v1.GetFlowResponse.history:type_name -> bulkhead.v1.Flow
+	87,  // 65: bulkhead.v1.Policy.applied:type_name -> google.protobuf.Timestamp
+	86,  // 66: bulkhead.v1.ApplyPoliciesResponse.applied:type_name -> bulkhead.v1.ApplyPoliciesResponse.AppliedPolicy
+	17,  // 67: bulkhead.v1.ApplyPoliciesResponse.nodes:type_name -> bulkhead.v1.NodeAnswer
+	66,  // 68: bulkhead.v1.ListPoliciesResponse.policies:type_name -> bulkhead.v1.Policy
+	17,  // 69: bulkhead.v1.RemovePolicyResponse.nodes:type_name -> bulkhead.v1.NodeAnswer
+	74,  // 70: bulkhead.v1.FlowReport.flows:type_name -> bulkhead.v1.NodeFlow
+	75,  // 71: bulkhead.v1.FlowReport.addresses:type_name -> bulkhead.v1.WorkloadAddresses
+	87,  // 72: bulkhead.v1.NodeFlow.first:type_name -> google.protobuf.Timestamp
+	87,  // 73: bulkhead.v1.NodeFlow.last:type_name -> google.protobuf.Timestamp
+	30,  // 74: bulkhead.v1.NodeReport.node:type_name -> bulkhead.v1.Node
+	77,  // 75: bulkhead.v1.NodeReport.workloads:type_name -> bulkhead.v1.WorkloadReport
+	8,   // 76: bulkhead.v1.WorkloadReport.workload:type_name -> bulkhead.v1.Workload
+	22,  // 77: bulkhead.v1.AlertBatch.alerts:type_name -> bulkhead.v1.Alert
+	15,  // 78: bulkhead.v1.NodeCommand.set_mode:type_name -> bulkhead.v1.SetModeRequest
+	26,  // 79: bulkhead.v1.NodeCommand.approve:type_name -> bulkhead.v1.Approval
+	18,  // 80: bulkhead.v1.NodeCommand.get_profile:type_name -> bulkhead.v1.GetProfileRequest
+	80,  // 81: bulkhead.v1.NodeCommand.set_policies:type_name -> bulkhead.v1.SetPolicies
+	17,  // 82: bulkhead.v1.NodeCommandAnswer.answer:type_name -> bulkhead.v1.NodeAnswer
+	7,   // 83: bulkhead.v1.Workload.SectionsEntry.value:type_name -> bulkhead.v1.Completeness
+	0,   // 84: bulkhead.v1.ScannedImage.ImageWorkload.mode:type_name -> bulkhead.v1.Mode
+	1,   // 85: bulkhead.v1.AuthService.SignIn:input_type -> bulkhead.v1.SignInRequest
+	3,   // 86: bulkhead.v1.AuthService.SignOut:input_type -> bulkhead.v1.SignOutRequest
+	5,   // 87: bulkhead.v1.AuthService.WhoAmI:input_type -> bulkhead.v1.WhoAmIRequest
+	11,  // 88: bulkhead.v1.WorkloadService.ListWorkloads:input_type -> bulkhead.v1.ListWorkloadsRequest
+	13,  // 89: bulkhead.v1.WorkloadService.GetWorkload:input_type -> bulkhead.v1.GetWorkloadRequest
+	15,  // 90: bulkhead.v1.WorkloadService.SetMode:input_type -> bulkhead.v1.SetModeRequest
+	18,  // 91: bulkhead.v1.WorkloadService.GetProfile:input_type -> bulkhead.v1.GetProfileRequest
+	20,  // 92: bulkhead.v1.WorkloadService.Approve:input_type -> bulkhead.v1.ApproveRequest
+	27,  // 93: bulkhead.v1.AlertService.ListAlerts:input_type -> bulkhead.v1.ListAlertsRequest
+	29,  // 94: bulkhead.v1.AlertService.WatchAlerts:input_type -> bulkhead.v1.WatchAlertsRequest
+	32,  // 95: bulkhead.v1.NodeService.ListNodes:input_type -> bulkhead.v1.ListNodesRequest
+	37,  // 96: bulkhead.v1.ImageService.ListImages:input_type -> bulkhead.v1.ListImagesRequest
+	39,  // 97: bulkhead.v1.ImageService.GetImage:input_type -> bulkhead.v1.GetImageRequest
+	43,  // 98: bulkhead.v1.ImageService.DiffImages:input_type -> bulkhead.v1.DiffImagesRequest
+	46,  // 99: bulkhead.v1.ImageService.ScanImage:input_type -> bulkhead.v1.ScanImageRequest
+	48,  // 100: bulkhead.v1.ImageService.ListScans:input_type -> bulkhead.v1.ListScansRequest
+	52,  // 101: bulkhead.v1.ImageService.ListWatches:input_type -> bulkhead.v1.ListWatchesRequest
+	54,  // 102: bulkhead.v1.ImageService.WatchRepository:input_type -> bulkhead.v1.WatchRepositoryRequest
+	56,  // 103: bulkhead.v1.ImageService.AddHook:input_type -> bulkhead.v1.AddHookRequest
+	58,  // 104: bulkhead.v1.ImageService.RemoveHook:input_type -> bulkhead.v1.RemoveHookRequest
+	62,  // 105: bulkhead.v1.FlowService.ListFlows:input_type -> bulkhead.v1.ListFlowsRequest
+	64,  // 106: bulkhead.v1.FlowService.GetFlow:input_type -> bulkhead.v1.GetFlowRequest
+	67,  // 107: bulkhead.v1.PolicyService.ApplyPolicies:input_type -> bulkhead.v1.ApplyPoliciesRequest
+	69,  // 108: bulkhead.v1.PolicyService.ListPolicies:input_type -> bulkhead.v1.ListPoliciesRequest
+	71,  // 109: bulkhead.v1.PolicyService.RemovePolicy:input_type -> bulkhead.v1.RemovePolicyRequest
+	2,   // 110: bulkhead.v1.AuthService.SignIn:output_type -> bulkhead.v1.SignInResponse
+	4,   // 111: bulkhead.v1.AuthService.SignOut:output_type -> bulkhead.v1.SignOutResponse
+	6,   // 112: bulkhead.v1.AuthService.WhoAmI:output_type -> bulkhead.v1.WhoAmIResponse
+	12,  // 113: bulkhead.v1.WorkloadService.ListWorkloads:output_type -> bulkhead.v1.ListWorkloadsResponse
+	14,  // 114: bulkhead.v1.WorkloadService.GetWorkload:output_type -> bulkhead.v1.GetWorkloadResponse
+	16,  // 115: bulkhead.v1.WorkloadService.SetMode:output_type -> bulkhead.v1.SetModeResponse
+	19,  // 116: bulkhead.v1.WorkloadService.GetProfile:output_type -> bulkhead.v1.GetProfileResponse
+	21,  // 117: bulkhead.v1.WorkloadService.Approve:output_type -> bulkhead.v1.ApproveResponse
+	28,  // 118: bulkhead.v1.AlertService.ListAlerts:output_type -> bulkhead.v1.ListAlertsResponse
+	22,  // 119: bulkhead.v1.AlertService.WatchAlerts:output_type -> bulkhead.v1.Alert
+	33,  // 120: bulkhead.v1.NodeService.ListNodes:output_type -> bulkhead.v1.ListNodesResponse
+	38,  // 121: bulkhead.v1.ImageService.ListImages:output_type -> bulkhead.v1.ListImagesResponse
+	40,  // 122: bulkhead.v1.ImageService.GetImage:output_type -> bulkhead.v1.GetImageResponse
+	44,  // 123: bulkhead.v1.ImageService.DiffImages:output_type -> bulkhead.v1.DiffImagesResponse
+	47,  // 124: bulkhead.v1.ImageService.ScanImage:output_type -> bulkhead.v1.ScanImageResponse
+	49,  // 125: bulkhead.v1.ImageService.ListScans:output_type -> bulkhead.v1.ListScansResponse
+	53,  // 126: bulkhead.v1.ImageService.ListWatches:output_type -> bulkhead.v1.ListWatchesResponse
+	55,  // 127: bulkhead.v1.ImageService.WatchRepository:output_type -> bulkhead.v1.WatchRepositoryResponse
+	57,  // 128: bulkhead.v1.ImageService.AddHook:output_type -> bulkhead.v1.AddHookResponse
+	59,  // 129: bulkhead.v1.ImageService.RemoveHook:output_type -> bulkhead.v1.RemoveHookResponse
+	63,  // 130: bulkhead.v1.FlowService.ListFlows:output_type -> bulkhead.v1.ListFlowsResponse
+	65,  // 131: bulkhead.v1.FlowService.GetFlow:output_type -> bulkhead.v1.GetFlowResponse
+	68,  // 132: bulkhead.v1.PolicyService.ApplyPolicies:output_type -> bulkhead.v1.ApplyPoliciesResponse
+	70,  // 133: bulkhead.v1.PolicyService.ListPolicies:output_type -> bulkhead.v1.ListPoliciesResponse
+	72,  // 134: bulkhead.v1.PolicyService.RemovePolicy:output_type -> bulkhead.v1.RemovePolicyResponse
+	110, // [110:135] is the sub-list for method output_type
+	85,  // [85:110] is the sub-list for method input_type
+	85,  // [85:85] is the sub-list for extension type_name
+	85,  // [85:85] is the sub-list for extension extendee
+	0,   // [0:85] is the sub-list for field type_name
 }
 
 func init() { file_bulkhead_v1_bulkhead_proto_init() }
@@ -5839,10 +6464,11 @@ func file_bulkhead_v1_bulkhead_proto_init() {
 	if File_bulkhead_v1_bulkhead_proto != nil {
 		return
 	}
-	file_bulkhead_v1_bulkhead_proto_msgTypes[70].OneofWrappers = []any{
+	file_bulkhead_v1_bulkhead_proto_msgTypes[78].OneofWrappers = []any{
 		(*NodeCommand_SetMode)(nil),
 		(*NodeCommand_Approve)(nil),
 		(*NodeCommand_GetProfile)(nil),
+		(*NodeCommand_SetPolicies)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -5850,9 +6476,9 @@ func file_bulkhead_v1_bulkhead_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_bulkhead_v1_bulkhead_proto_rawDesc), len(file_bulkhead_v1_bulkhead_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   76,
+			NumMessages:   86,
 			NumExtensions: 0,
-			NumServices:   6,
+			NumServices:   7,
 		},
 		GoTypes:           file_bulkhead_v1_bulkhead_proto_goTypes,
 		DependencyIndexes: file_bulkhead_v1_bulkhead_proto_depIdxs,

@@ -34,6 +34,8 @@ const (
 	ImageServiceName = "bulkhead.v1.ImageService"
 	// FlowServiceName is the fully-qualified name of the FlowService service.
 	FlowServiceName = "bulkhead.v1.FlowService"
+	// PolicyServiceName is the fully-qualified name of the PolicyService service.
+	PolicyServiceName = "bulkhead.v1.PolicyService"
 )
 
 // These constants are the fully-qualified names of the RPCs defined in this package. They're
@@ -94,6 +96,15 @@ const (
 	FlowServiceListFlowsProcedure = "/bulkhead.v1.FlowService/ListFlows"
 	// FlowServiceGetFlowProcedure is the fully-qualified name of the FlowService's GetFlow RPC.
 	FlowServiceGetFlowProcedure = "/bulkhead.v1.FlowService/GetFlow"
+	// PolicyServiceApplyPoliciesProcedure is the fully-qualified name of the PolicyService's
+	// ApplyPolicies RPC.
+	PolicyServiceApplyPoliciesProcedure = "/bulkhead.v1.PolicyService/ApplyPolicies"
+	// PolicyServiceListPoliciesProcedure is the fully-qualified name of the PolicyService's
+	// ListPolicies RPC.
+	PolicyServiceListPoliciesProcedure = "/bulkhead.v1.PolicyService/ListPolicies"
+	// PolicyServiceRemovePolicyProcedure is the fully-qualified name of the PolicyService's
+	// RemovePolicy RPC.
+	PolicyServiceRemovePolicyProcedure = "/bulkhead.v1.PolicyService/RemovePolicy"
 )
 
 // AuthServiceClient is a client for the bulkhead.v1.AuthService service.
@@ -956,4 +967,128 @@ func (UnimplementedFlowServiceHandler) ListFlows(context.Context, *connect.Reque
 
 func (UnimplementedFlowServiceHandler) GetFlow(context.Context, *connect.Request[v1.GetFlowRequest]) (*connect.Response[v1.GetFlowResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("bulkhead.v1.FlowService.GetFlow is not implemented"))
+}
+
+// PolicyServiceClient is a client for the bulkhead.v1.PolicyService service.
+type PolicyServiceClient interface {
+	// ApplyPolicies takes documents, all or none, and brings every node to them.
+	ApplyPolicies(context.Context, *connect.Request[v1.ApplyPoliciesRequest]) (*connect.Response[v1.ApplyPoliciesResponse], error)
+	ListPolicies(context.Context, *connect.Request[v1.ListPoliciesRequest]) (*connect.Response[v1.ListPoliciesResponse], error)
+	RemovePolicy(context.Context, *connect.Request[v1.RemovePolicyRequest]) (*connect.Response[v1.RemovePolicyResponse], error)
+}
+
+// NewPolicyServiceClient constructs a client for the bulkhead.v1.PolicyService service. By default,
+// it uses the Connect protocol with the binary Protobuf Codec, asks for gzipped responses, and
+// sends uncompressed requests. To use the gRPC or gRPC-Web protocols, supply the connect.WithGRPC()
+// or connect.WithGRPCWeb() options.
+//
+// The URL supplied here should be the base URL for the Connect or gRPC server (for example,
+// http://api.acme.com or https://acme.com/grpc).
+func NewPolicyServiceClient(httpClient connect.HTTPClient, baseURL string, opts ...connect.ClientOption) PolicyServiceClient {
+	baseURL = strings.TrimRight(baseURL, "/")
+	policyServiceMethods := v1.File_bulkhead_v1_bulkhead_proto.Services().ByName("PolicyService").Methods()
+	return &policyServiceClient{
+		applyPolicies: connect.NewClient[v1.ApplyPoliciesRequest, v1.ApplyPoliciesResponse](
+			httpClient,
+			baseURL+PolicyServiceApplyPoliciesProcedure,
+			connect.WithSchema(policyServiceMethods.ByName("ApplyPolicies")),
+			connect.WithClientOptions(opts...),
+		),
+		listPolicies: connect.NewClient[v1.ListPoliciesRequest, v1.ListPoliciesResponse](
+			httpClient,
+			baseURL+PolicyServiceListPoliciesProcedure,
+			connect.WithSchema(policyServiceMethods.ByName("ListPolicies")),
+			connect.WithClientOptions(opts...),
+		),
+		removePolicy: connect.NewClient[v1.RemovePolicyRequest, v1.RemovePolicyResponse](
+			httpClient,
+			baseURL+PolicyServiceRemovePolicyProcedure,
+			connect.WithSchema(policyServiceMethods.ByName("RemovePolicy")),
+			connect.WithClientOptions(opts...),
+		),
+	}
+}
+
+// policyServiceClient implements PolicyServiceClient.
+type policyServiceClient struct {
+	applyPolicies *connect.Client[v1.ApplyPoliciesRequest, v1.ApplyPoliciesResponse]
+	listPolicies  *connect.Client[v1.ListPoliciesRequest, v1.ListPoliciesResponse]
+	removePolicy  *connect.Client[v1.RemovePolicyRequest, v1.RemovePolicyResponse]
+}
+
+// ApplyPolicies calls bulkhead.v1.PolicyService.ApplyPolicies.
+func (c *policyServiceClient) ApplyPolicies(ctx context.Context, req *connect.Request[v1.ApplyPoliciesRequest]) (*connect.Response[v1.ApplyPoliciesResponse], error) {
+	return c.applyPolicies.CallUnary(ctx, req)
+}
+
+// ListPolicies calls bulkhead.v1.PolicyService.ListPolicies.
+func (c *policyServiceClient) ListPolicies(ctx context.Context, req *connect.Request[v1.ListPoliciesRequest]) (*connect.Response[v1.ListPoliciesResponse], error) {
+	return c.listPolicies.CallUnary(ctx, req)
+}
+
+// RemovePolicy calls bulkhead.v1.PolicyService.RemovePolicy.
+func (c *policyServiceClient) RemovePolicy(ctx context.Context, req *connect.Request[v1.RemovePolicyRequest]) (*connect.Response[v1.RemovePolicyResponse], error) {
+	return c.removePolicy.CallUnary(ctx, req)
+}
+
+// PolicyServiceHandler is an implementation of the bulkhead.v1.PolicyService service.
+type PolicyServiceHandler interface {
+	// ApplyPolicies takes documents, all or none, and brings every node to them.
+	ApplyPolicies(context.Context, *connect.Request[v1.ApplyPoliciesRequest]) (*connect.Response[v1.ApplyPoliciesResponse], error)
+	ListPolicies(context.Context, *connect.Request[v1.ListPoliciesRequest]) (*connect.Response[v1.ListPoliciesResponse], error)
+	RemovePolicy(context.Context, *connect.Request[v1.RemovePolicyRequest]) (*connect.Response[v1.RemovePolicyResponse], error)
+}
+
+// NewPolicyServiceHandler builds an HTTP handler from the service implementation. It returns the
+// path on which to mount the handler and the handler itself.
+//
+// By default, handlers support the Connect, gRPC, and gRPC-Web protocols with the binary Protobuf
+// and JSON codecs. They also support gzip compression.
+func NewPolicyServiceHandler(svc PolicyServiceHandler, opts ...connect.HandlerOption) (string, http.Handler) {
+	policyServiceMethods := v1.File_bulkhead_v1_bulkhead_proto.Services().ByName("PolicyService").Methods()
+	policyServiceApplyPoliciesHandler := connect.NewUnaryHandler(
+		PolicyServiceApplyPoliciesProcedure,
+		svc.ApplyPolicies,
+		connect.WithSchema(policyServiceMethods.ByName("ApplyPolicies")),
+		connect.WithHandlerOptions(opts...),
+	)
+	policyServiceListPoliciesHandler := connect.NewUnaryHandler(
+		PolicyServiceListPoliciesProcedure,
+		svc.ListPolicies,
+		connect.WithSchema(policyServiceMethods.ByName("ListPolicies")),
+		connect.WithHandlerOptions(opts...),
+	)
+	policyServiceRemovePolicyHandler := connect.NewUnaryHandler(
+		PolicyServiceRemovePolicyProcedure,
+		svc.RemovePolicy,
+		connect.WithSchema(policyServiceMethods.ByName("RemovePolicy")),
+		connect.WithHandlerOptions(opts...),
+	)
+	return "/bulkhead.v1.PolicyService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case PolicyServiceApplyPoliciesProcedure:
+			policyServiceApplyPoliciesHandler.ServeHTTP(w, r)
+		case PolicyServiceListPoliciesProcedure:
+			policyServiceListPoliciesHandler.ServeHTTP(w, r)
+		case PolicyServiceRemovePolicyProcedure:
+			policyServiceRemovePolicyHandler.ServeHTTP(w, r)
+		default:
+			http.NotFound(w, r)
+		}
+	})
+}
+
+// UnimplementedPolicyServiceHandler returns CodeUnimplemented from all methods.
+type UnimplementedPolicyServiceHandler struct{}
+
+func (UnimplementedPolicyServiceHandler) ApplyPolicies(context.Context, *connect.Request[v1.ApplyPoliciesRequest]) (*connect.Response[v1.ApplyPoliciesResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("bulkhead.v1.PolicyService.ApplyPolicies is not implemented"))
+}
+
+func (UnimplementedPolicyServiceHandler) ListPolicies(context.Context, *connect.Request[v1.ListPoliciesRequest]) (*connect.Response[v1.ListPoliciesResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("bulkhead.v1.PolicyService.ListPolicies is not implemented"))
+}
+
+func (UnimplementedPolicyServiceHandler) RemovePolicy(context.Context, *connect.Request[v1.RemovePolicyRequest]) (*connect.Response[v1.RemovePolicyResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("bulkhead.v1.PolicyService.RemovePolicy is not implemented"))
 }
