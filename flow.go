@@ -52,7 +52,8 @@ type Traffic struct {
 	Established uint64    `json:"established"` // of TCP
 	Refused     uint64    `json:"refused"`     // answered by a reset
 	Reset       uint64    `json:"reset"`       // ended by one
-	Denied      uint64    `json:"denied"`      // by our policy, or would be
+	Denied      uint64    `json:"denied"`      // by a policy of ours that is in force
+	WouldDeny   uint64    `json:"wouldDeny"`   // by a staged one, which lets it pass
 	Resent      uint64    `json:"resent"`      // TCP segments
 	BytesOut    uint64    `json:"bytesOut"`    // with IP headers
 	BytesIn     uint64    `json:"bytesIn"`
@@ -75,6 +76,7 @@ func (t *Traffic) Add(o Traffic) {
 	t.Refused += o.Refused
 	t.Reset += o.Reset
 	t.Denied += o.Denied
+	t.WouldDeny += o.WouldDeny
 	t.Resent += o.Resent
 	t.BytesOut += o.BytesOut
 	t.BytesIn += o.BytesIn

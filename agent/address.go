@@ -23,8 +23,10 @@ type addresses struct {
 }
 
 type located struct {
-	workload string
-	list     []netip.Addr
+	workload  string
+	list      []netip.Addr
+	container bulkhead.Container
+	stop      func() // ends who hears of new addresses
 }
 
 func newAddresses() *addresses { return &addresses{containers: map[string]located{}} }
@@ -38,14 +40,33 @@ func (d *addresses) know(c bulkhead.Container) bool {
 	if known && old.workload == c.Workload.Name && slices.Equal(old.list, list) {
 		return false
 	}
-	d.containers[c.ID] = located{c.Workload.Name, list}
-	return len(list) > 0
+	d.containers[c.ID] = located{c.Workload.Name, list, c, old.stop}
+	return len(list) > 0 || known
 }
 
-func (d *addresses) forget(id string) {
+// forget reports whether the container was known.
+func (d *addresses) forget(id string) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	l, known := d.containers[id]
+	if known && l.stop != nil {
+		l.stop()
+	}
 	delete(d.containers, id)
+	return known
+}
+
+// watched reports whether somebody hears already of a container's new addresses; if not, stop will end who does from now on.
+func (d *addresses) watched(id string, stop func()) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	l, known := d.containers[id]
+	if !known || l.stop != nil {
+		return true
+	}
+	l.stop = stop
+	d.containers[id] = l
+	return false
 }
 
 // of lists where a workload is now.
@@ -59,6 +80,13 @@ func (d *addresses) of(workload string) []netip.Addr {
 		}
 	}
 	return list
+}
+
+// where lists a container's addresses.
+func (d *addresses) where(id string) []netip.Addr {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.containers[id].list
 }
 
 // who names the workload at an address; nobody where several share it, as the containers of a pod do.
@@ -154,6 +182,7 @@ func (a *Agent) locate(ctx context.Context, c bulkhead.Container) {
 	if !a.addresses.know(c) {
 		return
 	}
+	a.moved()
 	for _, held := range a.callersOf(c.Workload.Name) {
 		if err := a.enforcer.Readdress(held.container, held.profile); err != nil && ctx.Err() == nil {
 			a.problem("peers "+held.container.ID, err.Error())

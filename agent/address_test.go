@@ -52,10 +52,10 @@ zz010db8000000000000000000000002 02 40 00 80     eth0
 
 func TestWhoIsAtAnAddress(t *testing.T) {
 	d := newAddresses()
-	d.containers["1"] = located{"docker/db", addrs("10.0.0.1")}
-	d.containers["2"] = located{"docker/db", addrs("10.0.0.2", "2001:db8::2")}
-	d.containers["3"] = located{"pod/a", addrs("10.0.0.3")}
-	d.containers["4"] = located{"pod/b", addrs("10.0.0.3")}
+	d.containers["1"] = located{workload: "docker/db", list: addrs("10.0.0.1")}
+	d.containers["2"] = located{workload: "docker/db", list: addrs("10.0.0.2", "2001:db8::2")}
+	d.containers["3"] = located{workload: "pod/a", list: addrs("10.0.0.3")}
+	d.containers["4"] = located{workload: "pod/b", list: addrs("10.0.0.3")}
 	for address, want := range map[string]string{
 		"10.0.0.1": "docker/db", "2001:db8::2": "docker/db", "10.0.0.3": "", "10.0.0.9": "", "nonsense": "",
 	} {

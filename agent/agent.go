@@ -48,20 +48,22 @@ type Options struct {
 
 // Agent is one running node.
 type Agent struct {
-	options    Options
-	log        *slog.Logger
-	lock       *os.File // of the pins
-	kernel     *bpf.Kernel
-	containers *container.Directory
-	enforcer   *enforce.Enforcer
-	keeper     *keeper.Client
-	sensor     *sensor.Sensor
-	spool      *spool
-	alerts     *alerter
-	images     *images
-	addresses  *addresses
-	flows      *flows
-	trust      *trust
+	options      Options
+	log          *slog.Logger
+	lock         *os.File // of the pins
+	kernel       *bpf.Kernel
+	containers   *container.Directory
+	enforcer     *enforce.Enforcer
+	keeper       *keeper.Client
+	sensor       *sensor.Sensor
+	spool        *spool
+	alerts       *alerter
+	images       *images
+	addresses    *addresses
+	flows        *flows
+	network      *network
+	translations *translations
+	trust        *trust
 
 	adopting sync.Mutex // one container after the other
 
@@ -108,7 +110,7 @@ func start(ctx context.Context, o *Options) (*Agent, error) {
 	if err := privileged(); err != nil {
 		return nil, err
 	}
-	a := &Agent{options: *o, log: o.Log, workloads: map[string]*workload{}, problems: map[string]string{}, changed: make(chan struct{}, 1), ready: make(chan struct{}), images: newImages(), addresses: newAddresses(), flows: newFlows()}
+	a := &Agent{options: *o, log: o.Log, workloads: map[string]*workload{}, problems: map[string]string{}, changed: make(chan struct{}, 1), ready: make(chan struct{}), images: newImages(), addresses: newAddresses(), flows: newFlows(), network: newNetwork(), translations: newTranslations()}
 	var err error
 	if err := mountPins(o.Pin); err != nil {
 		return a, err
@@ -167,10 +169,15 @@ func (a *Agent) openKernel(ctx context.Context) error {
 	if err := a.openKeeper(ctx); err != nil {
 		a.problem("keeper", "system calls are not held to profiles: "+err.Error())
 	}
-	a.enforcer, err = enforce.New(enforce.Options{Kernel: a.kernel, Keeper: a.keeper, CgroupRoot: root, Kill: a.options.Kill, Addresses: a.addresses.of, Cut: a.cut, Log: a.log})
+	a.enforcer, err = enforce.New(enforce.Options{Kernel: a.kernel, Keeper: a.keeper, CgroupRoot: root, Node: a.options.Node, Kill: a.options.Kill, Addresses: a.addresses.of, Cut: a.cut, Log: a.log})
 	if err != nil {
 		return err
 	}
+	if err := a.kernel.CountFlows(true); err != nil {
+		a.problem("flows", "who talks to whom is not counted, and network policies are not in force: "+err.Error())
+	}
+	a.loadNetwork()
+	_ = a.segment() // a failure is among the node's problems; what is in force stays so
 	if err := a.kernel.HoldNew(a.keeper != nil); err != nil {
 		return err
 	}
@@ -236,6 +243,7 @@ func (a *Agent) run(ctx context.Context) error {
 		"trust":      a.followTrust,
 		"docker":     a.serveDocker,
 		"nri":        a.serveNRI,
+		"translated": a.followTranslations,
 	} {
 		wait.Go(func() {
 			if err := part(ctx); err != nil && ctx.Err() == nil {

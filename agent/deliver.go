@@ -115,6 +115,8 @@ func (a *Agent) command(ctx context.Context, c *pb.NodeCommand) *pb.NodeCommandA
 		answer.ProfileJson, err = a.profileOf(c.GetProfile.Workload)
 	case *pb.NodeCommand_SetPolicies:
 		err = a.setPolicies(c.SetPolicies.Documents)
+	case *pb.NodeCommand_Network:
+		err = a.setNetwork(c.Network)
 	default:
 		err = fmt.Errorf("this agent (%s) does not know that command: is it older than the control plane?", a.options.Version)
 	}

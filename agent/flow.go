@@ -38,6 +38,7 @@ type flows struct {
 	lost      uint64
 	protocols map[bpf.FlowKey]known
 	names     map[lookedUp]known
+	moved     chan struct{} // a container's addresses changed
 }
 
 // flowKey is a line of a report.
@@ -60,15 +61,11 @@ type known struct {
 }
 
 func newFlows() *flows {
-	return &flows{waiting: map[flowKey]*pb.NodeFlow{}, protocols: map[bpf.FlowKey]known{}, names: map[lookedUp]known{}}
+	return &flows{waiting: map[flowKey]*pb.NodeFlow{}, protocols: map[bpf.FlowKey]known{}, names: map[lookedUp]known{}, moved: make(chan struct{}, 1)}
 }
 
 // followHeads recognises protocols and reads names from the first bytes of connections.
 func (a *Agent) followHeads(ctx context.Context) error {
-	if err := a.kernel.CountFlows(true); err != nil {
-		a.problem("flows", "who talks to whom is not counted: "+err.Error())
-		return nil
-	}
 	heads, err := a.kernel.Heads()
 	if err != nil {
 		return err
@@ -83,17 +80,19 @@ func (a *Agent) followHeads(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		a.flows.head(&h, time.Now())
+		a.hear(a.flows.head(&h, time.Now()))
 	}
 }
 
-func (f *flows) head(h *bpf.Head, now time.Time) {
+// head returns the answers of a name server, where it is one.
+func (f *flows) head(h *bpf.Head, now time.Time) (answers []first.Answer) {
 	byClient := (h.Role == bpf.FlowClient) == (h.Incoming == 0)
 	protocol := first.Protocol(h.Bytes(), byClient, transport(h.Protocol), h.Port)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if protocol == "dns" && h.Incoming == 1 {
-		for _, answer := range first.Answers(h.Bytes()) {
+		answers = first.Answers(h.Bytes())
+		for _, answer := range answers {
 			f.name(lookedUp{h.Cgroup, answer.Addr}, answer.Name, now)
 		}
 	}
@@ -105,6 +104,7 @@ func (f *flows) head(h *bpf.Head, now time.Time) {
 	if protocol != "" && len(f.protocols) < maxNames {
 		f.protocols[h.FlowKey] = known{protocol, now}
 	}
+	return answers
 }
 
 func (f *flows) name(key lookedUp, name string, now time.Time) {
@@ -145,10 +145,17 @@ func (a *Agent) deliverFlows(ctx context.Context, client *bus.Client) {
 		a.gatherFlows()
 		for client.Connected() && a.deliverFlowReport(ctx, client) {
 		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
+		for wait := true; wait; {
+			select {
+			case <-ctx.Done():
+				return
+			case <-a.flows.moved: // others hold their peers to where they are: that does not wait
+				if client.Connected() {
+					a.deliverFlowReport(ctx, client)
+				}
+			case <-tick.C:
+				wait = false
+			}
 		}
 	}
 }
@@ -165,21 +172,27 @@ func (a *Agent) gatherFlows() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.forget(now)
+	a.network.forget(now)
 	for i := range list {
 		c, ok := a.lookup(list[i].Cgroup)
 		if !ok {
 			continue // it lived too shortly to be named
 		}
-		f.add(c, &list[i], a.addresses.who(list[i].Peer().String()), boot)
+		a.network.used(list[i].Peer(), now)
+		for _, flow := range a.translations.resolve(a.addresses.where(c.ID), list[i], now) {
+			f.add(c, &flow, list[i].FlowKey, a.addresses.who(flow.Peer().String()), boot)
+		}
 	}
+	a.translations.turn(now)
 }
 
-func (f *flows) add(c bulkhead.Container, n *bpf.Flow, workload string, boot time.Time) {
+// add counts a flow; seen is its key as the container saw it, by which names and protocols are known.
+func (f *flows) add(c bulkhead.Container, n *bpf.Flow, seen bpf.FlowKey, workload string, boot time.Time) {
 	peer := n.Peer()
 	key := flowKey{c.Workload.Name, peer.String(), workload, "", n.Protocol, n.Port, n.Role == bpf.FlowServer}
-	if k, ok := f.names[lookedUp{n.Cgroup, peer}]; ok && workload == "" {
+	if k, ok := f.names[lookedUp{n.Cgroup, seen.Peer()}]; ok && workload == "" {
 		key.name = k.text
-		f.names[lookedUp{n.Cgroup, peer}] = known{k.text, time.Now()}
+		f.names[lookedUp{n.Cgroup, seen.Peer()}] = known{k.text, time.Now()}
 	}
 	m := f.waiting[key]
 	if m == nil {
@@ -193,9 +206,9 @@ func (f *flows) add(c bulkhead.Container, n *bpf.Flow, workload string, boot tim
 		}
 		f.waiting[key] = m
 	}
-	if k, ok := f.protocols[n.FlowKey]; ok {
+	if k, ok := f.protocols[seen]; ok {
 		m.Application = k.text
-		f.protocols[n.FlowKey] = known{k.text, time.Now()}
+		f.protocols[seen] = known{k.text, time.Now()}
 	}
 	m.Last = timestamppb.New(boot.Add(time.Duration(n.Last)))
 	m.Opened += n.Opened
@@ -209,6 +222,8 @@ func (f *flows) add(c bulkhead.Container, n *bpf.Flow, workload string, boot tim
 	m.PacketsReceived += n.Packets[1]
 	m.RttSumMicroseconds += n.RTT
 	m.RttCount += n.RTTs
+	m.Denied += n.Denied
+	m.WouldDeny += n.WouldDeny
 }
 
 // deliverFlowReport reports whether there may be more.
@@ -221,6 +236,8 @@ func (a *Agent) deliverFlowReport(ctx context.Context, client *bus.Client) bool 
 	a.flows.mu.Lock()
 	report.Node, report.Cluster, report.Boot, report.Lost = a.options.Node, a.options.Cluster, bootID(), a.flows.lost+lost
 	a.flows.mu.Unlock()
+	report.Services = a.translations.report()
+	report.Network = a.network.generation()
 	report.Addresses, report.NodeAddresses = a.addresses.all(), nodeAddresses()
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
@@ -257,10 +274,11 @@ func (f *flows) taken() (more bool) {
 	return len(f.waiting) > 0
 }
 
-// all lists the addresses of the workloads of this node.
+// all lists the addresses and labels of the workloads of this node.
 func (d *addresses) all() (list []*pb.WorkloadAddresses) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	newest := map[string]located{}
 	byName := map[string]*pb.WorkloadAddresses{}
 	for _, l := range d.containers {
 		m := byName[l.workload]
@@ -269,13 +287,32 @@ func (d *addresses) all() (list []*pb.WorkloadAddresses) {
 			byName[l.workload] = m
 			list = append(list, m)
 		}
+		if last, have := newest[l.workload]; !have || l.container.Started.After(last.container.Started) {
+			newest[l.workload] = l
+		}
 		for _, addr := range l.list {
 			if text := addr.String(); !addr.IsLoopback() && !slices.Contains(m.Addresses, text) {
 				m.Addresses = append(m.Addresses, text)
 			}
 		}
 	}
+	for name, l := range newest {
+		describe(byName[name], l.container)
+	}
+	slices.SortFunc(list, func(x, y *pb.WorkloadAddresses) int { return strings.Compare(x.Workload, y.Workload) })
 	return list
+}
+
+// describe tells the labels that policies and groups go by: a pod's, or those of a container that is in none.
+func describe(m *pb.WorkloadAddresses, c bulkhead.Container) {
+	slices.Sort(m.Addresses)
+	m.Namespace = c.Workload.Namespace
+	switch {
+	case c.Pod != nil:
+		m.Namespace, m.Labels, m.Labelled = c.Pod.Namespace, c.Pod.Labels, c.Pod.Labels != nil
+	case c.Engine != "" && c.Engine != "unknown":
+		m.Labels, m.Labelled = c.Labels, true
+	}
 }
 
 // nodeAddresses are the host's own.

@@ -159,6 +159,7 @@ func (a *Agent) adoptEntered(ctx context.Context, c bulkhead.Container) {
 		return
 	}
 	a.locate(ctx, c)
+	go a.watchUntilEnd(ctx, c)
 	a.holdBeside(c)
 	v := a.judge(ctx, c)
 	if !v.Allowed && a.slipped(c) {
@@ -199,7 +200,9 @@ func (a *Agent) end(ctx context.Context, c bulkhead.Container) {
 	delete(a.problems, "container "+c.ID)
 	delete(a.problems, "peers "+c.ID)
 	a.mu.Unlock()
-	a.addresses.forget(c.ID)
+	if a.addresses.forget(c.ID) {
+		a.moved()
+	}
 	if c.CgroupID == 0 {
 		return
 	}
@@ -319,6 +322,7 @@ func (a *Agent) arrived(ctx context.Context, cgroup uint64, pid int) {
 	}
 	c.PID, c.CgroupID = pid, cgroup
 	a.locate(ctx, c)
+	go a.watchUntilEnd(context.WithoutCancel(ctx), c)
 	if c.Cgroup == "" {
 		c.Cgroup = cgroupPath(pid)
 	}

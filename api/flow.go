@@ -10,7 +10,7 @@ func ToFlow(f bulkhead.Flow) *pb.Flow {
 	return &pb.Flow{
 		Cluster: Text(f.Cluster), Source: toEndpoint(f.Source), Destination: toEndpoint(f.Destination), Protocol: Text(f.Protocol), Port: uint32(f.Port),
 		Application: Text(f.Application), First: toTime(f.First), Last: toTime(f.Last),
-		Opened: f.Opened, Established: f.Established, Refused: f.Refused, Reset_: f.Reset, Denied: f.Denied, Resent: f.Resent,
+		Opened: f.Opened, Established: f.Established, Refused: f.Refused, Reset_: f.Reset, Denied: f.Denied, WouldDeny: f.WouldDeny, Resent: f.Resent,
 		BytesOut: f.BytesOut, BytesIn: f.BytesIn, PacketsOut: f.PacketsOut, PacketsIn: f.PacketsIn, RttSumMicroseconds: f.RTT, RttCount: f.RTTs,
 	}
 }
@@ -25,7 +25,7 @@ func FromFlow(m *pb.Flow) bulkhead.Flow {
 		Application: Text(m.GetApplication()),
 		Traffic: bulkhead.Traffic{
 			First: fromTime(m.GetFirst()), Last: fromTime(m.GetLast()),
-			Opened: m.GetOpened(), Established: m.GetEstablished(), Refused: m.GetRefused(), Reset: m.GetReset_(), Denied: m.GetDenied(), Resent: m.GetResent(),
+			Opened: m.GetOpened(), Established: m.GetEstablished(), Refused: m.GetRefused(), Reset: m.GetReset_(), Denied: m.GetDenied(), WouldDeny: m.GetWouldDeny(), Resent: m.GetResent(),
 			BytesOut: m.GetBytesOut(), BytesIn: m.GetBytesIn(), PacketsOut: m.GetPacketsOut(), PacketsIn: m.GetPacketsIn(),
 			RTT: m.GetRttSumMicroseconds(), RTTs: m.GetRttCount(),
 		},

@@ -45,6 +45,11 @@ func Needs(procedure string) (Role, bool) {
 		bulkheadv1connect.NodeServiceListNodesProcedure,
 		bulkheadv1connect.FlowServiceListFlowsProcedure,
 		bulkheadv1connect.FlowServiceGetFlowProcedure,
+		bulkheadv1connect.FlowServiceGetMapProcedure,
+		bulkheadv1connect.FlowServiceListRisksProcedure,
+		bulkheadv1connect.SegmentServiceProposeSegmentsProcedure,
+		bulkheadv1connect.SegmentServiceReplaySegmentsProcedure,
+		bulkheadv1connect.SegmentServiceListSegmentsProcedure,
 		bulkheadv1connect.ImageServiceListImagesProcedure,
 		bulkheadv1connect.ImageServiceGetImageProcedure,
 		bulkheadv1connect.ImageServiceDiffImagesProcedure,
@@ -54,6 +59,9 @@ func Needs(procedure string) (Role, bool) {
 		return Viewer, true
 	case bulkheadv1connect.WorkloadServiceSetModeProcedure,
 		bulkheadv1connect.WorkloadServiceApproveProcedure,
+		bulkheadv1connect.SegmentServiceApplySegmentsProcedure,
+		bulkheadv1connect.SegmentServiceRemoveSegmentsProcedure,
+		bulkheadv1connect.SegmentServiceQuarantineProcedure,
 		bulkheadv1connect.ImageServiceScanImageProcedure,
 		bulkheadv1connect.ImageServiceWatchRepositoryProcedure:
 		return Operator, true

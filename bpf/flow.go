@@ -45,12 +45,52 @@ type FlowCounts struct {
 	Resent      uint64 // TCP segments
 	RTT         uint64 // sum of smoothed round-trip times in microseconds, of …
 	RTTs        uint64
+	Denied      uint64 // connections and datagrams that the policy in force cut …
+	WouldDeny   uint64 // … and that the staged one would have
 }
 
 // Flow is an edge with its counts.
 type Flow struct {
 	FlowKey
 	FlowCounts
+}
+
+// With is the flow with another at the other end. The port is the server's: a client sees another than the server that is
+// behind an address which the host translates.
+func (f Flow) With(peer netip.Addr, port uint16) Flow {
+	f.Addr, f.Port = peer.As16(), port
+	return f
+}
+
+// counts are all that add up.
+func (c *FlowCounts) counts() []*uint64 {
+	return []*uint64{
+		&c.Bytes[0], &c.Bytes[1], &c.Packets[0], &c.Packets[1], &c.Opened, &c.Established, &c.Refused, &c.Reset, &c.Resent, &c.RTT, &c.RTTs, &c.Denied, &c.WouldDeny,
+	}
+}
+
+// Part is n of whole parts of a flow.
+func (f Flow) Part(n, whole uint64) Flow {
+	for _, c := range f.counts() {
+		*c = uint64(float64(*c) * float64(n) / float64(whole))
+	}
+	return f
+}
+
+// Take takes a part away.
+func (f *Flow) Take(part Flow) {
+	from := part.counts()
+	for i, c := range f.counts() {
+		*c -= min(*c, *from[i])
+	}
+}
+
+// Give adds a part.
+func (f *Flow) Give(part Flow) {
+	from := part.counts()
+	for i, c := range f.counts() {
+		*c += *from[i]
+	}
 }
 
 // HeadRoom is how much of a connection's first bytes is told, in each direction.
@@ -69,6 +109,13 @@ func (h *Head) Bytes() []byte { return h.Data[:min(h.Length, HeadRoom)] }
 
 // CountFlows begins or stops to count the packets of all containers.
 func (k *Kernel) CountFlows(on bool) error { return k.want(on, flows) }
+
+// CountsFlows reports whether packets are seen, which counting and network policies need.
+func (k *Kernel) CountsFlows() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.links["on_egress"] != nil && k.links["on_ingress"] != nil
+}
 
 // flowGrace is how long a program may still write to the table that it found at its beginning.
 const flowGrace = 20 * time.Millisecond

@@ -18,6 +18,7 @@ func TestLayout(t *testing.T) {
 		"slot": reflect.TypeFor[Slot](), "seen": reflect.TypeFor[Seen](), "event": reflect.TypeFor[Event](), "ancestor": reflect.TypeFor[Ancestor](),
 		"hold": reflect.TypeFor[Hold](), "settings": reflect.TypeFor[settings](), "policy_key": reflect.TypeFor[policyKey](), "peer_key": reflect.TypeFor[peerKey](),
 		"flow_key": reflect.TypeFor[FlowKey](), "flow": reflect.TypeFor[FlowCounts](), "head": reflect.TypeFor[Head](),
+		"wall": reflect.TypeFor[Wall](), "identity_key": reflect.TypeFor[identityKey](), "opening_key": reflect.TypeFor[openingKey](),
 	} {
 		t.Run(name, func(t *testing.T) {
 			var c *btf.Struct
@@ -57,7 +58,7 @@ func TestNumbers(t *testing.T) {
 	}
 	values := enumValues(t, spec.Types)
 	for name, want := range map[string]uint64{
-		"KIND_EXEC": uint64(KindExec), "KIND_SOCKET": uint64(KindSocket), "KIND_MEMORY": uint64(KindMemory),
+		"WALL_OUT": WallOut, "WALL_STAGED_IN": WallStagedIn, "WALL_CUT": WallCut, "KIND_EXEC": uint64(KindExec), "KIND_SOCKET": uint64(KindSocket), "KIND_MEMORY": uint64(KindMemory),
 		"VERDICT_ALLOWED": uint64(Allowed), "VERDICT_BLOCKED": uint64(Blocked),
 		"REASON_FOREIGN_FILE": uint64(ForeignFile), "REASON_HOST_NAMESPACE": uint64(HostNamespace), "REASON_LISTEN": uint64(Listening),
 		"ORIGIN_IMAGE": uint64(FromImage), "ORIGIN_UPPER": uint64(FromUpper), "ORIGIN_ANONYMOUS": uint64(FromNowhere), "ORIGIN_KERNEL": uint64(FromKernel),

@@ -49,6 +49,8 @@ type programsFlow struct {
 	Resent      uint64
 	Rtt         uint64
 	Rtts        uint64
+	Denied      uint64
+	WouldDeny   uint64
 }
 
 type programsFlowKey struct {
@@ -62,15 +64,25 @@ type programsFlowKey struct {
 }
 
 type programsFlowSock struct {
-	_       structs.HostLayout
-	Key     programsFlowKey
-	Flushed uint64
-	Bytes   [2]uint64
-	Packets [2]uint64
-	Resent  uint32
-	State   uint8
-	Headed  uint8
-	Pad     uint16
+	_          structs.HostLayout
+	Key        programsFlowKey
+	Flushed    uint64
+	Bytes      [2]uint64
+	Packets    [2]uint64
+	Resent     uint32
+	State      uint8
+	Headed     uint8
+	Verdict    uint8
+	Pad        uint8
+	Generation uint32
+	Pad2       uint32
+}
+
+type programsIdentityKey struct {
+	_      structs.HostLayout
+	Prefix uint32
+	Epoch  uint32
+	Addr   [16]uint8
 }
 
 type programsLast struct {
@@ -78,6 +90,16 @@ type programsLast struct {
 	Cgroup     uint64
 	Slot       uint32
 	Generation uint32
+}
+
+type programsOpeningKey struct {
+	_         structs.HostLayout
+	Prefix    uint32
+	Policy    uint32
+	Identity  uint32
+	Direction uint8
+	Protocol  uint8
+	Port      uint16
 }
 
 type programsPeerKey struct {
@@ -142,61 +164,83 @@ type programsSlot struct {
 	Watched      [8]uint64
 }
 
+type programsTalkKey struct {
+	_        structs.HostLayout
+	Socket   uint64
+	Peer     [16]uint8
+	Port     uint16
+	Protocol uint16
+	Pad      uint32
+}
+
+type programsWall struct {
+	_      structs.HostLayout
+	Epoch  uint32
+	Flags  uint32
+	Policy uint32
+	Staged uint32
+}
+
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	programsMapArmed          = "armed"
-	programsMapBoring         = "boring"
-	programsMapCgroups        = "cgroups"
-	programsMapCounters       = "counters"
-	programsMapEvents         = "events"
-	programsMapFlowSocks      = "flow_socks"
-	programsMapFlowsEven      = "flows_even"
-	programsMapFlowsOdd       = "flows_odd"
-	programsMapHashes         = "hashes"
-	programsMapHeads          = "heads"
-	programsMapHeartbeat      = "heartbeat"
-	programsMapHolds          = "holds"
-	programsMapLasts          = "lasts"
-	programsMapLent           = "lent"
-	programsMapNewborn        = "newborn"
-	programsMapParents        = "parents"
-	programsMapPeers          = "peers"
-	programsMapPolicy         = "policy"
-	programsMapRecents        = "recents"
-	programsMapSeen           = "seen"
-	programsMapSettings       = "settings"
-	programsMapSlots          = "slots"
-	programsMapTools          = "tools"
-	programsMapWatched        = "watched"
-	programsProgExitCode      = "exit_code"
-	programsProgExitOpen      = "exit_open"
-	programsProgLsmExec       = "lsm_exec"
-	programsProgLsmMmap       = "lsm_mmap"
-	programsProgLsmMprotect   = "lsm_mprotect"
-	programsProgLsmOpen       = "lsm_open"
-	programsProgModExec       = "mod_exec"
-	programsProgModMmap       = "mod_mmap"
-	programsProgModMprotect   = "mod_mprotect"
-	programsProgModOpen       = "mod_open"
-	programsProgOnBind4       = "on_bind4"
-	programsProgOnBind6       = "on_bind6"
-	programsProgOnCapable     = "on_capable"
-	programsProgOnCapableExit = "on_capable_exit"
-	programsProgOnCgroup      = "on_cgroup"
-	programsProgOnCgroupEnd   = "on_cgroup_end"
-	programsProgOnConnect4    = "on_connect4"
-	programsProgOnConnect6    = "on_connect6"
-	programsProgOnEgress      = "on_egress"
-	programsProgOnEnter       = "on_enter"
-	programsProgOnExec        = "on_exec"
-	programsProgOnFault       = "on_fault"
-	programsProgOnIngress     = "on_ingress"
-	programsProgOnSendmsg4    = "on_sendmsg4"
-	programsProgOnSendmsg6    = "on_sendmsg6"
-	programsProgOnSocket      = "on_socket"
-	programsProgOnState       = "on_state"
+	programsMapArmed             = "armed"
+	programsMapBoring            = "boring"
+	programsMapCgroups           = "cgroups"
+	programsMapCounters          = "counters"
+	programsMapEvents            = "events"
+	programsMapFlowSocks         = "flow_socks"
+	programsMapFlowsEven         = "flows_even"
+	programsMapFlowsOdd          = "flows_odd"
+	programsMapHashes            = "hashes"
+	programsMapHeads             = "heads"
+	programsMapHeartbeat         = "heartbeat"
+	programsMapHolds             = "holds"
+	programsMapIdentities        = "identities"
+	programsMapLasts             = "lasts"
+	programsMapLent              = "lent"
+	programsMapNewborn           = "newborn"
+	programsMapOpenings          = "openings"
+	programsMapParents           = "parents"
+	programsMapPeers             = "peers"
+	programsMapPolicy            = "policy"
+	programsMapRecents           = "recents"
+	programsMapSeen              = "seen"
+	programsMapSegmentGeneration = "segment_generation"
+	programsMapSettings          = "settings"
+	programsMapSlots             = "slots"
+	programsMapTalks             = "talks"
+	programsMapTools             = "tools"
+	programsMapWalls             = "walls"
+	programsMapWatched           = "watched"
+	programsProgExitCode         = "exit_code"
+	programsProgExitOpen         = "exit_open"
+	programsProgLsmExec          = "lsm_exec"
+	programsProgLsmMmap          = "lsm_mmap"
+	programsProgLsmMprotect      = "lsm_mprotect"
+	programsProgLsmOpen          = "lsm_open"
+	programsProgModExec          = "mod_exec"
+	programsProgModMmap          = "mod_mmap"
+	programsProgModMprotect      = "mod_mprotect"
+	programsProgModOpen          = "mod_open"
+	programsProgOnBind4          = "on_bind4"
+	programsProgOnBind6          = "on_bind6"
+	programsProgOnCapable        = "on_capable"
+	programsProgOnCapableExit    = "on_capable_exit"
+	programsProgOnCgroup         = "on_cgroup"
+	programsProgOnCgroupEnd      = "on_cgroup_end"
+	programsProgOnConnect4       = "on_connect4"
+	programsProgOnConnect6       = "on_connect6"
+	programsProgOnEgress         = "on_egress"
+	programsProgOnEnter          = "on_enter"
+	programsProgOnExec           = "on_exec"
+	programsProgOnFault          = "on_fault"
+	programsProgOnIngress        = "on_ingress"
+	programsProgOnSendmsg4       = "on_sendmsg4"
+	programsProgOnSendmsg6       = "on_sendmsg6"
+	programsProgOnSocket         = "on_socket"
+	programsProgOnState          = "on_state"
 )
 
 // loadPrograms returns the embedded CollectionSpec for programs.
@@ -274,30 +318,35 @@ type programsProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type programsMapSpecs struct {
-	Armed     *ebpf.MapSpec `ebpf:"armed"`
-	Boring    *ebpf.MapSpec `ebpf:"boring"`
-	Cgroups   *ebpf.MapSpec `ebpf:"cgroups"`
-	Counters  *ebpf.MapSpec `ebpf:"counters"`
-	Events    *ebpf.MapSpec `ebpf:"events"`
-	FlowSocks *ebpf.MapSpec `ebpf:"flow_socks"`
-	FlowsEven *ebpf.MapSpec `ebpf:"flows_even"`
-	FlowsOdd  *ebpf.MapSpec `ebpf:"flows_odd"`
-	Hashes    *ebpf.MapSpec `ebpf:"hashes"`
-	Heads     *ebpf.MapSpec `ebpf:"heads"`
-	Heartbeat *ebpf.MapSpec `ebpf:"heartbeat"`
-	Holds     *ebpf.MapSpec `ebpf:"holds"`
-	Lasts     *ebpf.MapSpec `ebpf:"lasts"`
-	Lent      *ebpf.MapSpec `ebpf:"lent"`
-	Newborn   *ebpf.MapSpec `ebpf:"newborn"`
-	Parents   *ebpf.MapSpec `ebpf:"parents"`
-	Peers     *ebpf.MapSpec `ebpf:"peers"`
-	Policy    *ebpf.MapSpec `ebpf:"policy"`
-	Recents   *ebpf.MapSpec `ebpf:"recents"`
-	Seen      *ebpf.MapSpec `ebpf:"seen"`
-	Settings  *ebpf.MapSpec `ebpf:"settings"`
-	Slots     *ebpf.MapSpec `ebpf:"slots"`
-	Tools     *ebpf.MapSpec `ebpf:"tools"`
-	Watched   *ebpf.MapSpec `ebpf:"watched"`
+	Armed             *ebpf.MapSpec `ebpf:"armed"`
+	Boring            *ebpf.MapSpec `ebpf:"boring"`
+	Cgroups           *ebpf.MapSpec `ebpf:"cgroups"`
+	Counters          *ebpf.MapSpec `ebpf:"counters"`
+	Events            *ebpf.MapSpec `ebpf:"events"`
+	FlowSocks         *ebpf.MapSpec `ebpf:"flow_socks"`
+	FlowsEven         *ebpf.MapSpec `ebpf:"flows_even"`
+	FlowsOdd          *ebpf.MapSpec `ebpf:"flows_odd"`
+	Hashes            *ebpf.MapSpec `ebpf:"hashes"`
+	Heads             *ebpf.MapSpec `ebpf:"heads"`
+	Heartbeat         *ebpf.MapSpec `ebpf:"heartbeat"`
+	Holds             *ebpf.MapSpec `ebpf:"holds"`
+	Identities        *ebpf.MapSpec `ebpf:"identities"`
+	Lasts             *ebpf.MapSpec `ebpf:"lasts"`
+	Lent              *ebpf.MapSpec `ebpf:"lent"`
+	Newborn           *ebpf.MapSpec `ebpf:"newborn"`
+	Openings          *ebpf.MapSpec `ebpf:"openings"`
+	Parents           *ebpf.MapSpec `ebpf:"parents"`
+	Peers             *ebpf.MapSpec `ebpf:"peers"`
+	Policy            *ebpf.MapSpec `ebpf:"policy"`
+	Recents           *ebpf.MapSpec `ebpf:"recents"`
+	Seen              *ebpf.MapSpec `ebpf:"seen"`
+	SegmentGeneration *ebpf.MapSpec `ebpf:"segment_generation"`
+	Settings          *ebpf.MapSpec `ebpf:"settings"`
+	Slots             *ebpf.MapSpec `ebpf:"slots"`
+	Talks             *ebpf.MapSpec `ebpf:"talks"`
+	Tools             *ebpf.MapSpec `ebpf:"tools"`
+	Walls             *ebpf.MapSpec `ebpf:"walls"`
+	Watched           *ebpf.MapSpec `ebpf:"watched"`
 }
 
 // programsVariableSpecs contains global variables before they are loaded into the kernel.
@@ -326,30 +375,35 @@ func (o *programsObjects) Close() error {
 //
 // It can be passed to loadProgramsObjects or ebpf.CollectionSpec.LoadAndAssign.
 type programsMaps struct {
-	Armed     *ebpf.Map `ebpf:"armed"`
-	Boring    *ebpf.Map `ebpf:"boring"`
-	Cgroups   *ebpf.Map `ebpf:"cgroups"`
-	Counters  *ebpf.Map `ebpf:"counters"`
-	Events    *ebpf.Map `ebpf:"events"`
-	FlowSocks *ebpf.Map `ebpf:"flow_socks"`
-	FlowsEven *ebpf.Map `ebpf:"flows_even"`
-	FlowsOdd  *ebpf.Map `ebpf:"flows_odd"`
-	Hashes    *ebpf.Map `ebpf:"hashes"`
-	Heads     *ebpf.Map `ebpf:"heads"`
-	Heartbeat *ebpf.Map `ebpf:"heartbeat"`
-	Holds     *ebpf.Map `ebpf:"holds"`
-	Lasts     *ebpf.Map `ebpf:"lasts"`
-	Lent      *ebpf.Map `ebpf:"lent"`
-	Newborn   *ebpf.Map `ebpf:"newborn"`
-	Parents   *ebpf.Map `ebpf:"parents"`
-	Peers     *ebpf.Map `ebpf:"peers"`
-	Policy    *ebpf.Map `ebpf:"policy"`
-	Recents   *ebpf.Map `ebpf:"recents"`
-	Seen      *ebpf.Map `ebpf:"seen"`
-	Settings  *ebpf.Map `ebpf:"settings"`
-	Slots     *ebpf.Map `ebpf:"slots"`
-	Tools     *ebpf.Map `ebpf:"tools"`
-	Watched   *ebpf.Map `ebpf:"watched"`
+	Armed             *ebpf.Map `ebpf:"armed"`
+	Boring            *ebpf.Map `ebpf:"boring"`
+	Cgroups           *ebpf.Map `ebpf:"cgroups"`
+	Counters          *ebpf.Map `ebpf:"counters"`
+	Events            *ebpf.Map `ebpf:"events"`
+	FlowSocks         *ebpf.Map `ebpf:"flow_socks"`
+	FlowsEven         *ebpf.Map `ebpf:"flows_even"`
+	FlowsOdd          *ebpf.Map `ebpf:"flows_odd"`
+	Hashes            *ebpf.Map `ebpf:"hashes"`
+	Heads             *ebpf.Map `ebpf:"heads"`
+	Heartbeat         *ebpf.Map `ebpf:"heartbeat"`
+	Holds             *ebpf.Map `ebpf:"holds"`
+	Identities        *ebpf.Map `ebpf:"identities"`
+	Lasts             *ebpf.Map `ebpf:"lasts"`
+	Lent              *ebpf.Map `ebpf:"lent"`
+	Newborn           *ebpf.Map `ebpf:"newborn"`
+	Openings          *ebpf.Map `ebpf:"openings"`
+	Parents           *ebpf.Map `ebpf:"parents"`
+	Peers             *ebpf.Map `ebpf:"peers"`
+	Policy            *ebpf.Map `ebpf:"policy"`
+	Recents           *ebpf.Map `ebpf:"recents"`
+	Seen              *ebpf.Map `ebpf:"seen"`
+	SegmentGeneration *ebpf.Map `ebpf:"segment_generation"`
+	Settings          *ebpf.Map `ebpf:"settings"`
+	Slots             *ebpf.Map `ebpf:"slots"`
+	Talks             *ebpf.Map `ebpf:"talks"`
+	Tools             *ebpf.Map `ebpf:"tools"`
+	Walls             *ebpf.Map `ebpf:"walls"`
+	Watched           *ebpf.Map `ebpf:"watched"`
 }
 
 func (m *programsMaps) Close() error {
@@ -366,17 +420,22 @@ func (m *programsMaps) Close() error {
 		m.Heads,
 		m.Heartbeat,
 		m.Holds,
+		m.Identities,
 		m.Lasts,
 		m.Lent,
 		m.Newborn,
+		m.Openings,
 		m.Parents,
 		m.Peers,
 		m.Policy,
 		m.Recents,
 		m.Seen,
+		m.SegmentGeneration,
 		m.Settings,
 		m.Slots,
+		m.Talks,
 		m.Tools,
+		m.Walls,
 		m.Watched,
 	)
 }

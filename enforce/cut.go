@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"bulkhead"
 	"bulkhead/bpf"
 )
 
@@ -30,17 +31,20 @@ type Cut struct {
 // connection only when it is made. Only sockets that a process of the container has open are looked at: an
 // engine's resolver, another container of the pod, or the host may live in the same network namespace.
 // MPTCP sockets stay: the kernel ends them for nobody but their process.
-func (e *Enforcer) cut(w *ward, k compiled) error {
+func (e *Enforcer) cut(w *ward, k compiled) error { return e.cutWhere(w, k.keeps, e.options.Cut) }
+
+// cutWhere ends the container's sockets that are not to be kept.
+func (e *Enforcer) cutWhere(w *ward, keeps func(socket, map[uint16]bool) bool, tell func(bulkhead.Container, Cut)) error {
 	var errs []error
 	for _, group := range networks(filepath.Join(e.options.CgroupRoot, w.container.Cgroup)) {
-		list, err := inNetwork(group.pid, func() ([]Cut, error) { return cutSockets(k, group.owners) })
+		list, err := inNetwork(group.pid, func() ([]Cut, error) { return cutSockets(keeps, group.owners) })
 		if err != nil {
 			errs = append(errs, fmt.Errorf("cutting connections of %s: %w; the policy is in force for new ones", describe(w.container), err))
 		}
 		for _, c := range list {
 			e.options.Log.Info("cut what the new policy does not allow", "container", w.container.ID, "protocol", c.Protocol, "address", c.Address, "port", c.Port, "listens", c.Listens)
-			if e.options.Cut != nil {
-				e.options.Cut(w.container, c)
+			if tell != nil {
+				tell(w.container, c)
 			}
 		}
 	}
@@ -136,7 +140,7 @@ type socket struct {
 	inode                   uint32
 }
 
-func cutSockets(k compiled, owners map[uint32]int) ([]Cut, error) {
+func cutSockets(keeps func(socket, map[uint16]bool) bool, owners map[uint32]int) ([]Cut, error) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_SOCK_DIAG)
 	if err != nil {
 		return nil, fmt.Errorf("asking for sockets: %w", err)
@@ -163,7 +167,7 @@ func cutSockets(k compiled, owners map[uint32]int) ([]Cut, error) {
 	var errs []error
 	for _, s := range all {
 		pid, ours := owners[s.inode]
-		if !ours || k.keeps(s, listening) {
+		if !ours || keeps(s, listening) {
 			continue
 		}
 		switch err := destroy(fd, s); {

@@ -25,6 +25,10 @@ func TestMain(m *testing.M) {
 		child()
 		return
 	}
+	if os.Getenv("POD_TEST_CHILD") != "" {
+		podMain()
+		return
+	}
 	os.Exit(m.Run())
 }
 
@@ -53,7 +57,7 @@ func child() {
 	}
 }
 
-func cgroup2(t *testing.T) string {
+func cgroup2(t testing.TB) string {
 	for _, dir := range []string{"/sys/fs/cgroup/unified", "/sys/fs/cgroup"} {
 		if _, err := os.Stat(filepath.Join(dir, "cgroup.controllers")); err == nil {
 			return dir

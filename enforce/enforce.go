@@ -31,6 +31,7 @@ type Options struct {
 	Kernel     *bpf.Kernel
 	Keeper     *keeper.Client // nil: system calls are not held to profiles
 	CgroupRoot string
+	Node       string                             // this node's name, as network policies' hosts have it
 	Kill       bool                               // end a process for a system call outside its profile, instead of EPERM
 	Addresses  func(workload string) []netip.Addr // where a workload's containers are now
 	Cut        func(bulkhead.Container, Cut)      // told of what a new policy ended
@@ -45,6 +46,7 @@ type Enforcer struct {
 	wards    map[uint64]*ward // by cgroup id
 	free     []uint32
 	profiles uint32
+	walls    walls
 }
 
 // ward is one container's place in the kernel.
@@ -55,6 +57,7 @@ type ward struct {
 	mode      bulkhead.Mode
 	covered   bool // the keeper has it
 	peers     []bpf.PeerEntry
+	wall      bpf.Wall
 }
 
 // New takes over what an earlier process left in the kernel.
@@ -79,7 +82,11 @@ func New(o Options) (*Enforcer, error) {
 		}
 		e.profiles = max(e.profiles, s.Profile)
 		if s.Cgroup == cgroup {
-			e.wards[cgroup] = &ward{slot: n, state: s, mode: modeOf(s.Flags), covered: s.Flags&bpf.Cover != 0}
+			w := &ward{slot: n, state: s, mode: modeOf(s.Flags), covered: s.Flags&bpf.Cover != 0}
+			if w.wall, err = o.Kernel.Wall(n); err != nil {
+				return nil, fmt.Errorf("reading what is in force: %w", err)
+			}
+			e.wards[cgroup] = w
 		}
 	}
 	for n := uint32(bpf.Slots); n > 0; n-- {
@@ -114,7 +121,7 @@ func (e *Enforcer) attach(c bulkhead.Container) (*ward, error) {
 	}
 	if w := e.wards[c.CgroupID]; w != nil {
 		w.container = c
-		return w, e.complete(w, c)
+		return w, errors.Join(e.complete(w, c), e.raise(w))
 	}
 	if len(e.free) == 0 {
 		return nil, fmt.Errorf("%s is not watched: all %d places of this node are taken", describe(c), bpf.Slots)
@@ -122,7 +129,7 @@ func (e *Enforcer) attach(c bulkhead.Container) (*ward, error) {
 	n := e.free[len(e.free)-1]
 	w := &ward{container: c, slot: n, mode: bulkhead.Learn, state: bpf.Slot{Cgroup: c.CgroupID, Flags: bpf.Learn}}
 	surroundings(&w.state, c.PID)
-	if err := errors.Join(e.options.Kernel.ClearSeen(n), e.options.Kernel.SetSlot(n, w.state), e.options.Kernel.Bind(c.CgroupID, n)); err != nil {
+	if err := errors.Join(e.raise(w), e.options.Kernel.ClearSeen(n), e.options.Kernel.SetSlot(n, w.state), e.options.Kernel.Bind(c.CgroupID, n)); err != nil {
 		return nil, fmt.Errorf("attaching to %s: %w", describe(c), err)
 	}
 	e.free = e.free[:len(e.free)-1]
@@ -207,7 +214,7 @@ func (e *Enforcer) Detach(ctx context.Context, cgroup uint64) error {
 		return nil
 	}
 	delete(e.wards, cgroup)
-	errs := []error{e.options.Kernel.Unbind(cgroup), e.unbindNested(w.slot), e.options.Kernel.SetSlot(w.slot, bpf.Slot{}), e.drop(w.state.Profile)}
+	errs := []error{e.options.Kernel.Unbind(cgroup), e.unbindNested(w.slot), e.options.Kernel.SetSlot(w.slot, bpf.Slot{}), e.options.Kernel.SetWall(w.slot, bpf.Wall{}), e.drop(w.state.Profile)}
 	if w.covered && e.options.Keeper != nil {
 		errs = append(errs, e.options.Keeper.Forget(ctx, cgroup))
 	}

@@ -4,10 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"net/netip"
 	"strconv"
-	"sync"
 	"time"
 
 	"connectrpc.com/connect"
@@ -27,64 +25,18 @@ const (
 	maxCounter     = 1 << 53 // what a node says of a few seconds; a lie may not overflow a sum
 )
 
-// directory knows which workload or node is at an address, by cluster: what nodes said last.
-type directory struct {
-	mu    sync.Mutex
-	nodes map[string]located // by node
-	ends  map[at]bulkhead.Endpoint
-}
-
-type at struct {
-	cluster string
-	addr    netip.Addr
-}
-
-type located map[at]bulkhead.Endpoint
-
-func newDirectory() *directory {
-	return &directory{nodes: map[string]located{}, ends: map[at]bulkhead.Endpoint{}}
-}
-
-// learn takes what a node said last about its addresses in place of what it said before.
-func (d *directory) learn(r *pb.FlowReport) {
-	fresh := located{}
-	add := func(text string, e bulkhead.Endpoint) {
-		if a, err := netip.ParseAddr(text); err == nil && len(fresh) < maxAddresses {
-			fresh[at{r.Cluster, a.Unmap()}] = e
-		}
-	}
-	for _, a := range r.NodeAddresses {
-		add(a, bulkhead.Endpoint{Kind: bulkhead.EndHost, Name: api.Text(r.Node)})
-	}
-	for _, w := range r.Addresses {
-		for _, a := range w.Addresses {
-			add(a, bulkhead.Endpoint{Kind: bulkhead.EndWorkload, Name: api.Text(w.Workload)})
-		}
-	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	for key, e := range d.nodes[r.Node] {
-		if d.ends[key] == e {
-			delete(d.ends, key)
-		}
-	}
-	d.nodes[r.Node] = fresh
-	maps.Copy(d.ends, fresh)
-}
-
-func (d *directory) find(cluster string, a netip.Addr) (bulkhead.Endpoint, bool) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	e, ok := d.ends[at{cluster, a}]
-	return e, ok
-}
-
 // flows stores what a node counted.
 func (s *Server) flows(ctx context.Context, r *pb.FlowReport) error {
 	if len(r.Node) > maxID || len(r.Cluster) > maxID || len(r.Boot) > maxID || len(r.Flows) > maxFlows {
 		return fmt.Errorf("a report of flows has at most %d, and names of at most %d bytes", maxFlows, maxID)
 	}
-	s.directory.learn(r)
+	moved, err := s.learn(ctx, r)
+	if err != nil {
+		return err
+	}
+	if moved || s.network.behind(r) {
+		s.network.ask()
+	}
 	report := store.FlowReport{Node: api.Text(r.Node), Boot: api.Text(r.Boot), Sequence: bounded(r.Sequence), Lost: bounded(r.Lost)}
 	var refused error
 	for _, m := range r.Flows {
@@ -114,7 +66,7 @@ func (s *Server) seenFlow(cluster string, m *pb.NodeFlow) (store.SeenFlow, error
 	f.Application = api.Text(m.Application)
 	f.Traffic = bulkhead.Traffic{
 		First: within(m.First, time.Now()), Last: within(m.Last, time.Now()), Opened: bounded(m.Opened), Established: bounded(m.Established),
-		Refused: bounded(m.Refused), Reset: bounded(m.Reset_), Resent: bounded(m.Resent), BytesOut: bounded(m.BytesSent), BytesIn: bounded(m.BytesReceived),
+		Refused: bounded(m.Refused), Reset: bounded(m.Reset_), Denied: bounded(m.Denied), WouldDeny: bounded(m.WouldDeny), Resent: bounded(m.Resent), BytesOut: bounded(m.BytesSent), BytesIn: bounded(m.BytesReceived),
 		PacketsOut: bounded(m.PacketsSent), PacketsIn: bounded(m.PacketsReceived), RTT: bounded(m.RttSumMicroseconds), RTTs: bounded(m.RttCount),
 	}
 	if m.Server {
@@ -180,6 +132,11 @@ func (f flowService) ListFlows(ctx context.Context, r *connect.Request[pb.ListFl
 	for _, flow := range list[:min(len(list), limit, maxListedFlows)] {
 		answer.Flows = append(answer.Flows, api.ToFlow(flow))
 	}
+	if r.Msg.Workloads {
+		if answer.Workloads, err = f.s.whoIs(ctx, r.Msg.Cluster, answer.Flows); err != nil {
+			return nil, failure(f.s, err)
+		}
+	}
 	lost, since, err := f.s.db.FlowsLost(ctx)
 	if err != nil {
 		return nil, failure(f.s, err)
@@ -189,6 +146,21 @@ func (f flowService) ListFlows(ctx context.Context, r *connect.Request[pb.ListFl
 		answer.Since = timestamppb.New(since)
 	}
 	return connect.NewResponse(answer), nil
+}
+
+// whoIs tells what is known of the workloads in flows.
+func (s *Server) whoIs(ctx context.Context, cluster string, flows []*pb.Flow) (list []*pb.WorkloadAddresses, err error) {
+	in := map[string]bool{}
+	for _, f := range flows {
+		in[f.Source.Name], in[f.Destination.Name] = true, true
+	}
+	located, err := s.db.Located(ctx, cluster)
+	for _, l := range located {
+		if in[l.Workload] {
+			list = append(list, &pb.WorkloadAddresses{Workload: l.Workload, Namespace: l.Namespace, Labels: l.Labels, Labelled: l.Labels != nil, Addresses: l.Addresses})
+		}
+	}
+	return list, err
 }
 
 func (f flowService) GetFlow(ctx context.Context, r *connect.Request[pb.GetFlowRequest]) (*connect.Response[pb.GetFlowResponse], error) {

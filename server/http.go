@@ -36,6 +36,7 @@ func (s *Server) http(console http.Handler, cert tls.Certificate) *http.Server {
 	mux.Handle(pbconnect.NewAlertServiceHandler(alertService{s}, options...))
 	mux.Handle(pbconnect.NewNodeServiceHandler(nodeService{s}, options...))
 	mux.Handle(pbconnect.NewFlowServiceHandler(flowService{s}, options...))
+	mux.Handle(pbconnect.NewSegmentServiceHandler(segmentService{s}, options...))
 	mux.Handle(pbconnect.NewImageServiceHandler(imageService{s}, options...))
 	mux.Handle(pbconnect.NewPolicyServiceHandler(policyService{s}, options...))
 	s.hooks(mux)

@@ -50,6 +50,7 @@ type Server struct {
 	watch     *watch
 	settle    *settle
 	directory *directory
+	network   *network
 	running   context.Context
 	welcome   []string // folders that hold the first password until it was used
 	dir       string
@@ -119,6 +120,10 @@ func run(ctx context.Context, o Options, db *store.DB) error {
 	}
 	s.settle = newSettle(s)
 	s.directory = newDirectory()
+	s.network = newNetwork(s)
+	if err := s.recall(ctx); err != nil {
+		return fmt.Errorf("start the control plane: %w", err)
+	}
 	s.engines = &engines{s: s}
 	defer s.engines.close()
 	if err := s.firstSignIn(ctx, o); err != nil {
@@ -190,6 +195,7 @@ func (s *Server) serve(ctx context.Context, stop context.CancelFunc, o Options, 
 	work.Go(func() { _ = s.bus.Alerts(s.running, s.take) }) // ends with the context's error only
 	work.Go(s.prune)
 	work.Go(s.settle.run)
+	work.Go(s.network.run)
 	s.startScans(&work)
 	if o.Ready != nil {
 		o.Ready(address)

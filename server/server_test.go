@@ -95,6 +95,7 @@ type node struct {
 	approvals []bulkhead.Approval
 	refuse    string
 	profile   []byte // answered when it is asked for
+	network   *pb.NetworkState
 }
 
 func join(t *testing.T, dir, id string) *node {
@@ -123,6 +124,8 @@ func (n *node) obey(_ context.Context, c *pb.NodeCommand) *pb.NodeCommandAnswer 
 		n.mode = c.SetMode.Mode
 	case *pb.NodeCommand_Approve:
 		n.approvals = append(n.approvals, api.FromApproval(c.Approve))
+	case *pb.NodeCommand_Network:
+		n.network = c.Network
 	case *pb.NodeCommand_GetProfile:
 		return &pb.NodeCommandAnswer{Answer: &pb.NodeAnswer{Ok: n.profile != nil}, ProfileJson: n.profile}
 	}

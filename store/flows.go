@@ -109,10 +109,10 @@ func addFlow(ctx context.Context, tx *sql.Tx, f SeenFlow) error {
 }
 
 // counters are the columns that are added up, in the order of traffic's values.
-var counters = []string{"opened", "established", "refused", "reset", "denied", "resent", "bytes_out", "bytes_in", "packets_out", "packets_in", "rtt", "rtts"}
+var counters = []string{"opened", "established", "refused", "reset", "denied", "would_deny", "resent", "bytes_out", "bytes_in", "packets_out", "packets_in", "rtt", "rtts"}
 
 func values(t *bulkhead.Traffic) []*uint64 {
-	return []*uint64{&t.Opened, &t.Established, &t.Refused, &t.Reset, &t.Denied, &t.Resent, &t.BytesOut, &t.BytesIn, &t.PacketsOut, &t.PacketsIn, &t.RTT, &t.RTTs}
+	return []*uint64{&t.Opened, &t.Established, &t.Refused, &t.Reset, &t.Denied, &t.WouldDeny, &t.Resent, &t.BytesOut, &t.BytesIn, &t.PacketsOut, &t.PacketsIn, &t.RTT, &t.RTTs}
 }
 
 func addTraffic(ctx context.Context, tx *sql.Tx, table string, at, edge int64, f SeenFlow) error {
@@ -256,6 +256,59 @@ func (d *DB) FlowHistory(ctx context.Context, e bulkhead.Edge, from, to time.Tim
 	return list, nil
 }
 
+// FlowMoment is what was seen of the flow Flow of a list in one hour or minute.
+type FlowMoment struct {
+	Flow          int
+	At            time.Time
+	Opened, Bytes uint64
+}
+
+// FlowHourly is what was seen of flows by hour, oldest first.
+func (d *DB) FlowHourly(ctx context.Context, from, to time.Time, flows []bulkhead.Flow) ([]FlowMoment, error) {
+	of := make(map[int64]int, len(flows))
+	for i := range flows {
+		of[edgeNumber(flows[i].Edge)] = i
+	}
+	rows, err := all(ctx, d, "read hours of flows", func(r *sql.Rows) (m FlowMoment, err error) {
+		var edge, at, opened, bytes int64
+		err = r.Scan(&edge, &at, &opened, &bytes)
+		if i, ok := of[edge]; ok {
+			return FlowMoment{i, moment(at), uint64(opened), uint64(bytes)}, err
+		}
+		return FlowMoment{Flow: -1}, err
+	}, `SELECT edge, at, MAX(opened), MAX(bytes_out + bytes_in) FROM flow_hours WHERE at >= $1 AND at < $2 GROUP BY at, edge ORDER BY at`,
+		micros(from.Truncate(time.Hour)), micros(to))
+	return slices.DeleteFunc(rows, func(m FlowMoment) bool { return m.Flow < 0 }), err
+}
+
+// FlowHours are the hours of a window in which any flow was seen. Each is found by the index: the rows between are not read.
+func (d *DB) FlowHours(ctx context.Context, from, to time.Time) ([]time.Time, error) {
+	return all(ctx, d, "read which hours are covered", func(r *sql.Rows) (time.Time, error) {
+		var at int64
+		err := r.Scan(&at)
+		return moment(at), err
+	}, `WITH RECURSIVE hours (at) AS (
+		SELECT (SELECT MIN(at) FROM flow_hours WHERE at >= $1 AND at < $2)
+		UNION ALL
+		SELECT (SELECT MIN(h.at) FROM flow_hours h WHERE h.at > hours.at AND h.at < $2) FROM hours WHERE hours.at IS NOT NULL
+	) SELECT at FROM hours WHERE at IS NOT NULL`, micros(from.Truncate(time.Hour)), micros(to))
+}
+
+// FlowEdges are the edges that may have been seen in a window, by their first and last time: no counts, but for any length
+// of history as quick as there are edges.
+func (d *DB) FlowEdges(ctx context.Context, q FlowQuery) ([]bulkhead.Flow, error) {
+	where, args := q.conditions()
+	args = append(args, micros(q.From), micros(q.To))
+	return all(ctx, d, "list edges", func(r *sql.Rows) (f bulkhead.Flow, err error) {
+		var port int
+		var first, last int64
+		err = r.Scan(&f.Cluster, &f.Source.Kind, &f.Source.Name, &f.Destination.Kind, &f.Destination.Name, &f.Protocol, &port, &f.Application, &first, &last)
+		f.Port, f.First, f.Last = uint16(port), moment(first), moment(last)
+		return f, err
+	}, fmt.Sprintf(`SELECT e.cluster, e.source_kind, e.source, e.destination_kind, e.destination, e.protocol, e.port, e.application, e.first, e.last
+		FROM flow_edges e WHERE %s e.last >= $%d AND e.first < $%d ORDER BY e.id`, where, len(args)-1, len(args)), args...)
+}
+
 // FlowsLost is how many packets' edges found no room on their nodes; FlowsSince is how far the history goes back.
 func (d *DB) FlowsLost(ctx context.Context) (lost uint64, since time.Time, err error) {
 	rows, err := all(ctx, d, "read what was lost", func(r *sql.Rows) (pair [2]int64, err error) {
@@ -280,6 +333,9 @@ func (d *DB) PruneFlows(ctx context.Context, now time.Time, keep time.Duration) 
 		{`DELETE FROM flow_minutes WHERE at < $1`, now.Add(-MinutesFor - time.Hour)},
 		{`DELETE FROM flow_hours WHERE at < $1`, now.Add(-keep)},
 		{`DELETE FROM flow_edges WHERE last < $1`, now.Add(-keep)},
+		{`DELETE FROM flow_workloads WHERE seen < $1`, now.Add(-keep)},
+		{`DELETE FROM flow_services WHERE seen < $1`, now.Add(-keep)},
+		{`DELETE FROM flow_nodes WHERE seen < $1`, now.Add(-keep)},
 	} {
 		if err := d.exec(ctx, "forget old flows", step.statement, micros(step.before)); err != nil {
 			return err

@@ -21,7 +21,8 @@ type party struct {
 	pod           labels
 	namespace     labels
 	addresses     []netip.Addr
-	known         bool // that these are all its addresses
+	known         bool         // that these are all its addresses
+	network       netip.Prefix // in place of addresses: all that are in it and in no smaller one of a [Grid]
 	out, in       []applies
 	outFit, inFit Fit // whether a policy closes it
 }
@@ -144,6 +145,9 @@ func (r *Rule) peers(p *Policy, who *party) Fit {
 
 // within: with several addresses (replicas, both kinds of IP) an edge does not tell which was used.
 func (who *party) within(blocks []*Block) Fit {
+	if who.network.IsValid() {
+		return yes(slices.ContainsFunc(blocks, func(b *Block) bool { return b.holds(who.network) }))
+	}
 	n := 0
 	for _, a := range who.addresses {
 		if slices.ContainsFunc(blocks, func(b *Block) bool { return b.Contains(a) }) {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"path"
+	"slices"
 	"strings"
 )
 
@@ -24,9 +25,10 @@ type Policy struct {
 	Name      string
 	File      string
 	Line      int
-	Subject   Peer // whom it is for
-	Ingress   bool // it closes what comes in, but for In
-	Egress    bool // it closes what goes out, but for Out
+	Text      string // the document, as YAML; empty for a policy that was made and not read
+	Subject   Peer   // whom it is for
+	Ingress   bool   // it closes what comes in, but for In
+	Egress    bool   // it closes what goes out, but for Out
 	In, Out   []Rule
 }
 
@@ -84,6 +86,16 @@ func (b *Block) Contains(a netip.Addr) bool {
 		}
 	}
 	return true
+}
+
+// holds reports whether a network is of the block whole. The block's own prefixes must be among those that the network was
+// cut out by.
+func (b *Block) holds(n netip.Prefix) bool {
+	return inside(b.CIDR, n) && !slices.ContainsFunc(b.Except, func(e netip.Prefix) bool { return inside(e, n) })
+}
+
+func inside(whole, part netip.Prefix) bool {
+	return whole.Bits() <= part.Bits() && whole.Contains(part.Addr())
 }
 
 // Selector chooses by labels.
@@ -162,6 +174,9 @@ func pattern(p, name string) bool {
 	}
 	return strings.HasSuffix(name, last)
 }
+
+// MatchesDomain reports whether a name is one that a policy's domain means.
+func MatchesDomain(pattern, name string) bool { return domain(pattern, name) }
 
 // domain compares names as DNS does: without case and the dot at the end.
 func domain(p, name string) bool {

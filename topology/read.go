@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 
+	"go.yaml.in/yaml/v3"
+
 	"bulkhead/rule/document"
 )
 
@@ -31,7 +33,20 @@ const (
 type Documents struct {
 	Policies   []Policy
 	Namespaces []Namespace // documents of kind Namespace: their labels
+	Texts      []string    // of those, as YAML
 	Skipped    []string    // other kinds, as "KIND name"
+}
+
+// Join writes what was read as one file of documents, with the namespaces that they are in.
+func (d *Documents) Join() string {
+	var b strings.Builder
+	for i := range d.Policies {
+		fmt.Fprintf(&b, "---\n%s", d.Policies[i].Text)
+	}
+	for _, text := range d.Texts {
+		fmt.Fprintf(&b, "---\n%s", text)
+	}
+	return b.String()
 }
 
 // ReadPolicies reads policies: Kubernetes NetworkPolicy, CiliumNetworkPolicy, Bulkhead's Segment, in YAML or JSON. What names
@@ -107,7 +122,7 @@ func (r *reader) document(p document.Place) {
 	case kind.Node.Value == KindSegment && group == "bulkhead":
 		r.policy(p, KindSegment, r.segment)
 	case kind.Node.Value == "Namespace" && version.Node.Value == "v1":
-		r.namespaceOf(f["metadata"])
+		r.namespaceOf(p)
 	default:
 		r.Skipped = append(r.Skipped, fmt.Sprintf("%s %s", kind.Node.Value, r.nameOf(f["metadata"])))
 	}
@@ -143,7 +158,8 @@ func (r *reader) nameOf(meta document.Place) string {
 	return value(name, ok)
 }
 
-func (r *reader) namespaceOf(meta document.Place) {
+func (r *reader) namespaceOf(p document.Place) {
+	meta := fields(p)["metadata"]
 	if meta.Node == nil {
 		return
 	}
@@ -151,7 +167,7 @@ func (r *reader) namespaceOf(meta document.Place) {
 	if l, ok := fields(meta)["labels"]; ok {
 		r.Decode(l, &n.Labels)
 	}
-	r.Namespaces = append(r.Namespaces, n)
+	r.Namespaces, r.Texts = append(r.Namespaces, n), append(r.Texts, textOf(p))
 }
 
 // policy reads what all kinds have: metadata and spec.
@@ -177,7 +193,17 @@ func (r *reader) policy(p document.Place, kind string, spec func(document.Place,
 		r.Wrong(p, "write metadata.name", "a %s has no name", kind)
 	}
 	spec(fields(p)["spec"], &q)
+	q.Text = textOf(p)
 	r.Policies = append(r.Policies, q)
+}
+
+// textOf is a document by itself, also where it stood in a list.
+func textOf(p document.Place) string {
+	text, err := yaml.Marshal(p.Node)
+	if err != nil {
+		return "" // what was parsed can be written
+	}
+	return string(text)
 }
 
 func (r *reader) metadata(p document.Place, q *Policy) {

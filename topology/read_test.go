@@ -46,7 +46,7 @@ func TestMistakes(t *testing.T) {
 
 func TestSkipped(t *testing.T) {
 	d := parse(t, "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: web}\n---\napiVersion: v1\nkind: Namespace\nmetadata: {name: shop, labels: {env: prod}}\n")
-	want := &Documents{Namespaces: []Namespace{{"shop", map[string]string{"env": "prod"}}}, Skipped: []string{"Deployment web"}}
+	want := &Documents{Namespaces: []Namespace{{"shop", map[string]string{"env": "prod"}}}, Texts: []string{"apiVersion: v1\nkind: Namespace\nmetadata: {name: shop, labels: {env: prod}}\n"}, Skipped: []string{"Deployment web"}}
 	if diff := cmp.Diff(want, d); diff != "" {
 		t.Error(diff)
 	}

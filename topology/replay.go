@@ -131,7 +131,12 @@ func walk(r *Record, marks []*mark, hours iter.Seq[Hour]) Coverage {
 			m.seen = append(m.seen, h.At)
 		}
 	}
-	if !r.Partial {
+	for _, t := range r.Covered {
+		if at := int(hourOf(t)) - int(first); at >= 0 && at < len(busy) {
+			busy[at] = true
+		}
+	}
+	if !r.Partial || r.Covered != nil {
 		c.count(busy, first)
 	}
 	return c
@@ -255,6 +260,12 @@ func days(d time.Duration) string {
 		return fmt.Sprintf("%d hours", int(d.Hours()))
 	}
 	return fmt.Sprintf("%d days", int(d.Hours()/24))
+}
+
+// Remarks says of policies what their author may not have meant, judged by what a record knows of workloads.
+func Remarks(policies []Policy, r *Record) []string {
+	book := r.Book()
+	return remarks(policies, NewJudge(policies, book), book)
 }
 
 // remarks says of policies what their author may not have meant: they are for nobody, or a rule is.

@@ -28,7 +28,8 @@ type Record struct {
 	Namespaces []Namespace `json:"namespaces"`
 	Hosts      []Host      `json:"hosts"`
 	Flows      []Flow      `json:"flows"`
-	Partial    bool        `json:"-"` // only some flows have their history: it does not tell the hours of which anything is known
+	Partial    bool        `json:"-"` // only some flows have their history: it does not tell the hours of which anything is known …
+	Covered    []time.Time `json:"-"` // … but these do, where they are given
 }
 
 // Workload is what is known of a workload besides its name.

@@ -2,6 +2,7 @@
  * for itself and adds to its edge once a second and at its end, so that a packet costs no look-up of the edge. */
 #pragma once
 #include "net.h"
+#include "segment.h"
 
 #define ETH_P_IP 0x0800
 #define ETH_P_IPV6 0x86dd
@@ -39,6 +40,8 @@ struct flow {
 	u64 resent;      /* segments */
 	u64 rtt;         /* sum of smoothed round-trip times, in microseconds … */
 	u64 rtts;        /* … and of how many */
+	u64 denied;      /* connections and datagrams that the policy in force cut */
+	u64 would_deny;  /* … and that the staged one would have */
 };
 
 /* The first bytes that one side of an edge sent, and answers of name servers. */
@@ -55,9 +58,12 @@ struct flow_sock {
 	u64 flushed;
 	u64 bytes[2], packets[2];
 	u32 resent;
-	u8 state; /* FLOW_… below */
+	u8 state; /* SOCK_… below */
 	u8 headed;
-	u16 pad;
+	u8 verdict;     /* SEGMENT_… */
+	u8 pad;
+	u32 generation; /* of the verdict; 0: there is none */
+	u32 pad2;
 };
 enum { SOCK_COUNTED = 1 << 0, SOCK_CLOSING = 1 << 1 };
 
@@ -128,7 +134,10 @@ struct packet {
 	u16 local, remote;  /* ports */
 	u8 flags;           /* of TCP */
 	u8 direction;
-	u16 pad;
+	u8 itself;          /* from an address to the same one, or the loopback device's */
+	u8 pad;
+	u32 wall;           /* flags: what this container is held to */
+	u32 pad2;
 };
 
 /* What a container's socket sends or gets belongs to the container, also before user space has named it. */
@@ -158,6 +167,7 @@ static __always_inline bool packet_read(struct __sk_buff *skb, struct packet *p)
 			return false;
 		p->key.protocol = h.protocol;
 		mapped(p->key.peer, p->direction == OUT ? h.to : h.from);
+		p->itself = h.from == h.to || p->key.peer[12] == 127;
 		at = (h.v_ihl & 15) * 4;
 		first = !(h.fragment & bpf_htons(0x1fff));
 	} else if (skb->protocol == bpf_htons(ETH_P_IPV6)) {
@@ -166,6 +176,7 @@ static __always_inline bool packet_read(struct __sk_buff *skb, struct packet *p)
 			return false;
 		p->key.protocol = h.next;
 		__builtin_memcpy(p->key.peer, p->direction == OUT ? h.to : h.from, 16);
+		p->itself = !__builtin_memcmp(h.from, h.to, 16);
 		at = sizeof h;
 	} else {
 		return false;
@@ -240,15 +251,51 @@ static __always_inline void role_set(struct flow_key *key, struct packet *p, u8 
 	key->port = role == FLOW_SERVER ? p->local : p->remote;
 }
 
+/* Asks the policies about a packet whose key has its role and port. */
+__noinline int packet_verdict(struct packet *p) {
+	if (!p || p->itself)
+		return 0;
+	struct segment_ask ask = {.number = p->number};
+	ask.what.direction = p->key.role == FLOW_SERVER;
+	ask.what.protocol = p->key.protocol;
+	ask.what.port = bpf_htons(p->key.port);
+	__builtin_memcpy(ask.who.addr, p->key.peer, 16);
+	return segment_verdict(&ask);
+}
+
+static __always_inline void verdict_count(struct flow *f, u32 verdict) {
+	add(&f->denied, verdict & SEGMENT_DENY ? 1 : 0);
+	add(&f->would_deny, verdict & SEGMENT_WOULD_DENY ? 1 : 0);
+}
+
 /* A connection that is asked for: no socket counts for it yet. */
-static __always_inline void flow_open(struct __sk_buff *skb, struct packet *p, bool again) {
+static __always_inline u32 flow_open(struct __sk_buff *skb, struct packet *p, bool again) {
 	role_set(&p->key, p, role_of(p, true));
+	u32 verdict = p->wall ? packet_verdict(p) : 0;
 	struct flow *f = flow_get(&p->key, p->now);
 	if (!f)
-		return;
+		return verdict;
 	add(again ? &f->resent : &f->opened, 1);
 	add(&f->packets[p->direction & 1], 1);
 	add(&f->bytes[p->direction & 1], skb->len);
+	if (!again)
+		verdict_count(f, verdict);
+	return verdict;
+}
+
+/* The verdict on a connection that stands, asked for again after every change of policies. */
+static __always_inline u32 flow_verdict(struct packet *p, struct flow_sock *s) {
+	u32 generation = generation_now();
+	if (s->generation == generation)
+		return s->verdict;
+	p->key = s->key;
+	u32 verdict = packet_verdict(p);
+	s->verdict = verdict;
+	s->generation = generation;
+	struct flow *f = verdict ? flow_get(&s->key, p->now) : NULL;
+	if (f)
+		verdict_count(f, verdict);
+	return verdict;
 }
 
 static __always_inline void flow_refused(struct __sk_buff *skb, struct packet *p) {
@@ -261,11 +308,11 @@ static __always_inline void flow_refused(struct __sk_buff *skb, struct packet *p
 	add(&f->bytes[IN], skb->len);
 }
 
-static __always_inline void flow_tcp(struct __sk_buff *skb, struct packet *p, struct bpf_sock *sk) {
+static __always_inline u32 flow_tcp(struct __sk_buff *skb, struct packet *p, struct bpf_sock *sk) {
 	struct flow_sock *s = bpf_sk_storage_get(&flow_socks, sk, 0, 0);
 	if (p->flags & FLAG_SYN) {
 		if (p->flags & FLAG_ACK) /* the handshake's other half, which is not counted: an established socket follows */
-			return;
+			return 0;
 		if (sk->state == TCP_LISTEN && !s && (s = bpf_sk_storage_get(&flow_socks, sk, 0, BPF_SK_STORAGE_GET_F_CREATE)))
 			s->key.role = FLOW_SERVER; /* its connections inherit that */
 		bool again = sk->state != TCP_LISTEN && s && s->flushed;
@@ -273,18 +320,17 @@ static __always_inline void flow_tcp(struct __sk_buff *skb, struct packet *p, st
 			s->key.role = FLOW_CLIENT;
 			s->flushed = p->now;
 		}
-		flow_open(skb, p, again);
-		return;
+		return flow_open(skb, p, again);
 	}
 	if (sk->state == TCP_SYN_SENT) {
 		if (p->flags & FLAG_RST)
 			flow_refused(skb, p);
-		return;
+		return 0;
 	}
 	if (sk->state == TCP_LISTEN) /* the handshake's end */
-		return;
+		return 0;
 	if (!s && !(s = bpf_sk_storage_get(&flow_socks, sk, 0, BPF_SK_STORAGE_GET_F_CREATE)))
-		return;
+		return 0;
 	if (!(s->state & SOCK_COUNTED)) {
 		u8 role = s->key.role;
 		s->key = p->key;
@@ -294,6 +340,11 @@ static __always_inline void flow_tcp(struct __sk_buff *skb, struct packet *p, st
 		if (f)
 			add(&f->established, 1);
 		s->flushed = p->now;
+	}
+	if (p->wall) {
+		u32 verdict = flow_verdict(p, s);
+		if (verdict & SEGMENT_DENY)
+			return verdict;
 	}
 	u32 way = p->direction & 1;
 	__sync_fetch_and_add(&s->bytes[way], skb->len);
@@ -314,25 +365,47 @@ static __always_inline void flow_tcp(struct __sk_buff *skb, struct packet *p, st
 		if (tcp)
 			flow_flush(s, p->now, *(volatile u32 *)&tcp->srtt_us >> 3, *(volatile u32 *)&tcp->total_retrans);
 	}
+	return 0;
+}
+
+/* Of datagrams each pair of a socket and a peer is asked about by who of the two was first. */
+__noinline int datagram_verdict(struct __sk_buff *skb, struct packet *p) {
+	if (!skb || !p)
+		return 0;
+	struct talk_key key = {.socket = bpf_get_socket_cookie(skb), .port = p->remote, .protocol = p->key.protocol};
+	__builtin_memcpy(key.peer, p->key.peer, 16);
+	u8 *known = bpf_map_lookup_elem(&talks, &key);
+	u8 role = known ? *known : role_of(p, true);
+	role_set(&p->key, p, role);
+	int verdict = packet_verdict(p);
+	if (!known && !(verdict & SEGMENT_DENY))
+		bpf_map_update_elem(&talks, &key, &role, BPF_ANY);
+	return verdict;
 }
 
 /* Datagrams: a socket may have many peers, so each packet goes to its edge. */
-static __always_inline void flow_datagram(struct __sk_buff *skb, struct packet *p, struct bpf_sock *sk) {
+static __always_inline u32 flow_datagram(struct __sk_buff *skb, struct packet *p, struct bpf_sock *sk) {
 	struct flow_sock *s = bpf_sk_storage_get(&flow_socks, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
 	if (!s)
-		return;
+		return 0;
 	bool opening = !s->key.role;
 	if (opening)
 		s->key.role = role_of(p, true);
-	role_set(&p->key, p, s->key.role);
+	u32 verdict = p->wall ? datagram_verdict(skb, p) : 0;
+	if (!(verdict & SEGMENT_DENY))
+		role_set(&p->key, p, s->key.role);
 	struct flow *f = flow_get(&p->key, p->now);
 	if (!f)
-		return;
+		return verdict;
+	verdict_count(f, verdict);
+	if (verdict & SEGMENT_DENY)
+		return verdict;
 	add(&f->opened, opening);
 	add(&f->packets[p->direction & 1], segments(skb));
 	add(&f->bytes[p->direction & 1], skb->len);
 	if (p->key.protocol == IPPROTO_UDP)
 		flow_head(skb, p);
+	return verdict;
 }
 
 static __always_inline int flow(struct __sk_buff *skb, u32 direction) {
@@ -341,11 +414,9 @@ static __always_inline int flow(struct __sk_buff *skb, u32 direction) {
 	if (!sk || !(sk = bpf_sk_fullsock(sk)) || !owner(skb, &p) || !packet_read(skb, &p))
 		return PASS;
 	p.now = bpf_ktime_get_boot_ns();
-	if (p.key.protocol == IPPROTO_TCP)
-		flow_tcp(skb, &p, sk);
-	else
-		flow_datagram(skb, &p, sk);
-	return PASS;
+	p.wall = wall_flags(p.number);
+	u32 verdict = p.key.protocol == IPPROTO_TCP ? flow_tcp(skb, &p, sk) : flow_datagram(skb, &p, sk);
+	return verdict & SEGMENT_DENY ? DENY : PASS;
 }
 
 SEC("cgroup_skb/egress") int on_egress(struct __sk_buff *skb) { return flow(skb, OUT); }

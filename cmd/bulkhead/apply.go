@@ -18,7 +18,7 @@ import (
 type applied struct {
 	Kind   string `json:"kind"`
 	Name   string `json:"name"`
-	Change string `json:"change"` // created, changed, unchanged
+	Change string `json:"change"` // created, changed, unchanged; of a network policy its state: enforced, staged, kept
 }
 
 func newApply(a *app) *cobra.Command {
@@ -26,22 +26,71 @@ func newApply(a *app) *cobra.Command {
 		Use:   "apply -f FILE…",
 		Short: "Put policies in force on every node",
 		Long: "Sends documents to the server, which brings every node to them; one that is away gets them when it is back, and keeps them while the server is away.\n" +
-			"They are the same documents as the custom resources in a cluster. Kinds: TrustPolicy (docs/trust.md). Files that a policy names are sent with it.",
-		Example: "  bulkhead apply -f trust.yaml\n  bulkhead policies",
+			"They are the same documents as the custom resources in a cluster. Kinds: TrustPolicy (docs/trust.md); files that a policy names are sent with it.\n" +
+			"NetworkPolicy, CiliumNetworkPolicy and Segment, and Namespace for its labels (docs/topology.md): in files of their own, enforced unless --as says staged or kept.",
+		Example: "  bulkhead apply -f trust.yaml\n  bulkhead policies\n  bulkhead apply -f network.yaml --as staged",
 		Args:    cobra.NoArgs,
 	}
 	files := c.Flags().StringSliceP("file", "f", nil, "`FILE` with documents, divided by ---")
+	state := &choice{value: "enforced", words: []string{"enforced", "staged", "kept"}}
+	c.Flags().Var(state, "as", "the `STATE` of network policies: enforced, staged or kept")
 	format := formatFlag(c, "table", "json")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		if len(*files) == 0 {
 			return usagef("name a file: bulkhead apply -f trust.yaml")
 		}
-		return a.apply(c.Context(), *files, format.value)
+		return a.apply(c.Context(), *files, state.value, format.value)
 	}
 	return c
 }
 
-func (a *app) apply(ctx context.Context, files []string, format string) error {
+func (a *app) apply(ctx context.Context, files []string, state, format string) error {
+	var network, others []string
+	for _, file := range files {
+		is, err := a.ofNetwork(file)
+		if err != nil {
+			return err
+		}
+		if is {
+			network = append(network, file)
+		} else {
+			others = append(others, file)
+		}
+	}
+	all := []applied{}
+	var failed error
+	for _, part := range []struct {
+		files []string
+		apply func() ([]applied, error)
+	}{
+		{others, func() ([]applied, error) { return a.applyTrust(ctx, others) }},
+		{network, func() ([]applied, error) { return a.applyNetwork(ctx, network, state) }},
+	} {
+		if len(part.files) == 0 {
+			continue
+		}
+		list, err := part.apply()
+		all, failed = append(all, list...), errors.Join(failed, err)
+	}
+	if failed != nil && len(all) == 0 {
+		return failed
+	}
+	return errors.Join(a.tellApplied(all, format), failed)
+}
+
+func (a *app) tellApplied(all []applied, format string) error {
+	if format == "json" {
+		return writeJSON(a.out, all)
+	}
+	t := &table{head: []string{"KIND", "NAME", "CHANGE"}}
+	for _, one := range all {
+		t.add(text(one.Kind), text(one.Name), text(one.Change))
+	}
+	return t.write(a.out, a.screen())
+}
+
+// applyTrust applies files of trust policies.
+func (a *app) applyTrust(ctx context.Context, files []string) ([]applied, error) {
 	var documents [][]byte
 	var wrong []error
 	for _, file := range files {
@@ -49,31 +98,24 @@ func (a *app) apply(ctx context.Context, files []string, format string) error {
 		documents, wrong = append(documents, some...), append(wrong, err)
 	}
 	if err := errors.Join(wrong...); err != nil {
-		return err
+		return nil, err
 	}
 	c, err := a.connect()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	answer, err := c.policies.ApplyPolicies(ctx, request(&pb.ApplyPoliciesRequest{Documents: documents}))
 	if err != nil {
-		return fmt.Errorf("applying: %w", err)
+		return nil, fmt.Errorf("applying: %w", err)
 	}
 	for _, note := range answer.Msg.Notes {
 		fmt.Fprintln(a.err, "bulkhead:", oneLine(note))
 	}
 	all := make([]applied, 0, len(answer.Msg.Applied))
-	t := &table{head: []string{"KIND", "NAME", "CHANGE"}}
 	for _, one := range answer.Msg.Applied {
 		all = append(all, applied{one.Kind, one.Name, one.Change})
-		t.add(text(one.Kind), text(one.Name), text(one.Change))
 	}
-	if format == "json" {
-		err = writeJSON(a.out, all)
-	} else {
-		err = t.write(a.out, a.screen())
-	}
-	return errors.Join(err, notEverywhere(answer.Msg.Nodes))
+	return all, notEverywhere(answer.Msg.Nodes)
 }
 
 // notEverywhere says which nodes do not have it yet.

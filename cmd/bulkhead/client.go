@@ -35,6 +35,7 @@ type client struct {
 	images    bulkheadv1connect.ImageServiceClient
 	flows     bulkheadv1connect.FlowServiceClient
 	policies  bulkheadv1connect.PolicyServiceClient
+	segments  bulkheadv1connect.SegmentServiceClient
 }
 
 // target is where the server is and how it is spoken to.
@@ -88,6 +89,7 @@ func dial(t target) *client {
 		images:    bulkheadv1connect.NewImageServiceClient(h, t.address, o...),
 		flows:     bulkheadv1connect.NewFlowServiceClient(h, t.address, o...),
 		policies:  bulkheadv1connect.NewPolicyServiceClient(h, t.address, o...),
+		segments:  bulkheadv1connect.NewSegmentServiceClient(h, t.address, o...),
 	}
 }
 

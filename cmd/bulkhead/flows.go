@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"fmt"
+	"maps"
+	"net/netip"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -20,6 +22,8 @@ type flowList struct {
 	Total int             `json:"total"`
 	Lost  uint64          `json:"lost"`  // packets whose edge found no room on a node
 	Since time.Time       `json:"since"` // how far the history goes back
+	// Workloads are what is known of those in the flows: labels and addresses.
+	Workloads []topology.Workload `json:"workloads"`
 }
 
 type flowOptions struct {
@@ -37,7 +41,7 @@ func newFlows(a *app) *cobra.Command {
 		Use:   "flows",
 		Short: "Who talks to whom",
 		Long: "Lists the edges between workloads, hosts and the world that were seen in a window, the busiest first. They are counted in the kernel,\n" +
-			"packet by packet; FAILED are connections that were refused.",
+			"packet by packet; FAILED are connections that were refused, DENIED those that a network policy cut, WOULD DENY those that a staged one would have.",
 		Example: "  bulkhead flows\n  bulkhead flows --workload default/ --from 24h\n  bulkhead flows --format json >flows.json\n  bulkhead flows --group namespace --format dot | dot -Tsvg >flows.svg",
 		Args:    cobra.NoArgs,
 	}
@@ -94,7 +98,7 @@ func (a *app) flowsOf(ctx context.Context, o flowOptions) (flowList, error) {
 		if err != nil {
 			return flowList{}, err
 		}
-		list := flowList{Flows: []bulkhead.Flow{}, Lost: r.Lost, Since: r.Since}
+		list := flowList{Flows: []bulkhead.Flow{}, Lost: r.Lost, Since: r.Since, Workloads: append([]topology.Workload{}, r.Workloads...)}
 		for _, f := range r.Flows {
 			if o.workload == "" || topology.Touches(f.Edge, o.workload) {
 				list.Flows = append(list.Flows, f.Flow)
@@ -108,7 +112,7 @@ func (a *app) flowsOf(ctx context.Context, o flowOptions) (flowList, error) {
 	if err != nil {
 		return flowList{}, err
 	}
-	list, err := c.listFlows(ctx, o)
+	list, err := c.listFlows(ctx, o, o.format != nil && o.format.value != "table")
 	if err != nil {
 		return list, fmt.Errorf("listing flows: %w", err)
 	}
@@ -117,7 +121,7 @@ func (a *app) flowsOf(ctx context.Context, o flowOptions) (flowList, error) {
 
 // draw writes the flows as a graph.
 func (a *app) draw(o flowOptions, list flowList) error {
-	r := &topology.Record{}
+	r := &topology.Record{Workloads: list.Workloads}
 	for _, f := range list.Flows {
 		r.Flows = append(r.Flows, topology.Flow{Flow: f})
 	}
@@ -131,8 +135,8 @@ func (a *app) draw(o flowOptions, list flowList) error {
 	return topology.WriteMermaid(a.out, g)
 }
 
-func (c *client) listFlows(ctx context.Context, o flowOptions) (flowList, error) {
-	ask := &pb.ListFlowsRequest{Workload: o.workload, Cluster: o.cluster, Limit: o.limit}
+func (c *client) listFlows(ctx context.Context, o flowOptions, workloads bool) (flowList, error) {
+	ask := &pb.ListFlowsRequest{Workloads: workloads, Workload: o.workload, Cluster: o.cluster, Limit: o.limit}
 	if !o.from.IsZero() {
 		ask.From = timestamppb.New(o.from.Time)
 	}
@@ -143,18 +147,35 @@ func (c *client) listFlows(ctx context.Context, o flowOptions) (flowList, error)
 	if err != nil {
 		return flowList{}, err
 	}
-	list := flowList{Flows: []bulkhead.Flow{}, Total: int(answer.Msg.Total), Lost: answer.Msg.Lost, Since: answer.Msg.Since.AsTime()}
+	list := flowList{Flows: []bulkhead.Flow{}, Total: int(answer.Msg.Total), Lost: answer.Msg.Lost, Since: answer.Msg.Since.AsTime(), Workloads: []topology.Workload{}}
+	for _, w := range answer.Msg.Workloads {
+		list.Workloads = append(list.Workloads, known(w))
+	}
 	for _, m := range answer.Msg.Flows {
 		list.Flows = append(list.Flows, api.FromFlow(m))
 	}
 	return list, nil
 }
 
+func known(m *pb.WorkloadAddresses) topology.Workload {
+	w := topology.Workload{Name: m.Workload, Namespace: m.Namespace}
+	if m.Labelled {
+		w.Labels = map[string]string{}
+		maps.Copy(w.Labels, m.Labels)
+	}
+	for _, text := range m.Addresses {
+		if a, err := netip.ParseAddr(text); err == nil {
+			w.Addresses = append(w.Addresses, a)
+		}
+	}
+	return w
+}
+
 func flowTable(flows []bulkhead.Flow, now time.Time) *table {
-	t := &table{head: []string{"SOURCE", "DESTINATION", "PORT", "SPEAKS", "OPENED", "FAILED", "OUT", "IN", "RTT", "SEEN"}, flex: []int{0, 1}}
+	t := &table{head: []string{"SOURCE", "DESTINATION", "PORT", "SPEAKS", "OPENED", "FAILED", "DENIED", "WOULD DENY", "OUT", "IN", "RTT", "SEEN"}, flex: []int{0, 1}}
 	for _, f := range flows {
 		t.add(text(f.Source.String()), text(f.Destination.String()), textf("%s/%d", f.Protocol, f.Port), text(or(f.Application, "-")),
-			textf("%d", f.Opened), countCell(f.Refused), text(bytesOf(f.BytesOut)), text(bytesOf(f.BytesIn)), text(rttText(f.MeanRTT())), text(ago(now, f.Last)))
+			textf("%d", f.Opened), countCell(f.Refused), countCell(f.Denied), countCell(f.WouldDeny), text(bytesOf(f.BytesOut)), text(bytesOf(f.BytesIn)), text(rttText(f.MeanRTT())), text(ago(now, f.Last)))
 	}
 	return t
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -12,25 +13,23 @@ import (
 	"github.com/spf13/cobra"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
-	"bulkhead/api"
 	pb "bulkhead/api/bulkhead/v1"
 	"bulkhead/topology"
 )
 
 const (
-	allFlows    = 50_000 // as many as the server gives at once
-	mostHistory = 500    // edges whose hours are asked for: a policy that cuts more is wrong as a whole
+	allFlows = 50_000 // as many as the server gives at once
 )
 
 func newSegment(a *app) *cobra.Command {
 	c := &cobra.Command{
 		Use:     "segment",
-		Short:   "Network policy from what was seen, and what a policy would have cut",
-		Long:    "Proposes the smallest network policy that a window of flows needs, and replays any policy on the stored history before it is applied. See docs/topology.md.",
-		Example: "  bulkhead segment propose --from 7d --format kubernetes >policy.yaml\n  bulkhead segment replay -f policy.yaml --from 30d",
+		Short:   "Network policy: propose, replay, stage, enforce",
+		Long:    "Proposes the smallest network policy that a window of flows needs, replays any policy on the stored history, counts live what it would cut, and enforces it. See docs/topology.md.",
+		Example: "  bulkhead segment propose --from 7d >policy.yaml\n  bulkhead segment replay -f policy.yaml --from 30d\n  bulkhead segment stage -f policy.yaml\n  bulkhead segment enforce -f policy.yaml",
 		RunE:    needsCommand,
 	}
-	c.AddCommand(newPropose(a), newReplay(a))
+	c.AddCommand(newPropose(a), newReplay(a), newStage(a), newEnforce(a), newSegmentList(a), newSegmentRemove(a), newDefaultDeny(a), newQuarantine(a))
 	return c
 }
 
@@ -61,6 +60,9 @@ func newPropose(a *app) *cobra.Command {
 	c.Flags().StringArrayVar(&workloads, "workload", nil, "only for this `WORKLOAD`; * stands for any characters, and / at its end for all that begin so; may be repeated")
 	format := formatFlag(c, "kubernetes", "cilium", "bulkhead")
 	c.RunE = func(c *cobra.Command, _ []string) error {
+		if o.stored() {
+			return a.proposeStored(c.Context(), &o, topology.Wish{Workloads: stars(workloads), Kind: policyKinds[format.value]})
+		}
 		r, err := a.window(c.Context(), &o, 7*24*time.Hour)
 		if err != nil {
 			return err
@@ -88,10 +90,12 @@ func (a *app) propose(r *topology.Record, w topology.Wish) error {
 		fmt.Fprintln(a.err, "note:", oneLine(n))
 	}
 	if len(p.Policies) == 0 {
-		return errors.New("proposing policies: no workload with flows is meant; `bulkhead flows` lists who was seen, --from looks further back")
+		return errNothingMeant
 	}
 	return topology.WritePolicies(a.out, p.Policies)
 }
+
+var errNothingMeant = errors.New("proposing policies: no workload with flows is meant; `bulkhead flows` lists who was seen, --from looks further back")
 
 func newReplay(a *app) *cobra.Command {
 	var o windowOptions
@@ -117,6 +121,9 @@ func newReplay(a *app) *cobra.Command {
 		policies, err := a.readPolicies(files, namespace)
 		if err != nil {
 			return err
+		}
+		if o.stored() {
+			return a.replayStored(c.Context(), &o, policies, namespace, format.value)
 		}
 		return a.replay(c.Context(), &o, policies, format.value)
 	}
@@ -164,12 +171,11 @@ func (a *app) replay(ctx context.Context, o *windowOptions, d *topology.Document
 	}
 	r.Namespaces = append(r.Namespaces, d.Namespaces...)
 	outcome := topology.Replay(r, d.Policies, r.Hours())
-	if o.file == "" {
-		if err := a.histories(ctx, r, outcome); err != nil {
-			return err
-		}
-		outcome = topology.Replay(r, d.Policies, r.Hours())
-	}
+	return a.conclude(outcome, format)
+}
+
+// conclude tells an outcome; anything cut is a "no".
+func (a *app) conclude(outcome *topology.Outcome, format string) error {
 	if err := a.tellOutcome(outcome, format); err != nil {
 		return err
 	}
@@ -227,46 +233,70 @@ func (a *app) history(ctx context.Context, o *windowOptions, back time.Duration)
 		o.from.Time = o.to.Add(-back)
 	}
 	o.limit = allFlows
-	list, err := c.listFlows(ctx, o.flowOptions)
+	list, err := c.listFlows(ctx, o.flowOptions, true)
 	if err != nil {
 		return nil, fmt.Errorf("listing flows: %w", err)
 	}
 	if n := list.Total - len(list.Flows); n > 0 {
 		return nil, fmt.Errorf("listing flows: there are %d more than the %d that are given at once; choose a shorter window, or a --cluster", n, allFlows)
 	}
-	r = &topology.Record{From: o.from.Time, To: o.to.Time, Since: list.Since, Lost: list.Lost, Partial: true}
+	r = &topology.Record{From: o.from.Time, To: o.to.Time, Since: list.Since, Lost: list.Lost, Partial: true, Workloads: list.Workloads}
 	for _, f := range list.Flows {
 		r.Flows = append(r.Flows, topology.Flow{Flow: f})
 	}
 	return r, nil
 }
 
-// histories asks for the hours of those edges that do not pass: of the others nobody wants to know.
-func (a *app) histories(ctx context.Context, r *topology.Record, o *topology.Outcome) error {
+// stored reports whether the server is to look at its own history: it needs no inventory, as nodes told it labels.
+func (o *windowOptions) stored() bool { return o.file == "" && len(o.inventory) == 0 }
+
+func (o *windowOptions) bounds() (from, to *timestamppb.Timestamp) {
+	if !o.from.IsZero() {
+		from = timestamppb.New(o.from.Time)
+	}
+	if !o.to.IsZero() {
+		to = timestamppb.New(o.to.Time)
+	}
+	return from, to
+}
+
+func (a *app) proposeStored(ctx context.Context, o *windowOptions, w topology.Wish) error {
 	c, err := a.connect()
 	if err != nil {
 		return err
 	}
-	at := map[string]int{}
-	for i := range r.Flows {
-		at[r.Flows[i].Cluster+" "+r.Flows[i].Edge.String()] = i
+	m := &pb.ProposeSegmentsRequest{Cluster: o.cluster, Workloads: w.Workloads, Kind: w.Kind}
+	m.From, m.To = o.bounds()
+	answer, err := c.segments.ProposeSegments(ctx, request(m))
+	if err != nil {
+		return fmt.Errorf("proposing policies: %w", err)
 	}
-	for i, cut := range append(o.Cut, o.Uncertain...) {
-		if i == mostHistory {
-			fmt.Fprintf(a.err, "when they were seen is told of the first %d only\n", mostHistory)
-			return nil
-		}
-		f := &r.Flows[at[cut.Cluster+" "+cut.Edge.String()]]
-		answer, err := c.flows.GetFlow(ctx, request(&pb.GetFlowRequest{Flow: api.ToFlow(f.Flow), From: timestamppb.New(r.From), To: timestamppb.New(r.To)}))
-		if err != nil {
-			return fmt.Errorf("reading the history of %s: %w", f.Edge, err)
-		}
-		for _, m := range answer.Msg.History {
-			t := api.FromFlow(m)
-			f.History = append(f.History, topology.Moment{At: t.First, Opened: t.Opened, Bytes: t.BytesIn + t.BytesOut})
-		}
+	for _, n := range answer.Msg.Notes {
+		fmt.Fprintln(a.err, "note:", oneLine(n))
 	}
-	return nil
+	if answer.Msg.Documents == "" {
+		return errNothingMeant
+	}
+	_, err = io.WriteString(a.out, answer.Msg.Documents)
+	return err
+}
+
+func (a *app) replayStored(ctx context.Context, o *windowOptions, d *topology.Documents, namespace, format string) error {
+	c, err := a.connect()
+	if err != nil {
+		return err
+	}
+	m := &pb.ReplaySegmentsRequest{Cluster: o.cluster, Documents: d.Join(), Namespace: namespace}
+	m.From, m.To = o.bounds()
+	answer, err := c.segments.ReplaySegments(ctx, request(m))
+	if err != nil {
+		return fmt.Errorf("replaying policies: %w", err)
+	}
+	outcome := &topology.Outcome{}
+	if err := json.Unmarshal(answer.Msg.OutcomeJson, outcome); err != nil {
+		return fmt.Errorf("reading the server's answer: %w", err)
+	}
+	return a.conclude(outcome, format)
 }
 
 func (a *app) tellOutcome(o *topology.Outcome, format string) error {

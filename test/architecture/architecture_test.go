@@ -58,8 +58,8 @@ var rooms = map[string][]string{
 	"bpf":       {"."},
 	"container": {"."},
 	"sensor":    {".", "bpf", "container", "profile"},
-	"enforce":   {".", "bpf", "container", "profile"},
-	"agent":     {".", "api", "bpf", "bus", "container", "enforce", "image", "profile", "rule", "sensor", "sign"},
+	"enforce":   {".", "bpf", "container", "profile", "topology"},
+	"agent":     {".", "api", "bpf", "bus", "container", "enforce", "image", "profile", "rule", "sensor", "sign", "topology"},
 
 	// control plane
 	"auth":       {".", "api", "store"},
@@ -67,7 +67,7 @@ var rooms = map[string][]string{
 	"bus/broker": {".", "api", "bus"},
 	"console":    {},
 	"kube":       {".", "rule"},
-	"server":     {".", "api", "auth", "bus", "bus/broker", "image", "malware", "profile", "rule", "scan", "sign", "store", "vuln"},
+	"server":     {".", "api", "auth", "bus", "bus/broker", "image", "malware", "profile", "rule", "scan", "sign", "store", "topology", "vuln"},
 
 	"deploy": {}, // the chart and plain manifests, and a test of both
 
@@ -77,7 +77,7 @@ var rooms = map[string][]string{
 	"cmd/bulkhead-agent": {".", "agent", "bpf", "enforce", "profile"},
 
 	// tests of the whole
-	"test": {".", "api", "container", "image", "malware", "scan", "server", "vuln"},
+	"test": {".", "api", "container", "image", "malware", "scan", "server", "topology", "vuln"},
 }
 
 // doors are the libraries that only some rooms import, their tests included.

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -74,6 +75,7 @@ type node struct {
 	report    *pb.NodeReport
 	anyway    map[string]bool
 	approvals []bulkhead.Approval
+	network   atomic.Pointer[pb.NetworkState] // what it was told last
 }
 
 // join connects a node that reports again whenever its state changes, as the agent does.
@@ -117,6 +119,8 @@ func (n *node) obey(_ context.Context, c *pb.NodeCommand) *pb.NodeCommandAnswer 
 		n.setMode(c.SetMode)
 	case *pb.NodeCommand_Approve:
 		n.approvals = append(n.approvals, api.FromApproval(c.Approve))
+	case *pb.NodeCommand_Network:
+		n.network.Store(c.Network)
 	}
 	go func() { _ = n.send(context.Background()) }() // a test that ends does not wait for it
 	return &pb.NodeCommandAnswer{Answer: &pb.NodeAnswer{Ok: true}}

@@ -4041,6 +4041,7 @@ type Flow struct {
 	PacketsIn          uint64                 `protobuf:"varint,18,opt,name=packets_in,json=packetsIn,proto3" json:"packets_in,omitempty"`
 	RttSumMicroseconds uint64                 `protobuf:"varint,19,opt,name=rtt_sum_microseconds,json=rttSumMicroseconds,proto3" json:"rtt_sum_microseconds,omitempty"`
 	RttCount           uint64                 `protobuf:"varint,20,opt,name=rtt_count,json=rttCount,proto3" json:"rtt_count,omitempty"`
+	WouldDeny          uint64                 `protobuf:"varint,21,opt,name=would_deny,json=wouldDeny,proto3" json:"would_deny,omitempty"` // connections and datagrams that a staged policy would have cut
 	unknownFields      protoimpl.UnknownFields
 	sizeCache          protoimpl.SizeCache
 }
@@ -4215,13 +4216,21 @@ func (x *Flow) GetRttCount() uint64 {
 	return 0
 }
 
+func (x *Flow) GetWouldDeny() uint64 {
+	if x != nil {
+		return x.WouldDeny
+	}
+	return 0
+}
+
 type ListFlowsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	From          *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=from,proto3" json:"from,omitempty"`         // default: an hour ago
 	To            *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=to,proto3" json:"to,omitempty"`             // default: now
 	Workload      string                 `protobuf:"bytes,3,opt,name=workload,proto3" json:"workload,omitempty"` // at either end; "default/" for all that begin so
 	Cluster       string                 `protobuf:"bytes,4,opt,name=cluster,proto3" json:"cluster,omitempty"`
-	Limit         int32                  `protobuf:"varint,5,opt,name=limit,proto3" json:"limit,omitempty"` // default 1000, at most 50000
+	Limit         int32                  `protobuf:"varint,5,opt,name=limit,proto3" json:"limit,omitempty"`         // default 1000, at most 50000
+	Workloads     bool                   `protobuf:"varint,6,opt,name=workloads,proto3" json:"workloads,omitempty"` // tell labels and addresses of those who are in the flows
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4291,12 +4300,20 @@ func (x *ListFlowsRequest) GetLimit() int32 {
 	return 0
 }
 
+func (x *ListFlowsRequest) GetWorkloads() bool {
+	if x != nil {
+		return x.Workloads
+	}
+	return false
+}
+
 type ListFlowsResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Flows         []*Flow                `protobuf:"bytes,1,rep,name=flows,proto3" json:"flows,omitempty"`
 	Total         int32                  `protobuf:"varint,2,opt,name=total,proto3" json:"total,omitempty"`
 	Lost          uint64                 `protobuf:"varint,3,opt,name=lost,proto3" json:"lost,omitempty"`  // packets whose edge found no room on a node, since it started
 	Since         *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=since,proto3" json:"since,omitempty"` // how far the history goes back
+	Workloads     []*WorkloadAddresses   `protobuf:"bytes,5,rep,name=workloads,proto3" json:"workloads,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4355,6 +4372,13 @@ func (x *ListFlowsResponse) GetLost() uint64 {
 func (x *ListFlowsResponse) GetSince() *timestamppb.Timestamp {
 	if x != nil {
 		return x.Since
+	}
+	return nil
+}
+
+func (x *ListFlowsResponse) GetWorkloads() []*WorkloadAddresses {
+	if x != nil {
+		return x.Workloads
 	}
 	return nil
 }
@@ -4828,6 +4852,1311 @@ func (x *RemovePolicyResponse) GetNodes() []*NodeAnswer {
 	return nil
 }
 
+type GetMapRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	From          *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=from,proto3" json:"from,omitempty"` // default: an hour ago
+	To            *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=to,proto3" json:"to,omitempty"`     // default: now
+	Cluster       string                 `protobuf:"bytes,3,opt,name=cluster,proto3" json:"cluster,omitempty"`
+	Group         string                 `protobuf:"bytes,4,opt,name=group,proto3" json:"group,omitempty"`                             // workload (default), namespace, application or label:KEY
+	Search        string                 `protobuf:"bytes,5,opt,name=search,proto3" json:"search,omitempty"`                           // words that must all appear: in names, namespaces, labels, protocols, ports
+	BeforeFrom    *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=before_from,json=beforeFrom,proto3" json:"before_from,omitempty"` // the earlier window to compare with; unset: none
+	BeforeTo      *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=before_to,json=beforeTo,proto3" json:"before_to,omitempty"`
+	Nodes         []string               `protobuf:"bytes,8,rep,name=nodes,proto3" json:"nodes,omitempty"` // only what is behind this node, or between these two
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetMapRequest) Reset() {
+	*x = GetMapRequest{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[72]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetMapRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetMapRequest) ProtoMessage() {}
+
+func (x *GetMapRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[72]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetMapRequest.ProtoReflect.Descriptor instead.
+func (*GetMapRequest) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{72}
+}
+
+func (x *GetMapRequest) GetFrom() *timestamppb.Timestamp {
+	if x != nil {
+		return x.From
+	}
+	return nil
+}
+
+func (x *GetMapRequest) GetTo() *timestamppb.Timestamp {
+	if x != nil {
+		return x.To
+	}
+	return nil
+}
+
+func (x *GetMapRequest) GetCluster() string {
+	if x != nil {
+		return x.Cluster
+	}
+	return ""
+}
+
+func (x *GetMapRequest) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+func (x *GetMapRequest) GetSearch() string {
+	if x != nil {
+		return x.Search
+	}
+	return ""
+}
+
+func (x *GetMapRequest) GetBeforeFrom() *timestamppb.Timestamp {
+	if x != nil {
+		return x.BeforeFrom
+	}
+	return nil
+}
+
+func (x *GetMapRequest) GetBeforeTo() *timestamppb.Timestamp {
+	if x != nil {
+		return x.BeforeTo
+	}
+	return nil
+}
+
+func (x *GetMapRequest) GetNodes() []string {
+	if x != nil {
+		return x.Nodes
+	}
+	return nil
+}
+
+type GetMapResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Nodes         []*MapNode             `protobuf:"bytes,1,rep,name=nodes,proto3" json:"nodes,omitempty"`
+	Links         []*MapLink             `protobuf:"bytes,2,rep,name=links,proto3" json:"links,omitempty"`
+	Flows         []*Flow                `protobuf:"bytes,3,rep,name=flows,proto3" json:"flows,omitempty"` // of nodes, where they were asked for
+	Since         *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=since,proto3" json:"since,omitempty"` // how far the history goes back
+	Lost          uint64                 `protobuf:"varint,5,opt,name=lost,proto3" json:"lost,omitempty"`
+	Workloads     int32                  `protobuf:"varint,6,opt,name=workloads,proto3" json:"workloads,omitempty"` // that are in the window
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetMapResponse) Reset() {
+	*x = GetMapResponse{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[73]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetMapResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetMapResponse) ProtoMessage() {}
+
+func (x *GetMapResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[73]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetMapResponse.ProtoReflect.Descriptor instead.
+func (*GetMapResponse) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{73}
+}
+
+func (x *GetMapResponse) GetNodes() []*MapNode {
+	if x != nil {
+		return x.Nodes
+	}
+	return nil
+}
+
+func (x *GetMapResponse) GetLinks() []*MapLink {
+	if x != nil {
+		return x.Links
+	}
+	return nil
+}
+
+func (x *GetMapResponse) GetFlows() []*Flow {
+	if x != nil {
+		return x.Flows
+	}
+	return nil
+}
+
+func (x *GetMapResponse) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *GetMapResponse) GetLost() uint64 {
+	if x != nil {
+		return x.Lost
+	}
+	return 0
+}
+
+func (x *GetMapResponse) GetWorkloads() int32 {
+	if x != nil {
+		return x.Workloads
+	}
+	return 0
+}
+
+type MapNode struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Kind          string                 `protobuf:"bytes,3,opt,name=kind,proto3" json:"kind,omitempty"`
+	Namespace     string                 `protobuf:"bytes,4,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	Members       int32                  `protobuf:"varint,5,opt,name=members,proto3" json:"members,omitempty"`
+	Quarantined   bool                   `protobuf:"varint,6,opt,name=quarantined,proto3" json:"quarantined,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MapNode) Reset() {
+	*x = MapNode{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[74]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MapNode) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MapNode) ProtoMessage() {}
+
+func (x *MapNode) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[74]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MapNode.ProtoReflect.Descriptor instead.
+func (*MapNode) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{74}
+}
+
+func (x *MapNode) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *MapNode) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *MapNode) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *MapNode) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *MapNode) GetMembers() int32 {
+	if x != nil {
+		return x.Members
+	}
+	return 0
+}
+
+func (x *MapNode) GetQuarantined() bool {
+	if x != nil {
+		return x.Quarantined
+	}
+	return false
+}
+
+type MapLink struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Source        string                 `protobuf:"bytes,1,opt,name=source,proto3" json:"source,omitempty"` // ids of nodes
+	Destination   string                 `protobuf:"bytes,2,opt,name=destination,proto3" json:"destination,omitempty"`
+	Edges         int32                  `protobuf:"varint,3,opt,name=edges,proto3" json:"edges,omitempty"`
+	Opened        uint64                 `protobuf:"varint,4,opt,name=opened,proto3" json:"opened,omitempty"`
+	Refused       uint64                 `protobuf:"varint,5,opt,name=refused,proto3" json:"refused,omitempty"`
+	Denied        uint64                 `protobuf:"varint,6,opt,name=denied,proto3" json:"denied,omitempty"`
+	WouldDeny     uint64                 `protobuf:"varint,7,opt,name=would_deny,json=wouldDeny,proto3" json:"would_deny,omitempty"`
+	Bytes         uint64                 `protobuf:"varint,8,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	Change        string                 `protobuf:"bytes,9,opt,name=change,proto3" json:"change,omitempty"` // against the earlier window: new, gone; empty: in both
+	Ports         []string               `protobuf:"bytes,10,rep,name=ports,proto3" json:"ports,omitempty"`  // "tcp/443", at most 8
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MapLink) Reset() {
+	*x = MapLink{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[75]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MapLink) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MapLink) ProtoMessage() {}
+
+func (x *MapLink) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[75]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MapLink.ProtoReflect.Descriptor instead.
+func (*MapLink) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{75}
+}
+
+func (x *MapLink) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+func (x *MapLink) GetDestination() string {
+	if x != nil {
+		return x.Destination
+	}
+	return ""
+}
+
+func (x *MapLink) GetEdges() int32 {
+	if x != nil {
+		return x.Edges
+	}
+	return 0
+}
+
+func (x *MapLink) GetOpened() uint64 {
+	if x != nil {
+		return x.Opened
+	}
+	return 0
+}
+
+func (x *MapLink) GetRefused() uint64 {
+	if x != nil {
+		return x.Refused
+	}
+	return 0
+}
+
+func (x *MapLink) GetDenied() uint64 {
+	if x != nil {
+		return x.Denied
+	}
+	return 0
+}
+
+func (x *MapLink) GetWouldDeny() uint64 {
+	if x != nil {
+		return x.WouldDeny
+	}
+	return 0
+}
+
+func (x *MapLink) GetBytes() uint64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *MapLink) GetChange() string {
+	if x != nil {
+		return x.Change
+	}
+	return ""
+}
+
+func (x *MapLink) GetPorts() []string {
+	if x != nil {
+		return x.Ports
+	}
+	return nil
+}
+
+type ListRisksRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	From          *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=from,proto3" json:"from,omitempty"` // default: a day ago
+	To            *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=to,proto3" json:"to,omitempty"`
+	Cluster       string                 `protobuf:"bytes,3,opt,name=cluster,proto3" json:"cluster,omitempty"`
+	LearnedFrom   *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=learned_from,json=learnedFrom,proto3" json:"learned_from,omitempty"` // the window that is taken for normal; unset: none
+	LearnedTo     *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=learned_to,json=learnedTo,proto3" json:"learned_to,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListRisksRequest) Reset() {
+	*x = ListRisksRequest{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[76]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListRisksRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListRisksRequest) ProtoMessage() {}
+
+func (x *ListRisksRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[76]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListRisksRequest.ProtoReflect.Descriptor instead.
+func (*ListRisksRequest) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{76}
+}
+
+func (x *ListRisksRequest) GetFrom() *timestamppb.Timestamp {
+	if x != nil {
+		return x.From
+	}
+	return nil
+}
+
+func (x *ListRisksRequest) GetTo() *timestamppb.Timestamp {
+	if x != nil {
+		return x.To
+	}
+	return nil
+}
+
+func (x *ListRisksRequest) GetCluster() string {
+	if x != nil {
+		return x.Cluster
+	}
+	return ""
+}
+
+func (x *ListRisksRequest) GetLearnedFrom() *timestamppb.Timestamp {
+	if x != nil {
+		return x.LearnedFrom
+	}
+	return nil
+}
+
+func (x *ListRisksRequest) GetLearnedTo() *timestamppb.Timestamp {
+	if x != nil {
+		return x.LearnedTo
+	}
+	return nil
+}
+
+type ListRisksResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	RisksJson     []byte                 `protobuf:"bytes,1,opt,name=risks_json,json=risksJson,proto3" json:"risks_json,omitempty"` // see docs/topology.md
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListRisksResponse) Reset() {
+	*x = ListRisksResponse{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[77]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListRisksResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListRisksResponse) ProtoMessage() {}
+
+func (x *ListRisksResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[77]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListRisksResponse.ProtoReflect.Descriptor instead.
+func (*ListRisksResponse) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{77}
+}
+
+func (x *ListRisksResponse) GetRisksJson() []byte {
+	if x != nil {
+		return x.RisksJson
+	}
+	return nil
+}
+
+type ProposeSegmentsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	From          *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=from,proto3" json:"from,omitempty"` // default: 7 days ago
+	To            *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=to,proto3" json:"to,omitempty"`
+	Cluster       string                 `protobuf:"bytes,3,opt,name=cluster,proto3" json:"cluster,omitempty"`
+	Workloads     []string               `protobuf:"bytes,4,rep,name=workloads,proto3" json:"workloads,omitempty"` // names or patterns; none: all
+	Kind          string                 `protobuf:"bytes,5,opt,name=kind,proto3" json:"kind,omitempty"`           // NetworkPolicy, CiliumNetworkPolicy, Segment (default)
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProposeSegmentsRequest) Reset() {
+	*x = ProposeSegmentsRequest{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[78]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProposeSegmentsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProposeSegmentsRequest) ProtoMessage() {}
+
+func (x *ProposeSegmentsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[78]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProposeSegmentsRequest.ProtoReflect.Descriptor instead.
+func (*ProposeSegmentsRequest) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{78}
+}
+
+func (x *ProposeSegmentsRequest) GetFrom() *timestamppb.Timestamp {
+	if x != nil {
+		return x.From
+	}
+	return nil
+}
+
+func (x *ProposeSegmentsRequest) GetTo() *timestamppb.Timestamp {
+	if x != nil {
+		return x.To
+	}
+	return nil
+}
+
+func (x *ProposeSegmentsRequest) GetCluster() string {
+	if x != nil {
+		return x.Cluster
+	}
+	return ""
+}
+
+func (x *ProposeSegmentsRequest) GetWorkloads() []string {
+	if x != nil {
+		return x.Workloads
+	}
+	return nil
+}
+
+func (x *ProposeSegmentsRequest) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+type ProposeSegmentsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Documents     string                 `protobuf:"bytes,1,opt,name=documents,proto3" json:"documents,omitempty"` // YAML
+	Notes         []string               `protobuf:"bytes,2,rep,name=notes,proto3" json:"notes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProposeSegmentsResponse) Reset() {
+	*x = ProposeSegmentsResponse{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[79]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProposeSegmentsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProposeSegmentsResponse) ProtoMessage() {}
+
+func (x *ProposeSegmentsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[79]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProposeSegmentsResponse.ProtoReflect.Descriptor instead.
+func (*ProposeSegmentsResponse) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{79}
+}
+
+func (x *ProposeSegmentsResponse) GetDocuments() string {
+	if x != nil {
+		return x.Documents
+	}
+	return ""
+}
+
+func (x *ProposeSegmentsResponse) GetNotes() []string {
+	if x != nil {
+		return x.Notes
+	}
+	return nil
+}
+
+type ReplaySegmentsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	From          *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=from,proto3" json:"from,omitempty"` // default: 30 days ago
+	To            *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=to,proto3" json:"to,omitempty"`
+	Cluster       string                 `protobuf:"bytes,3,opt,name=cluster,proto3" json:"cluster,omitempty"`
+	Documents     string                 `protobuf:"bytes,4,opt,name=documents,proto3" json:"documents,omitempty"` // YAML or JSON, several in one; empty: those that are kept
+	Namespace     string                 `protobuf:"bytes,5,opt,name=namespace,proto3" json:"namespace,omitempty"` // of documents that name none
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReplaySegmentsRequest) Reset() {
+	*x = ReplaySegmentsRequest{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[80]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReplaySegmentsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReplaySegmentsRequest) ProtoMessage() {}
+
+func (x *ReplaySegmentsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[80]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReplaySegmentsRequest.ProtoReflect.Descriptor instead.
+func (*ReplaySegmentsRequest) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{80}
+}
+
+func (x *ReplaySegmentsRequest) GetFrom() *timestamppb.Timestamp {
+	if x != nil {
+		return x.From
+	}
+	return nil
+}
+
+func (x *ReplaySegmentsRequest) GetTo() *timestamppb.Timestamp {
+	if x != nil {
+		return x.To
+	}
+	return nil
+}
+
+func (x *ReplaySegmentsRequest) GetCluster() string {
+	if x != nil {
+		return x.Cluster
+	}
+	return ""
+}
+
+func (x *ReplaySegmentsRequest) GetDocuments() string {
+	if x != nil {
+		return x.Documents
+	}
+	return ""
+}
+
+func (x *ReplaySegmentsRequest) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+type ReplaySegmentsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	OutcomeJson   []byte                 `protobuf:"bytes,1,opt,name=outcome_json,json=outcomeJson,proto3" json:"outcome_json,omitempty"` // see docs/topology.md
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReplaySegmentsResponse) Reset() {
+	*x = ReplaySegmentsResponse{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[81]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReplaySegmentsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReplaySegmentsResponse) ProtoMessage() {}
+
+func (x *ReplaySegmentsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[81]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReplaySegmentsResponse.ProtoReflect.Descriptor instead.
+func (*ReplaySegmentsResponse) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{81}
+}
+
+func (x *ReplaySegmentsResponse) GetOutcomeJson() []byte {
+	if x != nil {
+		return x.OutcomeJson
+	}
+	return nil
+}
+
+// Segment is a network policy that is kept, of any of the kinds that docs/topology.md lists.
+type Segment struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Kind          string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
+	Namespace     string                 `protobuf:"bytes,2,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	Name          string                 `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
+	State         string                 `protobuf:"bytes,4,opt,name=state,proto3" json:"state,omitempty"` // kept, staged, enforced
+	Document      string                 `protobuf:"bytes,5,opt,name=document,proto3" json:"document,omitempty"`
+	By            string                 `protobuf:"bytes,6,opt,name=by,proto3" json:"by,omitempty"`
+	At            *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=at,proto3" json:"at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Segment) Reset() {
+	*x = Segment{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[82]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Segment) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Segment) ProtoMessage() {}
+
+func (x *Segment) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[82]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Segment.ProtoReflect.Descriptor instead.
+func (*Segment) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{82}
+}
+
+func (x *Segment) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *Segment) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *Segment) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Segment) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *Segment) GetDocument() string {
+	if x != nil {
+		return x.Document
+	}
+	return ""
+}
+
+func (x *Segment) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+func (x *Segment) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
+type Quarantined struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Workload      string                 `protobuf:"bytes,1,opt,name=workload,proto3" json:"workload,omitempty"`
+	By            string                 `protobuf:"bytes,2,opt,name=by,proto3" json:"by,omitempty"`
+	At            *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=at,proto3" json:"at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Quarantined) Reset() {
+	*x = Quarantined{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[83]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Quarantined) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Quarantined) ProtoMessage() {}
+
+func (x *Quarantined) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[83]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Quarantined.ProtoReflect.Descriptor instead.
+func (*Quarantined) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{83}
+}
+
+func (x *Quarantined) GetWorkload() string {
+	if x != nil {
+		return x.Workload
+	}
+	return ""
+}
+
+func (x *Quarantined) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+func (x *Quarantined) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
+type ListSegmentsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListSegmentsRequest) Reset() {
+	*x = ListSegmentsRequest{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[84]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListSegmentsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListSegmentsRequest) ProtoMessage() {}
+
+func (x *ListSegmentsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[84]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListSegmentsRequest.ProtoReflect.Descriptor instead.
+func (*ListSegmentsRequest) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{84}
+}
+
+type ListSegmentsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Segments      []*Segment             `protobuf:"bytes,1,rep,name=segments,proto3" json:"segments,omitempty"`
+	Quarantined   []*Quarantined         `protobuf:"bytes,2,rep,name=quarantined,proto3" json:"quarantined,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListSegmentsResponse) Reset() {
+	*x = ListSegmentsResponse{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[85]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListSegmentsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListSegmentsResponse) ProtoMessage() {}
+
+func (x *ListSegmentsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[85]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListSegmentsResponse.ProtoReflect.Descriptor instead.
+func (*ListSegmentsResponse) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{85}
+}
+
+func (x *ListSegmentsResponse) GetSegments() []*Segment {
+	if x != nil {
+		return x.Segments
+	}
+	return nil
+}
+
+func (x *ListSegmentsResponse) GetQuarantined() []*Quarantined {
+	if x != nil {
+		return x.Quarantined
+	}
+	return nil
+}
+
+type ApplySegmentsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Documents     string                 `protobuf:"bytes,1,opt,name=documents,proto3" json:"documents,omitempty"` // YAML or JSON; empty: those that are named
+	Namespace     string                 `protobuf:"bytes,2,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	State         string                 `protobuf:"bytes,3,opt,name=state,proto3" json:"state,omitempty"` // kept, staged, enforced
+	Names         []string               `protobuf:"bytes,4,rep,name=names,proto3" json:"names,omitempty"` // of kept policies: "NAME" or "NAMESPACE/NAME"
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ApplySegmentsRequest) Reset() {
+	*x = ApplySegmentsRequest{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[86]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ApplySegmentsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ApplySegmentsRequest) ProtoMessage() {}
+
+func (x *ApplySegmentsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[86]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ApplySegmentsRequest.ProtoReflect.Descriptor instead.
+func (*ApplySegmentsRequest) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{86}
+}
+
+func (x *ApplySegmentsRequest) GetDocuments() string {
+	if x != nil {
+		return x.Documents
+	}
+	return ""
+}
+
+func (x *ApplySegmentsRequest) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *ApplySegmentsRequest) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *ApplySegmentsRequest) GetNames() []string {
+	if x != nil {
+		return x.Names
+	}
+	return nil
+}
+
+type ApplySegmentsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Segments      []*Segment             `protobuf:"bytes,1,rep,name=segments,proto3" json:"segments,omitempty"`
+	Notes         []string               `protobuf:"bytes,2,rep,name=notes,proto3" json:"notes,omitempty"` // what its author may not have meant: a policy that is for nobody
+	Nodes         []*NodeAnswer          `protobuf:"bytes,3,rep,name=nodes,proto3" json:"nodes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ApplySegmentsResponse) Reset() {
+	*x = ApplySegmentsResponse{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[87]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ApplySegmentsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ApplySegmentsResponse) ProtoMessage() {}
+
+func (x *ApplySegmentsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[87]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ApplySegmentsResponse.ProtoReflect.Descriptor instead.
+func (*ApplySegmentsResponse) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{87}
+}
+
+func (x *ApplySegmentsResponse) GetSegments() []*Segment {
+	if x != nil {
+		return x.Segments
+	}
+	return nil
+}
+
+func (x *ApplySegmentsResponse) GetNotes() []string {
+	if x != nil {
+		return x.Notes
+	}
+	return nil
+}
+
+func (x *ApplySegmentsResponse) GetNodes() []*NodeAnswer {
+	if x != nil {
+		return x.Nodes
+	}
+	return nil
+}
+
+type RemoveSegmentsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Names         []string               `protobuf:"bytes,1,rep,name=names,proto3" json:"names,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveSegmentsRequest) Reset() {
+	*x = RemoveSegmentsRequest{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[88]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveSegmentsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveSegmentsRequest) ProtoMessage() {}
+
+func (x *RemoveSegmentsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[88]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveSegmentsRequest.ProtoReflect.Descriptor instead.
+func (*RemoveSegmentsRequest) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{88}
+}
+
+func (x *RemoveSegmentsRequest) GetNames() []string {
+	if x != nil {
+		return x.Names
+	}
+	return nil
+}
+
+type RemoveSegmentsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Nodes         []*NodeAnswer          `protobuf:"bytes,1,rep,name=nodes,proto3" json:"nodes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveSegmentsResponse) Reset() {
+	*x = RemoveSegmentsResponse{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[89]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveSegmentsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveSegmentsResponse) ProtoMessage() {}
+
+func (x *RemoveSegmentsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[89]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveSegmentsResponse.ProtoReflect.Descriptor instead.
+func (*RemoveSegmentsResponse) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{89}
+}
+
+func (x *RemoveSegmentsResponse) GetNodes() []*NodeAnswer {
+	if x != nil {
+		return x.Nodes
+	}
+	return nil
+}
+
+type QuarantineRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Workload      string                 `protobuf:"bytes,1,opt,name=workload,proto3" json:"workload,omitempty"`
+	Lift          bool                   `protobuf:"varint,2,opt,name=lift,proto3" json:"lift,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *QuarantineRequest) Reset() {
+	*x = QuarantineRequest{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[90]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *QuarantineRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*QuarantineRequest) ProtoMessage() {}
+
+func (x *QuarantineRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[90]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use QuarantineRequest.ProtoReflect.Descriptor instead.
+func (*QuarantineRequest) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{90}
+}
+
+func (x *QuarantineRequest) GetWorkload() string {
+	if x != nil {
+		return x.Workload
+	}
+	return ""
+}
+
+func (x *QuarantineRequest) GetLift() bool {
+	if x != nil {
+		return x.Lift
+	}
+	return false
+}
+
+type QuarantineResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Nodes         []*NodeAnswer          `protobuf:"bytes,1,rep,name=nodes,proto3" json:"nodes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *QuarantineResponse) Reset() {
+	*x = QuarantineResponse{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[91]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *QuarantineResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*QuarantineResponse) ProtoMessage() {}
+
+func (x *QuarantineResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[91]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use QuarantineResponse.ProtoReflect.Descriptor instead.
+func (*QuarantineResponse) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{91}
+}
+
+func (x *QuarantineResponse) GetNodes() []*NodeAnswer {
+	if x != nil {
+		return x.Nodes
+	}
+	return nil
+}
+
 // FlowReport is what the containers of a node sent and got since the last one that was taken.
 type FlowReport struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -4839,13 +6168,15 @@ type FlowReport struct {
 	Addresses     []*WorkloadAddresses   `protobuf:"bytes,6,rep,name=addresses,proto3" json:"addresses,omitempty"` // of this node now
 	NodeAddresses []string               `protobuf:"bytes,7,rep,name=node_addresses,json=nodeAddresses,proto3" json:"node_addresses,omitempty"`
 	Lost          uint64                 `protobuf:"varint,8,opt,name=lost,proto3" json:"lost,omitempty"`
+	Services      []*NetworkService      `protobuf:"bytes,9,rep,name=services,proto3" json:"services,omitempty"` // that this node translated lately
+	Network       uint64                 `protobuf:"varint,10,opt,name=network,proto3" json:"network,omitempty"` // generation of the NetworkState that it has
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *FlowReport) Reset() {
 	*x = FlowReport{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[72]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[92]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4857,7 +6188,7 @@ func (x *FlowReport) String() string {
 func (*FlowReport) ProtoMessage() {}
 
 func (x *FlowReport) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[72]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[92]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4870,7 +6201,7 @@ func (x *FlowReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FlowReport.ProtoReflect.Descriptor instead.
 func (*FlowReport) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{72}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{92}
 }
 
 func (x *FlowReport) GetNode() string {
@@ -4929,6 +6260,20 @@ func (x *FlowReport) GetLost() uint64 {
 	return 0
 }
 
+func (x *FlowReport) GetServices() []*NetworkService {
+	if x != nil {
+		return x.Services
+	}
+	return nil
+}
+
+func (x *FlowReport) GetNetwork() uint64 {
+	if x != nil {
+		return x.Network
+	}
+	return 0
+}
+
 // NodeFlow is one edge as one of its ends saw it.
 type NodeFlow struct {
 	state              protoimpl.MessageState `protogen:"open.v1"`
@@ -4953,13 +6298,15 @@ type NodeFlow struct {
 	PacketsReceived    uint64                 `protobuf:"varint,19,opt,name=packets_received,json=packetsReceived,proto3" json:"packets_received,omitempty"`
 	RttSumMicroseconds uint64                 `protobuf:"varint,20,opt,name=rtt_sum_microseconds,json=rttSumMicroseconds,proto3" json:"rtt_sum_microseconds,omitempty"`
 	RttCount           uint64                 `protobuf:"varint,21,opt,name=rtt_count,json=rttCount,proto3" json:"rtt_count,omitempty"`
+	Denied             uint64                 `protobuf:"varint,22,opt,name=denied,proto3" json:"denied,omitempty"`                        // by a policy in force
+	WouldDeny          uint64                 `protobuf:"varint,23,opt,name=would_deny,json=wouldDeny,proto3" json:"would_deny,omitempty"` // by a staged one
 	unknownFields      protoimpl.UnknownFields
 	sizeCache          protoimpl.SizeCache
 }
 
 func (x *NodeFlow) Reset() {
 	*x = NodeFlow{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[73]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[93]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4971,7 +6318,7 @@ func (x *NodeFlow) String() string {
 func (*NodeFlow) ProtoMessage() {}
 
 func (x *NodeFlow) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[73]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[93]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4984,7 +6331,7 @@ func (x *NodeFlow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeFlow.ProtoReflect.Descriptor instead.
 func (*NodeFlow) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{73}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{93}
 }
 
 func (x *NodeFlow) GetWorkload() string {
@@ -5134,17 +6481,34 @@ func (x *NodeFlow) GetRttCount() uint64 {
 	return 0
 }
 
+func (x *NodeFlow) GetDenied() uint64 {
+	if x != nil {
+		return x.Denied
+	}
+	return 0
+}
+
+func (x *NodeFlow) GetWouldDeny() uint64 {
+	if x != nil {
+		return x.WouldDeny
+	}
+	return 0
+}
+
 type WorkloadAddresses struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Workload      string                 `protobuf:"bytes,1,opt,name=workload,proto3" json:"workload,omitempty"`
 	Addresses     []string               `protobuf:"bytes,2,rep,name=addresses,proto3" json:"addresses,omitempty"`
+	Namespace     string                 `protobuf:"bytes,3,opt,name=namespace,proto3" json:"namespace,omitempty"`                                                                     // of Kubernetes
+	Labels        map[string]string      `protobuf:"bytes,4,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // of its pods, or of its containers where there is no pod
+	Labelled      bool                   `protobuf:"varint,5,opt,name=labelled,proto3" json:"labelled,omitempty"`                                                                      // the labels are known; there may be none
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *WorkloadAddresses) Reset() {
 	*x = WorkloadAddresses{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[74]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[94]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5156,7 +6520,7 @@ func (x *WorkloadAddresses) String() string {
 func (*WorkloadAddresses) ProtoMessage() {}
 
 func (x *WorkloadAddresses) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[74]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[94]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5169,7 +6533,7 @@ func (x *WorkloadAddresses) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkloadAddresses.ProtoReflect.Descriptor instead.
 func (*WorkloadAddresses) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{74}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{94}
 }
 
 func (x *WorkloadAddresses) GetWorkload() string {
@@ -5180,6 +6544,233 @@ func (x *WorkloadAddresses) GetWorkload() string {
 }
 
 func (x *WorkloadAddresses) GetAddresses() []string {
+	if x != nil {
+		return x.Addresses
+	}
+	return nil
+}
+
+func (x *WorkloadAddresses) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *WorkloadAddresses) GetLabels() map[string]string {
+	if x != nil {
+		return x.Labels
+	}
+	return nil
+}
+
+func (x *WorkloadAddresses) GetLabelled() bool {
+	if x != nil {
+		return x.Labelled
+	}
+	return false
+}
+
+// NetworkService is an address that nodes translate: a cluster's service, a published port.
+type NetworkService struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Protocol      uint32                 `protobuf:"varint,1,opt,name=protocol,proto3" json:"protocol,omitempty"`
+	Address       string                 `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`
+	Port          uint32                 `protobuf:"varint,3,opt,name=port,proto3" json:"port,omitempty"`
+	Backends      []string               `protobuf:"bytes,4,rep,name=backends,proto3" json:"backends,omitempty"` // "address:port"
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NetworkService) Reset() {
+	*x = NetworkService{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[95]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NetworkService) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NetworkService) ProtoMessage() {}
+
+func (x *NetworkService) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[95]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NetworkService.ProtoReflect.Descriptor instead.
+func (*NetworkService) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{95}
+}
+
+func (x *NetworkService) GetProtocol() uint32 {
+	if x != nil {
+		return x.Protocol
+	}
+	return 0
+}
+
+func (x *NetworkService) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *NetworkService) GetPort() uint32 {
+	if x != nil {
+		return x.Port
+	}
+	return 0
+}
+
+func (x *NetworkService) GetBackends() []string {
+	if x != nil {
+		return x.Backends
+	}
+	return nil
+}
+
+// NetworkState is what a node decides about packets by: all of it, each time.
+type NetworkState struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Generation    uint64                 `protobuf:"varint,1,opt,name=generation,proto3" json:"generation,omitempty"` // grows; an older one is not taken over a newer
+	Segments      []*Segment             `protobuf:"bytes,2,rep,name=segments,proto3" json:"segments,omitempty"`      // staged and enforced ones, and documents of kind Namespace
+	Quarantined   []string               `protobuf:"bytes,3,rep,name=quarantined,proto3" json:"quarantined,omitempty"`
+	Workloads     []*WorkloadAddresses   `protobuf:"bytes,4,rep,name=workloads,proto3" json:"workloads,omitempty"` // of the cluster
+	Hosts         []*HostAddresses       `protobuf:"bytes,5,rep,name=hosts,proto3" json:"hosts,omitempty"`
+	Services      []*NetworkService      `protobuf:"bytes,6,rep,name=services,proto3" json:"services,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NetworkState) Reset() {
+	*x = NetworkState{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[96]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NetworkState) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NetworkState) ProtoMessage() {}
+
+func (x *NetworkState) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[96]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NetworkState.ProtoReflect.Descriptor instead.
+func (*NetworkState) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{96}
+}
+
+func (x *NetworkState) GetGeneration() uint64 {
+	if x != nil {
+		return x.Generation
+	}
+	return 0
+}
+
+func (x *NetworkState) GetSegments() []*Segment {
+	if x != nil {
+		return x.Segments
+	}
+	return nil
+}
+
+func (x *NetworkState) GetQuarantined() []string {
+	if x != nil {
+		return x.Quarantined
+	}
+	return nil
+}
+
+func (x *NetworkState) GetWorkloads() []*WorkloadAddresses {
+	if x != nil {
+		return x.Workloads
+	}
+	return nil
+}
+
+func (x *NetworkState) GetHosts() []*HostAddresses {
+	if x != nil {
+		return x.Hosts
+	}
+	return nil
+}
+
+func (x *NetworkState) GetServices() []*NetworkService {
+	if x != nil {
+		return x.Services
+	}
+	return nil
+}
+
+type HostAddresses struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	Addresses     []string               `protobuf:"bytes,2,rep,name=addresses,proto3" json:"addresses,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HostAddresses) Reset() {
+	*x = HostAddresses{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[97]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HostAddresses) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HostAddresses) ProtoMessage() {}
+
+func (x *HostAddresses) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[97]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HostAddresses.ProtoReflect.Descriptor instead.
+func (*HostAddresses) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{97}
+}
+
+func (x *HostAddresses) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *HostAddresses) GetAddresses() []string {
 	if x != nil {
 		return x.Addresses
 	}
@@ -5197,7 +6788,7 @@ type NodeReport struct {
 
 func (x *NodeReport) Reset() {
 	*x = NodeReport{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[75]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[98]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5209,7 +6800,7 @@ func (x *NodeReport) String() string {
 func (*NodeReport) ProtoMessage() {}
 
 func (x *NodeReport) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[75]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[98]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5222,7 +6813,7 @@ func (x *NodeReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeReport.ProtoReflect.Descriptor instead.
 func (*NodeReport) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{75}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{98}
 }
 
 func (x *NodeReport) GetNode() *Node {
@@ -5249,7 +6840,7 @@ type WorkloadReport struct {
 
 func (x *WorkloadReport) Reset() {
 	*x = WorkloadReport{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[76]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[99]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5261,7 +6852,7 @@ func (x *WorkloadReport) String() string {
 func (*WorkloadReport) ProtoMessage() {}
 
 func (x *WorkloadReport) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[76]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[99]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5274,7 +6865,7 @@ func (x *WorkloadReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkloadReport.ProtoReflect.Descriptor instead.
 func (*WorkloadReport) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{76}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{99}
 }
 
 func (x *WorkloadReport) GetWorkload() *Workload {
@@ -5300,7 +6891,7 @@ type AlertBatch struct {
 
 func (x *AlertBatch) Reset() {
 	*x = AlertBatch{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[77]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[100]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5312,7 +6903,7 @@ func (x *AlertBatch) String() string {
 func (*AlertBatch) ProtoMessage() {}
 
 func (x *AlertBatch) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[77]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[100]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5325,7 +6916,7 @@ func (x *AlertBatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AlertBatch.ProtoReflect.Descriptor instead.
 func (*AlertBatch) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{77}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{100}
 }
 
 func (x *AlertBatch) GetAlerts() []*Alert {
@@ -5344,6 +6935,7 @@ type NodeCommand struct {
 	//	*NodeCommand_Approve
 	//	*NodeCommand_GetProfile
 	//	*NodeCommand_SetPolicies
+	//	*NodeCommand_Network
 	Command       isNodeCommand_Command `protobuf_oneof:"command"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -5351,7 +6943,7 @@ type NodeCommand struct {
 
 func (x *NodeCommand) Reset() {
 	*x = NodeCommand{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[78]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[101]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5363,7 +6955,7 @@ func (x *NodeCommand) String() string {
 func (*NodeCommand) ProtoMessage() {}
 
 func (x *NodeCommand) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[78]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[101]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5376,7 +6968,7 @@ func (x *NodeCommand) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeCommand.ProtoReflect.Descriptor instead.
 func (*NodeCommand) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{78}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{101}
 }
 
 func (x *NodeCommand) GetCommand() isNodeCommand_Command {
@@ -5422,6 +7014,15 @@ func (x *NodeCommand) GetSetPolicies() *SetPolicies {
 	return nil
 }
 
+func (x *NodeCommand) GetNetwork() *NetworkState {
+	if x != nil {
+		if x, ok := x.Command.(*NodeCommand_Network); ok {
+			return x.Network
+		}
+	}
+	return nil
+}
+
 type isNodeCommand_Command interface {
 	isNodeCommand_Command()
 }
@@ -5442,6 +7043,10 @@ type NodeCommand_SetPolicies struct {
 	SetPolicies *SetPolicies `protobuf:"bytes,4,opt,name=set_policies,json=setPolicies,proto3,oneof"`
 }
 
+type NodeCommand_Network struct {
+	Network *NetworkState `protobuf:"bytes,5,opt,name=network,proto3,oneof"`
+}
+
 func (*NodeCommand_SetMode) isNodeCommand_Command() {}
 
 func (*NodeCommand_Approve) isNodeCommand_Command() {}
@@ -5449,6 +7054,8 @@ func (*NodeCommand_Approve) isNodeCommand_Command() {}
 func (*NodeCommand_GetProfile) isNodeCommand_Command() {}
 
 func (*NodeCommand_SetPolicies) isNodeCommand_Command() {}
+
+func (*NodeCommand_Network) isNodeCommand_Command() {}
 
 // SetPolicies are all documents of kind TrustPolicy; none: there is no policy.
 type SetPolicies struct {
@@ -5460,7 +7067,7 @@ type SetPolicies struct {
 
 func (x *SetPolicies) Reset() {
 	*x = SetPolicies{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[79]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[102]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5472,7 +7079,7 @@ func (x *SetPolicies) String() string {
 func (*SetPolicies) ProtoMessage() {}
 
 func (x *SetPolicies) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[79]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[102]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5485,7 +7092,7 @@ func (x *SetPolicies) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetPolicies.ProtoReflect.Descriptor instead.
 func (*SetPolicies) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{79}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{102}
 }
 
 func (x *SetPolicies) GetDocuments() [][]byte {
@@ -5505,7 +7112,7 @@ type NodeCommandAnswer struct {
 
 func (x *NodeCommandAnswer) Reset() {
 	*x = NodeCommandAnswer{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[80]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[103]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5517,7 +7124,7 @@ func (x *NodeCommandAnswer) String() string {
 func (*NodeCommandAnswer) ProtoMessage() {}
 
 func (x *NodeCommandAnswer) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[80]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[103]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5530,7 +7137,7 @@ func (x *NodeCommandAnswer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeCommandAnswer.ProtoReflect.Descriptor instead.
 func (*NodeCommandAnswer) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{80}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{103}
 }
 
 func (x *NodeCommandAnswer) GetAnswer() *NodeAnswer {
@@ -5558,7 +7165,7 @@ type Completeness_Point struct {
 
 func (x *Completeness_Point) Reset() {
 	*x = Completeness_Point{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[81]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[104]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5570,7 +7177,7 @@ func (x *Completeness_Point) String() string {
 func (*Completeness_Point) ProtoMessage() {}
 
 func (x *Completeness_Point) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[81]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[104]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5617,7 +7224,7 @@ type ScannedImage_ImageWorkload struct {
 
 func (x *ScannedImage_ImageWorkload) Reset() {
 	*x = ScannedImage_ImageWorkload{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[84]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[107]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5629,7 +7236,7 @@ func (x *ScannedImage_ImageWorkload) String() string {
 func (*ScannedImage_ImageWorkload) ProtoMessage() {}
 
 func (x *ScannedImage_ImageWorkload) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[84]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[107]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5670,7 +7277,7 @@ type ApplyPoliciesResponse_AppliedPolicy struct {
 
 func (x *ApplyPoliciesResponse_AppliedPolicy) Reset() {
 	*x = ApplyPoliciesResponse_AppliedPolicy{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[85]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[108]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5682,7 +7289,7 @@ func (x *ApplyPoliciesResponse_AppliedPolicy) String() string {
 func (*ApplyPoliciesResponse_AppliedPolicy) ProtoMessage() {}
 
 func (x *ApplyPoliciesResponse_AppliedPolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[85]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[108]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6042,7 +7649,7 @@ const file_bulkhead_v1_bulkhead_proto_rawDesc = "" +
 	"\x12RemoveHookResponse\"2\n" +
 	"\bEndpoint\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x12\n" +
-	"\x04name\x18\x02 \x01(\tR\x04name\"\x9d\x05\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\"\xbc\x05\n" +
 	"\x04Flow\x12\x18\n" +
 	"\acluster\x18\x01 \x01(\tR\acluster\x12-\n" +
 	"\x06source\x18\x02 \x01(\v2\x15.bulkhead.v1.EndpointR\x06source\x127\n" +
@@ -6066,18 +7673,22 @@ const file_bulkhead_v1_bulkhead_proto_rawDesc = "" +
 	"\n" +
 	"packets_in\x18\x12 \x01(\x04R\tpacketsIn\x120\n" +
 	"\x14rtt_sum_microseconds\x18\x13 \x01(\x04R\x12rttSumMicroseconds\x12\x1b\n" +
-	"\trtt_count\x18\x14 \x01(\x04R\brttCount\"\xba\x01\n" +
+	"\trtt_count\x18\x14 \x01(\x04R\brttCount\x12\x1d\n" +
+	"\n" +
+	"would_deny\x18\x15 \x01(\x04R\twouldDeny\"\xd8\x01\n" +
 	"\x10ListFlowsRequest\x12.\n" +
 	"\x04from\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04from\x12*\n" +
 	"\x02to\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x02to\x12\x1a\n" +
 	"\bworkload\x18\x03 \x01(\tR\bworkload\x12\x18\n" +
 	"\acluster\x18\x04 \x01(\tR\acluster\x12\x14\n" +
-	"\x05limit\x18\x05 \x01(\x05R\x05limit\"\x98\x01\n" +
+	"\x05limit\x18\x05 \x01(\x05R\x05limit\x12\x1c\n" +
+	"\tworkloads\x18\x06 \x01(\bR\tworkloads\"\xd6\x01\n" +
 	"\x11ListFlowsResponse\x12'\n" +
 	"\x05flows\x18\x01 \x03(\v2\x11.bulkhead.v1.FlowR\x05flows\x12\x14\n" +
 	"\x05total\x18\x02 \x01(\x05R\x05total\x12\x12\n" +
 	"\x04lost\x18\x03 \x01(\x04R\x04lost\x120\n" +
-	"\x05since\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\"\x93\x01\n" +
+	"\x05since\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12<\n" +
+	"\tworkloads\x18\x05 \x03(\v2\x1e.bulkhead.v1.WorkloadAddressesR\tworkloads\"\x93\x01\n" +
 	"\x0eGetFlowRequest\x12%\n" +
 	"\x04flow\x18\x01 \x01(\v2\x11.bulkhead.v1.FlowR\x04flow\x12.\n" +
 	"\x04from\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04from\x12*\n" +
@@ -6108,7 +7719,105 @@ const file_bulkhead_v1_bulkhead_proto_rawDesc = "" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\"E\n" +
 	"\x14RemovePolicyResponse\x12-\n" +
-	"\x05nodes\x18\x01 \x03(\v2\x17.bulkhead.v1.NodeAnswerR\x05nodes\"\x90\x02\n" +
+	"\x05nodes\x18\x01 \x03(\v2\x17.bulkhead.v1.NodeAnswerR\x05nodes\"\xbf\x02\n" +
+	"\rGetMapRequest\x12.\n" +
+	"\x04from\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04from\x12*\n" +
+	"\x02to\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x02to\x12\x18\n" +
+	"\acluster\x18\x03 \x01(\tR\acluster\x12\x14\n" +
+	"\x05group\x18\x04 \x01(\tR\x05group\x12\x16\n" +
+	"\x06search\x18\x05 \x01(\tR\x06search\x12;\n" +
+	"\vbefore_from\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"beforeFrom\x127\n" +
+	"\tbefore_to\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\bbeforeTo\x12\x14\n" +
+	"\x05nodes\x18\b \x03(\tR\x05nodes\"\xf5\x01\n" +
+	"\x0eGetMapResponse\x12*\n" +
+	"\x05nodes\x18\x01 \x03(\v2\x14.bulkhead.v1.MapNodeR\x05nodes\x12*\n" +
+	"\x05links\x18\x02 \x03(\v2\x14.bulkhead.v1.MapLinkR\x05links\x12'\n" +
+	"\x05flows\x18\x03 \x03(\v2\x11.bulkhead.v1.FlowR\x05flows\x120\n" +
+	"\x05since\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12\x12\n" +
+	"\x04lost\x18\x05 \x01(\x04R\x04lost\x12\x1c\n" +
+	"\tworkloads\x18\x06 \x01(\x05R\tworkloads\"\x9b\x01\n" +
+	"\aMapNode\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
+	"\x04kind\x18\x03 \x01(\tR\x04kind\x12\x1c\n" +
+	"\tnamespace\x18\x04 \x01(\tR\tnamespace\x12\x18\n" +
+	"\amembers\x18\x05 \x01(\x05R\amembers\x12 \n" +
+	"\vquarantined\x18\x06 \x01(\bR\vquarantined\"\x86\x02\n" +
+	"\aMapLink\x12\x16\n" +
+	"\x06source\x18\x01 \x01(\tR\x06source\x12 \n" +
+	"\vdestination\x18\x02 \x01(\tR\vdestination\x12\x14\n" +
+	"\x05edges\x18\x03 \x01(\x05R\x05edges\x12\x16\n" +
+	"\x06opened\x18\x04 \x01(\x04R\x06opened\x12\x18\n" +
+	"\arefused\x18\x05 \x01(\x04R\arefused\x12\x16\n" +
+	"\x06denied\x18\x06 \x01(\x04R\x06denied\x12\x1d\n" +
+	"\n" +
+	"would_deny\x18\a \x01(\x04R\twouldDeny\x12\x14\n" +
+	"\x05bytes\x18\b \x01(\x04R\x05bytes\x12\x16\n" +
+	"\x06change\x18\t \x01(\tR\x06change\x12\x14\n" +
+	"\x05ports\x18\n" +
+	" \x03(\tR\x05ports\"\x82\x02\n" +
+	"\x10ListRisksRequest\x12.\n" +
+	"\x04from\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04from\x12*\n" +
+	"\x02to\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x02to\x12\x18\n" +
+	"\acluster\x18\x03 \x01(\tR\acluster\x12=\n" +
+	"\flearned_from\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\vlearnedFrom\x129\n" +
+	"\n" +
+	"learned_to\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\tlearnedTo\"2\n" +
+	"\x11ListRisksResponse\x12\x1d\n" +
+	"\n" +
+	"risks_json\x18\x01 \x01(\fR\trisksJson\"\xc0\x01\n" +
+	"\x16ProposeSegmentsRequest\x12.\n" +
+	"\x04from\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04from\x12*\n" +
+	"\x02to\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x02to\x12\x18\n" +
+	"\acluster\x18\x03 \x01(\tR\acluster\x12\x1c\n" +
+	"\tworkloads\x18\x04 \x03(\tR\tworkloads\x12\x12\n" +
+	"\x04kind\x18\x05 \x01(\tR\x04kind\"M\n" +
+	"\x17ProposeSegmentsResponse\x12\x1c\n" +
+	"\tdocuments\x18\x01 \x01(\tR\tdocuments\x12\x14\n" +
+	"\x05notes\x18\x02 \x03(\tR\x05notes\"\xc9\x01\n" +
+	"\x15ReplaySegmentsRequest\x12.\n" +
+	"\x04from\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04from\x12*\n" +
+	"\x02to\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x02to\x12\x18\n" +
+	"\acluster\x18\x03 \x01(\tR\acluster\x12\x1c\n" +
+	"\tdocuments\x18\x04 \x01(\tR\tdocuments\x12\x1c\n" +
+	"\tnamespace\x18\x05 \x01(\tR\tnamespace\";\n" +
+	"\x16ReplaySegmentsResponse\x12!\n" +
+	"\foutcome_json\x18\x01 \x01(\fR\voutcomeJson\"\xbd\x01\n" +
+	"\aSegment\x12\x12\n" +
+	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x1c\n" +
+	"\tnamespace\x18\x02 \x01(\tR\tnamespace\x12\x12\n" +
+	"\x04name\x18\x03 \x01(\tR\x04name\x12\x14\n" +
+	"\x05state\x18\x04 \x01(\tR\x05state\x12\x1a\n" +
+	"\bdocument\x18\x05 \x01(\tR\bdocument\x12\x0e\n" +
+	"\x02by\x18\x06 \x01(\tR\x02by\x12*\n" +
+	"\x02at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x02at\"e\n" +
+	"\vQuarantined\x12\x1a\n" +
+	"\bworkload\x18\x01 \x01(\tR\bworkload\x12\x0e\n" +
+	"\x02by\x18\x02 \x01(\tR\x02by\x12*\n" +
+	"\x02at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\"\x15\n" +
+	"\x13ListSegmentsRequest\"\x84\x01\n" +
+	"\x14ListSegmentsResponse\x120\n" +
+	"\bsegments\x18\x01 \x03(\v2\x14.bulkhead.v1.SegmentR\bsegments\x12:\n" +
+	"\vquarantined\x18\x02 \x03(\v2\x18.bulkhead.v1.QuarantinedR\vquarantined\"~\n" +
+	"\x14ApplySegmentsRequest\x12\x1c\n" +
+	"\tdocuments\x18\x01 \x01(\tR\tdocuments\x12\x1c\n" +
+	"\tnamespace\x18\x02 \x01(\tR\tnamespace\x12\x14\n" +
+	"\x05state\x18\x03 \x01(\tR\x05state\x12\x14\n" +
+	"\x05names\x18\x04 \x03(\tR\x05names\"\x8e\x01\n" +
+	"\x15ApplySegmentsResponse\x120\n" +
+	"\bsegments\x18\x01 \x03(\v2\x14.bulkhead.v1.SegmentR\bsegments\x12\x14\n" +
+	"\x05notes\x18\x02 \x03(\tR\x05notes\x12-\n" +
+	"\x05nodes\x18\x03 \x03(\v2\x17.bulkhead.v1.NodeAnswerR\x05nodes\"-\n" +
+	"\x15RemoveSegmentsRequest\x12\x14\n" +
+	"\x05names\x18\x01 \x03(\tR\x05names\"G\n" +
+	"\x16RemoveSegmentsResponse\x12-\n" +
+	"\x05nodes\x18\x01 \x03(\v2\x17.bulkhead.v1.NodeAnswerR\x05nodes\"C\n" +
+	"\x11QuarantineRequest\x12\x1a\n" +
+	"\bworkload\x18\x01 \x01(\tR\bworkload\x12\x12\n" +
+	"\x04lift\x18\x02 \x01(\bR\x04lift\"C\n" +
+	"\x12QuarantineResponse\x12-\n" +
+	"\x05nodes\x18\x01 \x03(\v2\x17.bulkhead.v1.NodeAnswerR\x05nodes\"\xe3\x02\n" +
 	"\n" +
 	"FlowReport\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x18\n" +
@@ -6118,7 +7827,10 @@ const file_bulkhead_v1_bulkhead_proto_rawDesc = "" +
 	"\x05flows\x18\x05 \x03(\v2\x15.bulkhead.v1.NodeFlowR\x05flows\x12<\n" +
 	"\taddresses\x18\x06 \x03(\v2\x1e.bulkhead.v1.WorkloadAddressesR\taddresses\x12%\n" +
 	"\x0enode_addresses\x18\a \x03(\tR\rnodeAddresses\x12\x12\n" +
-	"\x04lost\x18\b \x01(\x04R\x04lost\"\xad\x05\n" +
+	"\x04lost\x18\b \x01(\x04R\x04lost\x127\n" +
+	"\bservices\x18\t \x03(\v2\x1b.bulkhead.v1.NetworkServiceR\bservices\x12\x18\n" +
+	"\anetwork\x18\n" +
+	" \x01(\x04R\anetwork\"\xe4\x05\n" +
 	"\bNodeFlow\x12\x1a\n" +
 	"\bworkload\x18\x01 \x01(\tR\bworkload\x12\x12\n" +
 	"\x04peer\x18\x02 \x01(\tR\x04peer\x12\x1b\n" +
@@ -6142,9 +7854,35 @@ const file_bulkhead_v1_bulkhead_proto_rawDesc = "" +
 	"\fpackets_sent\x18\x12 \x01(\x04R\vpacketsSent\x12)\n" +
 	"\x10packets_received\x18\x13 \x01(\x04R\x0fpacketsReceived\x120\n" +
 	"\x14rtt_sum_microseconds\x18\x14 \x01(\x04R\x12rttSumMicroseconds\x12\x1b\n" +
-	"\trtt_count\x18\x15 \x01(\x04R\brttCount\"M\n" +
+	"\trtt_count\x18\x15 \x01(\x04R\brttCount\x12\x16\n" +
+	"\x06denied\x18\x16 \x01(\x04R\x06denied\x12\x1d\n" +
+	"\n" +
+	"would_deny\x18\x17 \x01(\x04R\twouldDeny\"\x86\x02\n" +
 	"\x11WorkloadAddresses\x12\x1a\n" +
 	"\bworkload\x18\x01 \x01(\tR\bworkload\x12\x1c\n" +
+	"\taddresses\x18\x02 \x03(\tR\taddresses\x12\x1c\n" +
+	"\tnamespace\x18\x03 \x01(\tR\tnamespace\x12B\n" +
+	"\x06labels\x18\x04 \x03(\v2*.bulkhead.v1.WorkloadAddresses.LabelsEntryR\x06labels\x12\x1a\n" +
+	"\blabelled\x18\x05 \x01(\bR\blabelled\x1a9\n" +
+	"\vLabelsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"v\n" +
+	"\x0eNetworkService\x12\x1a\n" +
+	"\bprotocol\x18\x01 \x01(\rR\bprotocol\x12\x18\n" +
+	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x12\n" +
+	"\x04port\x18\x03 \x01(\rR\x04port\x12\x1a\n" +
+	"\bbackends\x18\x04 \x03(\tR\bbackends\"\xab\x02\n" +
+	"\fNetworkState\x12\x1e\n" +
+	"\n" +
+	"generation\x18\x01 \x01(\x04R\n" +
+	"generation\x120\n" +
+	"\bsegments\x18\x02 \x03(\v2\x14.bulkhead.v1.SegmentR\bsegments\x12 \n" +
+	"\vquarantined\x18\x03 \x03(\tR\vquarantined\x12<\n" +
+	"\tworkloads\x18\x04 \x03(\v2\x1e.bulkhead.v1.WorkloadAddressesR\tworkloads\x120\n" +
+	"\x05hosts\x18\x05 \x03(\v2\x1a.bulkhead.v1.HostAddressesR\x05hosts\x127\n" +
+	"\bservices\x18\x06 \x03(\v2\x1b.bulkhead.v1.NetworkServiceR\bservices\"A\n" +
+	"\rHostAddresses\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x1c\n" +
 	"\taddresses\x18\x02 \x03(\tR\taddresses\"n\n" +
 	"\n" +
 	"NodeReport\x12%\n" +
@@ -6155,13 +7893,14 @@ const file_bulkhead_v1_bulkhead_proto_rawDesc = "" +
 	"\fprofile_json\x18\x02 \x01(\fR\vprofileJson\"8\n" +
 	"\n" +
 	"AlertBatch\x12*\n" +
-	"\x06alerts\x18\x01 \x03(\v2\x12.bulkhead.v1.AlertR\x06alerts\"\x87\x02\n" +
+	"\x06alerts\x18\x01 \x03(\v2\x12.bulkhead.v1.AlertR\x06alerts\"\xbe\x02\n" +
 	"\vNodeCommand\x128\n" +
 	"\bset_mode\x18\x01 \x01(\v2\x1b.bulkhead.v1.SetModeRequestH\x00R\asetMode\x121\n" +
 	"\aapprove\x18\x02 \x01(\v2\x15.bulkhead.v1.ApprovalH\x00R\aapprove\x12A\n" +
 	"\vget_profile\x18\x03 \x01(\v2\x1e.bulkhead.v1.GetProfileRequestH\x00R\n" +
 	"getProfile\x12=\n" +
-	"\fset_policies\x18\x04 \x01(\v2\x18.bulkhead.v1.SetPoliciesH\x00R\vsetPoliciesB\t\n" +
+	"\fset_policies\x18\x04 \x01(\v2\x18.bulkhead.v1.SetPoliciesH\x00R\vsetPolicies\x125\n" +
+	"\anetwork\x18\x05 \x01(\v2\x19.bulkhead.v1.NetworkStateH\x00R\anetworkB\t\n" +
 	"\acommand\"+\n" +
 	"\vSetPolicies\x12\x1c\n" +
 	"\tdocuments\x18\x01 \x03(\fR\tdocuments\"g\n" +
@@ -6203,10 +7942,20 @@ const file_bulkhead_v1_bulkhead_proto_rawDesc = "" +
 	"\x0fWatchRepository\x12#.bulkhead.v1.WatchRepositoryRequest\x1a$.bulkhead.v1.WatchRepositoryResponse\x12D\n" +
 	"\aAddHook\x12\x1b.bulkhead.v1.AddHookRequest\x1a\x1c.bulkhead.v1.AddHookResponse\x12M\n" +
 	"\n" +
-	"RemoveHook\x12\x1e.bulkhead.v1.RemoveHookRequest\x1a\x1f.bulkhead.v1.RemoveHookResponse2\x9f\x01\n" +
+	"RemoveHook\x12\x1e.bulkhead.v1.RemoveHookRequest\x1a\x1f.bulkhead.v1.RemoveHookResponse2\xae\x02\n" +
 	"\vFlowService\x12J\n" +
 	"\tListFlows\x12\x1d.bulkhead.v1.ListFlowsRequest\x1a\x1e.bulkhead.v1.ListFlowsResponse\x12D\n" +
-	"\aGetFlow\x12\x1b.bulkhead.v1.GetFlowRequest\x1a\x1c.bulkhead.v1.GetFlowResponse2\x91\x02\n" +
+	"\aGetFlow\x12\x1b.bulkhead.v1.GetFlowRequest\x1a\x1c.bulkhead.v1.GetFlowResponse\x12A\n" +
+	"\x06GetMap\x12\x1a.bulkhead.v1.GetMapRequest\x1a\x1b.bulkhead.v1.GetMapResponse\x12J\n" +
+	"\tListRisks\x12\x1d.bulkhead.v1.ListRisksRequest\x1a\x1e.bulkhead.v1.ListRisksResponse2\xa0\x04\n" +
+	"\x0eSegmentService\x12\\\n" +
+	"\x0fProposeSegments\x12#.bulkhead.v1.ProposeSegmentsRequest\x1a$.bulkhead.v1.ProposeSegmentsResponse\x12Y\n" +
+	"\x0eReplaySegments\x12\".bulkhead.v1.ReplaySegmentsRequest\x1a#.bulkhead.v1.ReplaySegmentsResponse\x12S\n" +
+	"\fListSegments\x12 .bulkhead.v1.ListSegmentsRequest\x1a!.bulkhead.v1.ListSegmentsResponse\x12V\n" +
+	"\rApplySegments\x12!.bulkhead.v1.ApplySegmentsRequest\x1a\".bulkhead.v1.ApplySegmentsResponse\x12Y\n" +
+	"\x0eRemoveSegments\x12\".bulkhead.v1.RemoveSegmentsRequest\x1a#.bulkhead.v1.RemoveSegmentsResponse\x12M\n" +
+	"\n" +
+	"Quarantine\x12\x1e.bulkhead.v1.QuarantineRequest\x1a\x1f.bulkhead.v1.QuarantineResponse2\x91\x02\n" +
 	"\rPolicyService\x12V\n" +
 	"\rApplyPolicies\x12!.bulkhead.v1.ApplyPoliciesRequest\x1a\".bulkhead.v1.ApplyPoliciesResponse\x12S\n" +
 	"\fListPolicies\x12 .bulkhead.v1.ListPoliciesRequest\x1a!.bulkhead.v1.ListPoliciesResponse\x12S\n" +
@@ -6225,7 +7974,7 @@ func file_bulkhead_v1_bulkhead_proto_rawDescGZIP() []byte {
 }
 
 var file_bulkhead_v1_bulkhead_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_bulkhead_v1_bulkhead_proto_msgTypes = make([]protoimpl.MessageInfo, 86)
+var file_bulkhead_v1_bulkhead_proto_msgTypes = make([]protoimpl.MessageInfo, 110)
 var file_bulkhead_v1_bulkhead_proto_goTypes = []any{
 	(Mode)(0),                                   // 0: bulkhead.v1.Mode
 	(*SignInRequest)(nil),                       // 1: bulkhead.v1.SignInRequest
@@ -6300,28 +8049,52 @@ var file_bulkhead_v1_bulkhead_proto_goTypes = []any{
 	(*ListPoliciesResponse)(nil),                // 70: bulkhead.v1.ListPoliciesResponse
 	(*RemovePolicyRequest)(nil),                 // 71: bulkhead.v1.RemovePolicyRequest
 	(*RemovePolicyResponse)(nil),                // 72: bulkhead.v1.RemovePolicyResponse
-	(*FlowReport)(nil),                          // 73: bulkhead.v1.FlowReport
-	(*NodeFlow)(nil),                            // 74: bulkhead.v1.NodeFlow
-	(*WorkloadAddresses)(nil),                   // 75: bulkhead.v1.WorkloadAddresses
-	(*NodeReport)(nil),                          // 76: bulkhead.v1.NodeReport
-	(*WorkloadReport)(nil),                      // 77: bulkhead.v1.WorkloadReport
-	(*AlertBatch)(nil),                          // 78: bulkhead.v1.AlertBatch
-	(*NodeCommand)(nil),                         // 79: bulkhead.v1.NodeCommand
-	(*SetPolicies)(nil),                         // 80: bulkhead.v1.SetPolicies
-	(*NodeCommandAnswer)(nil),                   // 81: bulkhead.v1.NodeCommandAnswer
-	(*Completeness_Point)(nil),                  // 82: bulkhead.v1.Completeness.Point
-	nil,                                         // 83: bulkhead.v1.Workload.SectionsEntry
-	nil,                                         // 84: bulkhead.v1.ScannedImage.FindingsEntry
-	(*ScannedImage_ImageWorkload)(nil),          // 85: bulkhead.v1.ScannedImage.ImageWorkload
-	(*ApplyPoliciesResponse_AppliedPolicy)(nil), // 86: bulkhead.v1.ApplyPoliciesResponse.AppliedPolicy
-	(*timestamppb.Timestamp)(nil),               // 87: google.protobuf.Timestamp
+	(*GetMapRequest)(nil),                       // 73: bulkhead.v1.GetMapRequest
+	(*GetMapResponse)(nil),                      // 74: bulkhead.v1.GetMapResponse
+	(*MapNode)(nil),                             // 75: bulkhead.v1.MapNode
+	(*MapLink)(nil),                             // 76: bulkhead.v1.MapLink
+	(*ListRisksRequest)(nil),                    // 77: bulkhead.v1.ListRisksRequest
+	(*ListRisksResponse)(nil),                   // 78: bulkhead.v1.ListRisksResponse
+	(*ProposeSegmentsRequest)(nil),              // 79: bulkhead.v1.ProposeSegmentsRequest
+	(*ProposeSegmentsResponse)(nil),             // 80: bulkhead.v1.ProposeSegmentsResponse
+	(*ReplaySegmentsRequest)(nil),               // 81: bulkhead.v1.ReplaySegmentsRequest
+	(*ReplaySegmentsResponse)(nil),              // 82: bulkhead.v1.ReplaySegmentsResponse
+	(*Segment)(nil),                             // 83: bulkhead.v1.Segment
+	(*Quarantined)(nil),                         // 84: bulkhead.v1.Quarantined
+	(*ListSegmentsRequest)(nil),                 // 85: bulkhead.v1.ListSegmentsRequest
+	(*ListSegmentsResponse)(nil),                // 86: bulkhead.v1.ListSegmentsResponse
+	(*ApplySegmentsRequest)(nil),                // 87: bulkhead.v1.ApplySegmentsRequest
+	(*ApplySegmentsResponse)(nil),               // 88: bulkhead.v1.ApplySegmentsResponse
+	(*RemoveSegmentsRequest)(nil),               // 89: bulkhead.v1.RemoveSegmentsRequest
+	(*RemoveSegmentsResponse)(nil),              // 90: bulkhead.v1.RemoveSegmentsResponse
+	(*QuarantineRequest)(nil),                   // 91: bulkhead.v1.QuarantineRequest
+	(*QuarantineResponse)(nil),                  // 92: bulkhead.v1.QuarantineResponse
+	(*FlowReport)(nil),                          // 93: bulkhead.v1.FlowReport
+	(*NodeFlow)(nil),                            // 94: bulkhead.v1.NodeFlow
+	(*WorkloadAddresses)(nil),                   // 95: bulkhead.v1.WorkloadAddresses
+	(*NetworkService)(nil),                      // 96: bulkhead.v1.NetworkService
+	(*NetworkState)(nil),                        // 97: bulkhead.v1.NetworkState
+	(*HostAddresses)(nil),                       // 98: bulkhead.v1.HostAddresses
+	(*NodeReport)(nil),                          // 99: bulkhead.v1.NodeReport
+	(*WorkloadReport)(nil),                      // 100: bulkhead.v1.WorkloadReport
+	(*AlertBatch)(nil),                          // 101: bulkhead.v1.AlertBatch
+	(*NodeCommand)(nil),                         // 102: bulkhead.v1.NodeCommand
+	(*SetPolicies)(nil),                         // 103: bulkhead.v1.SetPolicies
+	(*NodeCommandAnswer)(nil),                   // 104: bulkhead.v1.NodeCommandAnswer
+	(*Completeness_Point)(nil),                  // 105: bulkhead.v1.Completeness.Point
+	nil,                                         // 106: bulkhead.v1.Workload.SectionsEntry
+	nil,                                         // 107: bulkhead.v1.ScannedImage.FindingsEntry
+	(*ScannedImage_ImageWorkload)(nil),          // 108: bulkhead.v1.ScannedImage.ImageWorkload
+	(*ApplyPoliciesResponse_AppliedPolicy)(nil), // 109: bulkhead.v1.ApplyPoliciesResponse.AppliedPolicy
+	nil,                           // 110: bulkhead.v1.WorkloadAddresses.LabelsEntry
+	(*timestamppb.Timestamp)(nil), // 111: google.protobuf.Timestamp
 }
 var file_bulkhead_v1_bulkhead_proto_depIdxs = []int32{
-	87,  // 0: bulkhead.v1.SignInResponse.expires:type_name -> google.protobuf.Timestamp
-	82,  // 1: bulkhead.v1.Completeness.curve:type_name -> bulkhead.v1.Completeness.Point
+	111, // 0: bulkhead.v1.SignInResponse.expires:type_name -> google.protobuf.Timestamp
+	105, // 1: bulkhead.v1.Completeness.curve:type_name -> bulkhead.v1.Completeness.Point
 	0,   // 2: bulkhead.v1.Workload.mode:type_name -> bulkhead.v1.Mode
-	83,  // 3: bulkhead.v1.Workload.sections:type_name -> bulkhead.v1.Workload.SectionsEntry
-	87,  // 4: bulkhead.v1.Workload.last_seen:type_name -> google.protobuf.Timestamp
+	106, // 3: bulkhead.v1.Workload.sections:type_name -> bulkhead.v1.Workload.SectionsEntry
+	111, // 4: bulkhead.v1.Workload.last_seen:type_name -> google.protobuf.Timestamp
 	10,  // 5: bulkhead.v1.Workload.enforcement:type_name -> bulkhead.v1.Enforcement
 	9,   // 6: bulkhead.v1.Workload.trust:type_name -> bulkhead.v1.ImageTrust
 	8,   // 7: bulkhead.v1.ListWorkloadsResponse.workloads:type_name -> bulkhead.v1.Workload
@@ -6330,133 +8103,181 @@ var file_bulkhead_v1_bulkhead_proto_depIdxs = []int32{
 	8,   // 10: bulkhead.v1.SetModeResponse.workload:type_name -> bulkhead.v1.Workload
 	17,  // 11: bulkhead.v1.SetModeResponse.nodes:type_name -> bulkhead.v1.NodeAnswer
 	17,  // 12: bulkhead.v1.ApproveResponse.nodes:type_name -> bulkhead.v1.NodeAnswer
-	87,  // 13: bulkhead.v1.Alert.time:type_name -> google.protobuf.Timestamp
+	111, // 13: bulkhead.v1.Alert.time:type_name -> google.protobuf.Timestamp
 	23,  // 14: bulkhead.v1.Alert.process:type_name -> bulkhead.v1.AlertProcess
 	25,  // 15: bulkhead.v1.Alert.cause:type_name -> bulkhead.v1.AlertCause
 	26,  // 16: bulkhead.v1.Alert.heal:type_name -> bulkhead.v1.Approval
 	24,  // 17: bulkhead.v1.AlertProcess.ancestry:type_name -> bulkhead.v1.Ancestor
-	87,  // 18: bulkhead.v1.ListAlertsRequest.since:type_name -> google.protobuf.Timestamp
+	111, // 18: bulkhead.v1.ListAlertsRequest.since:type_name -> google.protobuf.Timestamp
 	22,  // 19: bulkhead.v1.ListAlertsResponse.alerts:type_name -> bulkhead.v1.Alert
-	87,  // 20: bulkhead.v1.Node.last_seen:type_name -> google.protobuf.Timestamp
+	111, // 20: bulkhead.v1.Node.last_seen:type_name -> google.protobuf.Timestamp
 	10,  // 21: bulkhead.v1.Node.backends:type_name -> bulkhead.v1.Enforcement
 	31,  // 22: bulkhead.v1.Node.engines:type_name -> bulkhead.v1.Engine
 	30,  // 23: bulkhead.v1.ListNodesResponse.nodes:type_name -> bulkhead.v1.Node
-	87,  // 24: bulkhead.v1.ScannedImage.scanned:type_name -> google.protobuf.Timestamp
-	87,  // 25: bulkhead.v1.ScannedImage.matched:type_name -> google.protobuf.Timestamp
+	111, // 24: bulkhead.v1.ScannedImage.scanned:type_name -> google.protobuf.Timestamp
+	111, // 25: bulkhead.v1.ScannedImage.matched:type_name -> google.protobuf.Timestamp
 	34,  // 26: bulkhead.v1.ScannedImage.vulnerabilities:type_name -> bulkhead.v1.SeverityCounts
-	84,  // 27: bulkhead.v1.ScannedImage.findings:type_name -> bulkhead.v1.ScannedImage.FindingsEntry
-	87,  // 28: bulkhead.v1.ScannedImage.fresh_since:type_name -> google.protobuf.Timestamp
+	107, // 27: bulkhead.v1.ScannedImage.findings:type_name -> bulkhead.v1.ScannedImage.FindingsEntry
+	111, // 28: bulkhead.v1.ScannedImage.fresh_since:type_name -> google.protobuf.Timestamp
 	36,  // 29: bulkhead.v1.ScannedImage.trend:type_name -> bulkhead.v1.TrendPoint
-	85,  // 30: bulkhead.v1.ScannedImage.workloads:type_name -> bulkhead.v1.ScannedImage.ImageWorkload
-	87,  // 31: bulkhead.v1.TrendPoint.time:type_name -> google.protobuf.Timestamp
+	108, // 30: bulkhead.v1.ScannedImage.workloads:type_name -> bulkhead.v1.ScannedImage.ImageWorkload
+	111, // 31: bulkhead.v1.TrendPoint.time:type_name -> google.protobuf.Timestamp
 	34,  // 32: bulkhead.v1.TrendPoint.vulnerabilities:type_name -> bulkhead.v1.SeverityCounts
 	35,  // 33: bulkhead.v1.ListImagesResponse.images:type_name -> bulkhead.v1.ScannedImage
 	35,  // 34: bulkhead.v1.GetImageResponse.image:type_name -> bulkhead.v1.ScannedImage
 	42,  // 35: bulkhead.v1.GetImageResponse.fresh:type_name -> bulkhead.v1.NewVulnerability
 	41,  // 36: bulkhead.v1.GetImageResponse.upgrades:type_name -> bulkhead.v1.Upgrade
-	87,  // 37: bulkhead.v1.NewVulnerability.since:type_name -> google.protobuf.Timestamp
+	111, // 37: bulkhead.v1.NewVulnerability.since:type_name -> google.protobuf.Timestamp
 	35,  // 38: bulkhead.v1.DiffImagesResponse.from:type_name -> bulkhead.v1.ScannedImage
 	35,  // 39: bulkhead.v1.DiffImagesResponse.to:type_name -> bulkhead.v1.ScannedImage
-	87,  // 40: bulkhead.v1.ImageScan.created:type_name -> google.protobuf.Timestamp
-	87,  // 41: bulkhead.v1.ImageScan.ended:type_name -> google.protobuf.Timestamp
+	111, // 40: bulkhead.v1.ImageScan.created:type_name -> google.protobuf.Timestamp
+	111, // 41: bulkhead.v1.ImageScan.ended:type_name -> google.protobuf.Timestamp
 	45,  // 42: bulkhead.v1.ScanImageResponse.scan:type_name -> bulkhead.v1.ImageScan
 	45,  // 43: bulkhead.v1.ListScansResponse.scans:type_name -> bulkhead.v1.ImageScan
-	87,  // 44: bulkhead.v1.ImageWatch.last:type_name -> google.protobuf.Timestamp
-	87,  // 45: bulkhead.v1.ImageWatch.next:type_name -> google.protobuf.Timestamp
-	87,  // 46: bulkhead.v1.ImageHook.created:type_name -> google.protobuf.Timestamp
-	87,  // 47: bulkhead.v1.ImageHook.used:type_name -> google.protobuf.Timestamp
+	111, // 44: bulkhead.v1.ImageWatch.last:type_name -> google.protobuf.Timestamp
+	111, // 45: bulkhead.v1.ImageWatch.next:type_name -> google.protobuf.Timestamp
+	111, // 46: bulkhead.v1.ImageHook.created:type_name -> google.protobuf.Timestamp
+	111, // 47: bulkhead.v1.ImageHook.used:type_name -> google.protobuf.Timestamp
 	50,  // 48: bulkhead.v1.ListWatchesResponse.watches:type_name -> bulkhead.v1.ImageWatch
 	51,  // 49: bulkhead.v1.ListWatchesResponse.hooks:type_name -> bulkhead.v1.ImageHook
 	50,  // 50: bulkhead.v1.WatchRepositoryResponse.watch:type_name -> bulkhead.v1.ImageWatch
 	51,  // 51: bulkhead.v1.AddHookResponse.hook:type_name -> bulkhead.v1.ImageHook
 	60,  // 52: bulkhead.v1.Flow.source:type_name -> bulkhead.v1.Endpoint
 	60,  // 53: bulkhead.v1.Flow.destination:type_name -> bulkhead.v1.Endpoint
-	87,  // 54: bulkhead.v1.Flow.first:type_name -> google.protobuf.Timestamp
-	87,  // 55: bulkhead.v1.Flow.last:type_name -> google.protobuf.Timestamp
-	87,  // 56: bulkhead.v1.ListFlowsRequest.from:type_name -> google.protobuf.Timestamp
-	87,  // 57: bulkhead.v1.ListFlowsRequest.to:type_name -> google.protobuf.Timestamp
+	111, // 54: bulkhead.v1.Flow.first:type_name -> google.protobuf.Timestamp
+	111, // 55: bulkhead.v1.Flow.last:type_name -> google.protobuf.Timestamp
+	111, // 56: bulkhead.v1.ListFlowsRequest.from:type_name -> google.protobuf.Timestamp
+	111, // 57: bulkhead.v1.ListFlowsRequest.to:type_name -> google.protobuf.Timestamp
 	61,  // 58: bulkhead.v1.ListFlowsResponse.flows:type_name -> bulkhead.v1.Flow
-	87,  // 59: bulkhead.v1.ListFlowsResponse.since:type_name -> google.protobuf.Timestamp
-	61,  // 60: bulkhead.v1.GetFlowRequest.flow:type_name -> bulkhead.v1.Flow
-	87,  // 61: bulkhead.v1.GetFlowRequest.from:type_name -> google.protobuf.Timestamp
-	87,  // 62: bulkhead.v1.GetFlowRequest.to:type_name -> google.protobuf.Timestamp
-	61,  // 63: bulkhead.v1.GetFlowResponse.flow:type_name -> bulkhead.v1.Flow
-	61,  // 64: bulkhead.v1.GetFlowResponse.history:type_name -> bulkhead.v1.Flow
-	87,  // 65: bulkhead.v1.Policy.applied:type_name -> google.protobuf.Timestamp
-	86,  // 66: bulkhead.v1.ApplyPoliciesResponse.applied:type_name -> bulkhead.v1.ApplyPoliciesResponse.AppliedPolicy
-	17,  // 67: bulkhead.v1.ApplyPoliciesResponse.nodes:type_name -> bulkhead.v1.NodeAnswer
-	66,  // 68: bulkhead.v1.ListPoliciesResponse.policies:type_name -> bulkhead.v1.Policy
-	17,  // 69: bulkhead.v1.RemovePolicyResponse.nodes:type_name -> bulkhead.v1.NodeAnswer
-	74,  // 70: bulkhead.v1.FlowReport.flows:type_name -> bulkhead.v1.NodeFlow
-	75,  // 71: bulkhead.v1.FlowReport.addresses:type_name -> bulkhead.v1.WorkloadAddresses
-	87,  // 72: bulkhead.v1.NodeFlow.first:type_name -> google.protobuf.Timestamp
-	87,  // 73: bulkhead.v1.NodeFlow.last:type_name -> google.protobuf.Timestamp
-	30,  // 74: bulkhead.v1.NodeReport.node:type_name -> bulkhead.v1.Node
-	77,  // 75: bulkhead.v1.NodeReport.workloads:type_name -> bulkhead.v1.WorkloadReport
-	8,   // 76: bulkhead.v1.WorkloadReport.workload:type_name -> bulkhead.v1.Workload
-	22,  // 77: bulkhead.v1.AlertBatch.alerts:type_name -> bulkhead.v1.Alert
-	15,  // 78: bulkhead.v1.NodeCommand.set_mode:type_name -> bulkhead.v1.SetModeRequest
-	26,  // 79: bulkhead.v1.NodeCommand.approve:type_name -> bulkhead.v1.Approval
-	18,  // 80: bulkhead.v1.NodeCommand.get_profile:type_name -> bulkhead.v1.GetProfileRequest
-	80,  // 81: bulkhead.v1.NodeCommand.set_policies:type_name -> bulkhead.v1.SetPolicies
-	17,  // 82: bulkhead.v1.NodeCommandAnswer.answer:type_name -> bulkhead.v1.NodeAnswer
-	7,   // 83: bulkhead.v1.Workload.SectionsEntry.value:type_name -> bulkhead.v1.Completeness
-	0,   // 84: bulkhead.v1.ScannedImage.ImageWorkload.mode:type_name -> bulkhead.v1.Mode
-	1,   // 85: bulkhead.v1.AuthService.SignIn:input_type -> bulkhead.v1.SignInRequest
-	3,   // 86: bulkhead.v1.AuthService.SignOut:input_type -> bulkhead.v1.SignOutRequest
-	5,   // 87: bulkhead.v1.AuthService.WhoAmI:input_type -> bulkhead.v1.WhoAmIRequest
-	11,  // 88: bulkhead.v1.WorkloadService.ListWorkloads:input_type -> bulkhead.v1.ListWorkloadsRequest
-	13,  // 89: bulkhead.v1.WorkloadService.GetWorkload:input_type -> bulkhead.v1.GetWorkloadRequest
-	15,  // 90: bulkhead.v1.WorkloadService.SetMode:input_type -> bulkhead.v1.SetModeRequest
-	18,  // 91: bulkhead.v1.WorkloadService.GetProfile:input_type -> bulkhead.v1.GetProfileRequest
-	20,  // 92: bulkhead.v1.WorkloadService.Approve:input_type -> bulkhead.v1.ApproveRequest
-	27,  // 93: bulkhead.v1.AlertService.ListAlerts:input_type -> bulkhead.v1.ListAlertsRequest
-	29,  // 94: bulkhead.v1.AlertService.WatchAlerts:input_type -> bulkhead.v1.WatchAlertsRequest
-	32,  // 95: bulkhead.v1.NodeService.ListNodes:input_type -> bulkhead.v1.ListNodesRequest
-	37,  // 96: bulkhead.v1.ImageService.ListImages:input_type -> bulkhead.v1.ListImagesRequest
-	39,  // 97: bulkhead.v1.ImageService.GetImage:input_type -> bulkhead.v1.GetImageRequest
-	43,  // 98: bulkhead.v1.ImageService.DiffImages:input_type -> bulkhead.v1.DiffImagesRequest
-	46,  // 99: bulkhead.v1.ImageService.ScanImage:input_type -> bulkhead.v1.ScanImageRequest
-	48,  // 100: bulkhead.v1.ImageService.ListScans:input_type -> bulkhead.v1.ListScansRequest
-	52,  // 101: bulkhead.v1.ImageService.ListWatches:input_type -> bulkhead.v1.ListWatchesRequest
-	54,  // 102: bulkhead.v1.ImageService.WatchRepository:input_type -> bulkhead.v1.WatchRepositoryRequest
-	56,  // 103: bulkhead.v1.ImageService.AddHook:input_type -> bulkhead.v1.AddHookRequest
-	58,  // 104: bulkhead.v1.ImageService.RemoveHook:input_type -> bulkhead.v1.RemoveHookRequest
-	62,  // 105: bulkhead.v1.FlowService.ListFlows:input_type -> bulkhead.v1.ListFlowsRequest
-	64,  // 106: bulkhead.v1.FlowService.GetFlow:input_type -> bulkhead.v1.GetFlowRequest
-	67,  // 107: bulkhead.v1.PolicyService.ApplyPolicies:input_type -> bulkhead.v1.ApplyPoliciesRequest
-	69,  // 108: bulkhead.v1.PolicyService.ListPolicies:input_type -> bulkhead.v1.ListPoliciesRequest
-	71,  // 109: bulkhead.v1.PolicyService.RemovePolicy:input_type -> bulkhead.v1.RemovePolicyRequest
-	2,   // 110: bulkhead.v1.AuthService.SignIn:output_type -> bulkhead.v1.SignInResponse
-	4,   // 111: bulkhead.v1.AuthService.SignOut:output_type -> bulkhead.v1.SignOutResponse
-	6,   // 112: bulkhead.v1.AuthService.WhoAmI:output_type -> bulkhead.v1.WhoAmIResponse
-	12,  // 113: bulkhead.v1.WorkloadService.ListWorkloads:output_type -> bulkhead.v1.ListWorkloadsResponse
-	14,  // 114: bulkhead.v1.WorkloadService.GetWorkload:output_type -> bulkhead.v1.GetWorkloadResponse
-	16,  // 115: bulkhead.v1.WorkloadService.SetMode:output_type -> bulkhead.v1.SetModeResponse
-	19,  // 116: bulkhead.v1.WorkloadService.GetProfile:output_type -> bulkhead.v1.GetProfileResponse
-	21,  // 117: bulkhead.v1.WorkloadService.Approve:output_type -> bulkhead.v1.ApproveResponse
-	28,  // 118: bulkhead.v1.AlertService.ListAlerts:output_type -> bulkhead.v1.ListAlertsResponse
-	22,  // 119: bulkhead.v1.AlertService.WatchAlerts:output_type -> bulkhead.v1.Alert
-	33,  // 120: bulkhead.v1.NodeService.ListNodes:output_type -> bulkhead.v1.ListNodesResponse
-	38,  // 121: bulkhead.v1.ImageService.ListImages:output_type -> bulkhead.v1.ListImagesResponse
-	40,  // 122: bulkhead.v1.ImageService.GetImage:output_type -> bulkhead.v1.GetImageResponse
-	44,  // 123: bulkhead.v1.ImageService.DiffImages:output_type -> bulkhead.v1.DiffImagesResponse
-	47,  // 124: bulkhead.v1.ImageService.ScanImage:output_type -> bulkhead.v1.ScanImageResponse
-	49,  // 125: bulkhead.v1.ImageService.ListScans:output_type -> bulkhead.v1.ListScansResponse
-	53,  // 126: bulkhead.v1.ImageService.ListWatches:output_type -> bulkhead.v1.ListWatchesResponse
-	55,  // 127: bulkhead.v1.ImageService.WatchRepository:output_type -> bulkhead.v1.WatchRepositoryResponse
-	57,  // 128: bulkhead.v1.ImageService.AddHook:output_type -> bulkhead.v1.AddHookResponse
-	59,  // 129: bulkhead.v1.ImageService.RemoveHook:output_type -> bulkhead.v1.RemoveHookResponse
-	63,  // 130: bulkhead.v1.FlowService.ListFlows:output_type -> bulkhead.v1.ListFlowsResponse
-	65,  // 131: bulkhead.v1.FlowService.GetFlow:output_type -> bulkhead.v1.GetFlowResponse
-	68,  // 132: bulkhead.v1.PolicyService.ApplyPolicies:output_type -> bulkhead.v1.ApplyPoliciesResponse
-	70,  // 133: bulkhead.v1.PolicyService.ListPolicies:output_type -> bulkhead.v1.ListPoliciesResponse
-	72,  // 134: bulkhead.v1.PolicyService.RemovePolicy:output_type -> bulkhead.v1.RemovePolicyResponse
-	110, // [110:135] is the sub-list for method output_type
-	85,  // [85:110] is the sub-list for method input_type
-	85,  // [85:85] is the sub-list for extension type_name
-	85,  // [85:85] is the sub-list for extension extendee
-	0,   // [0:85] is the sub-list for field type_name
+	111, // 59: bulkhead.v1.ListFlowsResponse.since:type_name -> google.protobuf.Timestamp
+	95,  // 60: bulkhead.v1.ListFlowsResponse.workloads:type_name -> bulkhead.v1.WorkloadAddresses
+	61,  // 61: bulkhead.v1.GetFlowRequest.flow:type_name -> bulkhead.v1.Flow
+	111, // 62: bulkhead.v1.GetFlowRequest.from:type_name -> google.protobuf.Timestamp
+	111, // 63: bulkhead.v1.GetFlowRequest.to:type_name -> google.protobuf.Timestamp
+	61,  // 64: bulkhead.v1.GetFlowResponse.flow:type_name -> bulkhead.v1.Flow
+	61,  // 65: bulkhead.v1.GetFlowResponse.history:type_name -> bulkhead.v1.Flow
+	111, // 66: bulkhead.v1.Policy.applied:type_name -> google.protobuf.Timestamp
+	109, // 67: bulkhead.v1.ApplyPoliciesResponse.applied:type_name -> bulkhead.v1.ApplyPoliciesResponse.AppliedPolicy
+	17,  // 68: bulkhead.v1.ApplyPoliciesResponse.nodes:type_name -> bulkhead.v1.NodeAnswer
+	66,  // 69: bulkhead.v1.ListPoliciesResponse.policies:type_name -> bulkhead.v1.Policy
+	17,  // 70: bulkhead.v1.RemovePolicyResponse.nodes:type_name -> bulkhead.v1.NodeAnswer
+	111, // 71: bulkhead.v1.GetMapRequest.from:type_name -> google.protobuf.Timestamp
+	111, // 72: bulkhead.v1.GetMapRequest.to:type_name -> google.protobuf.Timestamp
+	111, // 73: bulkhead.v1.GetMapRequest.before_from:type_name -> google.protobuf.Timestamp
+	111, // 74: bulkhead.v1.GetMapRequest.before_to:type_name -> google.protobuf.Timestamp
+	75,  // 75: bulkhead.v1.GetMapResponse.nodes:type_name -> bulkhead.v1.MapNode
+	76,  // 76: bulkhead.v1.GetMapResponse.links:type_name -> bulkhead.v1.MapLink
+	61,  // 77: bulkhead.v1.GetMapResponse.flows:type_name -> bulkhead.v1.Flow
+	111, // 78: bulkhead.v1.GetMapResponse.since:type_name -> google.protobuf.Timestamp
+	111, // 79: bulkhead.v1.ListRisksRequest.from:type_name -> google.protobuf.Timestamp
+	111, // 80: bulkhead.v1.ListRisksRequest.to:type_name -> google.protobuf.Timestamp
+	111, // 81: bulkhead.v1.ListRisksRequest.learned_from:type_name -> google.protobuf.Timestamp
+	111, // 82: bulkhead.v1.ListRisksRequest.learned_to:type_name -> google.protobuf.Timestamp
+	111, // 83: bulkhead.v1.ProposeSegmentsRequest.from:type_name -> google.protobuf.Timestamp
+	111, // 84: bulkhead.v1.ProposeSegmentsRequest.to:type_name -> google.protobuf.Timestamp
+	111, // 85: bulkhead.v1.ReplaySegmentsRequest.from:type_name -> google.protobuf.Timestamp
+	111, // 86: bulkhead.v1.ReplaySegmentsRequest.to:type_name -> google.protobuf.Timestamp
+	111, // 87: bulkhead.v1.Segment.at:type_name -> google.protobuf.Timestamp
+	111, // 88: bulkhead.v1.Quarantined.at:type_name -> google.protobuf.Timestamp
+	83,  // 89: bulkhead.v1.ListSegmentsResponse.segments:type_name -> bulkhead.v1.Segment
+	84,  // 90: bulkhead.v1.ListSegmentsResponse.quarantined:type_name -> bulkhead.v1.Quarantined
+	83,  // 91: bulkhead.v1.ApplySegmentsResponse.segments:type_name -> bulkhead.v1.Segment
+	17,  // 92: bulkhead.v1.ApplySegmentsResponse.nodes:type_name -> bulkhead.v1.NodeAnswer
+	17,  // 93: bulkhead.v1.RemoveSegmentsResponse.nodes:type_name -> bulkhead.v1.NodeAnswer
+	17,  // 94: bulkhead.v1.QuarantineResponse.nodes:type_name -> bulkhead.v1.NodeAnswer
+	94,  // 95: bulkhead.v1.FlowReport.flows:type_name -> bulkhead.v1.NodeFlow
+	95,  // 96: bulkhead.v1.FlowReport.addresses:type_name -> bulkhead.v1.WorkloadAddresses
+	96,  // 97: bulkhead.v1.FlowReport.services:type_name -> bulkhead.v1.NetworkService
+	111, // 98: bulkhead.v1.NodeFlow.first:type_name -> google.protobuf.Timestamp
+	111, // 99: bulkhead.v1.NodeFlow.last:type_name -> google.protobuf.Timestamp
+	110, // 100: bulkhead.v1.WorkloadAddresses.labels:type_name -> bulkhead.v1.WorkloadAddresses.LabelsEntry
+	83,  // 101: bulkhead.v1.NetworkState.segments:type_name -> bulkhead.v1.Segment
+	95,  // 102: bulkhead.v1.NetworkState.workloads:type_name -> bulkhead.v1.WorkloadAddresses
+	98,  // 103: bulkhead.v1.NetworkState.hosts:type_name -> bulkhead.v1.HostAddresses
+	96,  // 104: bulkhead.v1.NetworkState.services:type_name -> bulkhead.v1.NetworkService
+	30,  // 105: bulkhead.v1.NodeReport.node:type_name -> bulkhead.v1.Node
+	100, // 106: bulkhead.v1.NodeReport.workloads:type_name -> bulkhead.v1.WorkloadReport
+	8,   // 107: bulkhead.v1.WorkloadReport.workload:type_name -> bulkhead.v1.Workload
+	22,  // 108: bulkhead.v1.AlertBatch.alerts:type_name -> bulkhead.v1.Alert
+	15,  // 109: bulkhead.v1.NodeCommand.set_mode:type_name -> bulkhead.v1.SetModeRequest
+	26,  // 110: bulkhead.v1.NodeCommand.approve:type_name -> bulkhead.v1.Approval
+	18,  // 111: bulkhead.v1.NodeCommand.get_profile:type_name -> bulkhead.v1.GetProfileRequest
+	103, // 112: bulkhead.v1.NodeCommand.set_policies:type_name -> bulkhead.v1.SetPolicies
+	97,  // 113: bulkhead.v1.NodeCommand.network:type_name -> bulkhead.v1.NetworkState
+	17,  // 114: bulkhead.v1.NodeCommandAnswer.answer:type_name -> bulkhead.v1.NodeAnswer
+	7,   // 115: bulkhead.v1.Workload.SectionsEntry.value:type_name -> bulkhead.v1.Completeness
+	0,   // 116: bulkhead.v1.ScannedImage.ImageWorkload.mode:type_name -> bulkhead.v1.Mode
+	1,   // 117: bulkhead.v1.AuthService.SignIn:input_type -> bulkhead.v1.SignInRequest
+	3,   // 118: bulkhead.v1.AuthService.SignOut:input_type -> bulkhead.v1.SignOutRequest
+	5,   // 119: bulkhead.v1.AuthService.WhoAmI:input_type -> bulkhead.v1.WhoAmIRequest
+	11,  // 120: bulkhead.v1.WorkloadService.ListWorkloads:input_type -> bulkhead.v1.ListWorkloadsRequest
+	13,  // 121: bulkhead.v1.WorkloadService.GetWorkload:input_type -> bulkhead.v1.GetWorkloadRequest
+	15,  // 122: bulkhead.v1.WorkloadService.SetMode:input_type -> bulkhead.v1.SetModeRequest
+	18,  // 123: bulkhead.v1.WorkloadService.GetProfile:input_type -> bulkhead.v1.GetProfileRequest
+	20,  // 124: bulkhead.v1.WorkloadService.Approve:input_type -> bulkhead.v1.ApproveRequest
+	27,  // 125: bulkhead.v1.AlertService.ListAlerts:input_type -> bulkhead.v1.ListAlertsRequest
+	29,  // 126: bulkhead.v1.AlertService.WatchAlerts:input_type -> bulkhead.v1.WatchAlertsRequest
+	32,  // 127: bulkhead.v1.NodeService.ListNodes:input_type -> bulkhead.v1.ListNodesRequest
+	37,  // 128: bulkhead.v1.ImageService.ListImages:input_type -> bulkhead.v1.ListImagesRequest
+	39,  // 129: bulkhead.v1.ImageService.GetImage:input_type -> bulkhead.v1.GetImageRequest
+	43,  // 130: bulkhead.v1.ImageService.DiffImages:input_type -> bulkhead.v1.DiffImagesRequest
+	46,  // 131: bulkhead.v1.ImageService.ScanImage:input_type -> bulkhead.v1.ScanImageRequest
+	48,  // 132: bulkhead.v1.ImageService.ListScans:input_type -> bulkhead.v1.ListScansRequest
+	52,  // 133: bulkhead.v1.ImageService.ListWatches:input_type -> bulkhead.v1.ListWatchesRequest
+	54,  // 134: bulkhead.v1.ImageService.WatchRepository:input_type -> bulkhead.v1.WatchRepositoryRequest
+	56,  // 135: bulkhead.v1.ImageService.AddHook:input_type -> bulkhead.v1.AddHookRequest
+	58,  // 136: bulkhead.v1.ImageService.RemoveHook:input_type -> bulkhead.v1.RemoveHookRequest
+	62,  // 137: bulkhead.v1.FlowService.ListFlows:input_type -> bulkhead.v1.ListFlowsRequest
+	64,  // 138: bulkhead.v1.FlowService.GetFlow:input_type -> bulkhead.v1.GetFlowRequest
+	73,  // 139: bulkhead.v1.FlowService.GetMap:input_type -> bulkhead.v1.GetMapRequest
+	77,  // 140: bulkhead.v1.FlowService.ListRisks:input_type -> bulkhead.v1.ListRisksRequest
+	79,  // 141: bulkhead.v1.SegmentService.ProposeSegments:input_type -> bulkhead.v1.ProposeSegmentsRequest
+	81,  // 142: bulkhead.v1.SegmentService.ReplaySegments:input_type -> bulkhead.v1.ReplaySegmentsRequest
+	85,  // 143: bulkhead.v1.SegmentService.ListSegments:input_type -> bulkhead.v1.ListSegmentsRequest
+	87,  // 144: bulkhead.v1.SegmentService.ApplySegments:input_type -> bulkhead.v1.ApplySegmentsRequest
+	89,  // 145: bulkhead.v1.SegmentService.RemoveSegments:input_type -> bulkhead.v1.RemoveSegmentsRequest
+	91,  // 146: bulkhead.v1.SegmentService.Quarantine:input_type -> bulkhead.v1.QuarantineRequest
+	67,  // 147: bulkhead.v1.PolicyService.ApplyPolicies:input_type -> bulkhead.v1.ApplyPoliciesRequest
+	69,  // 148: bulkhead.v1.PolicyService.ListPolicies:input_type -> bulkhead.v1.ListPoliciesRequest
+	71,  // 149: bulkhead.v1.PolicyService.RemovePolicy:input_type -> bulkhead.v1.RemovePolicyRequest
+	2,   // 150: bulkhead.v1.AuthService.SignIn:output_type -> bulkhead.v1.SignInResponse
+	4,   // 151: bulkhead.v1.AuthService.SignOut:output_type -> bulkhead.v1.SignOutResponse
+	6,   // 152: bulkhead.v1.AuthService.WhoAmI:output_type -> bulkhead.v1.WhoAmIResponse
+	12,  // 153: bulkhead.v1.WorkloadService.ListWorkloads:output_type -> bulkhead.v1.ListWorkloadsResponse
+	14,  // 154: bulkhead.v1.WorkloadService.GetWorkload:output_type -> bulkhead.v1.GetWorkloadResponse
+	16,  // 155: bulkhead.v1.WorkloadService.SetMode:output_type -> bulkhead.v1.SetModeResponse
+	19,  // 156: bulkhead.v1.WorkloadService.GetProfile:output_type -> bulkhead.v1.GetProfileResponse
+	21,  // 157: bulkhead.v1.WorkloadService.Approve:output_type -> bulkhead.v1.ApproveResponse
+	28,  // 158: bulkhead.v1.AlertService.ListAlerts:output_type -> bulkhead.v1.ListAlertsResponse
+	22,  // 159: bulkhead.v1.AlertService.WatchAlerts:output_type -> bulkhead.v1.Alert
+	33,  // 160: bulkhead.v1.NodeService.ListNodes:output_type -> bulkhead.v1.ListNodesResponse
+	38,  // 161: bulkhead.v1.ImageService.ListImages:output_type -> bulkhead.v1.ListImagesResponse
+	40,  // 162: bulkhead.v1.ImageService.GetImage:output_type -> bulkhead.v1.GetImageResponse
+	44,  // 163: bulkhead.v1.ImageService.DiffImages:output_type -> bulkhead.v1.DiffImagesResponse
+	47,  // 164: bulkhead.v1.ImageService.ScanImage:output_type -> bulkhead.v1.ScanImageResponse
+	49,  // 165: bulkhead.v1.ImageService.ListScans:output_type -> bulkhead.v1.ListScansResponse
+	53,  // 166: bulkhead.v1.ImageService.ListWatches:output_type -> bulkhead.v1.ListWatchesResponse
+	55,  // 167: bulkhead.v1.ImageService.WatchRepository:output_type -> bulkhead.v1.WatchRepositoryResponse
+	57,  // 168: bulkhead.v1.ImageService.AddHook:output_type -> bulkhead.v1.AddHookResponse
+	59,  // 169: bulkhead.v1.ImageService.RemoveHook:output_type -> bulkhead.v1.RemoveHookResponse
+	63,  // 170: bulkhead.v1.FlowService.ListFlows:output_type -> bulkhead.v1.ListFlowsResponse
+	65,  // 171: bulkhead.v1.FlowService.GetFlow:output_type -> bulkhead.v1.GetFlowResponse
+	74,  // 172: bulkhead.v1.FlowService.GetMap:output_type -> bulkhead.v1.GetMapResponse
+	78,  // 173: bulkhead.v1.FlowService.ListRisks:output_type -> bulkhead.v1.ListRisksResponse
+	80,  // 174: bulkhead.v1.SegmentService.ProposeSegments:output_type -> bulkhead.v1.ProposeSegmentsResponse
+	82,  // 175: bulkhead.v1.SegmentService.ReplaySegments:output_type -> bulkhead.v1.ReplaySegmentsResponse
+	86,  // 176: bulkhead.v1.SegmentService.ListSegments:output_type -> bulkhead.v1.ListSegmentsResponse
+	88,  // 177: bulkhead.v1.SegmentService.ApplySegments:output_type -> bulkhead.v1.ApplySegmentsResponse
+	90,  // 178: bulkhead.v1.SegmentService.RemoveSegments:output_type -> bulkhead.v1.RemoveSegmentsResponse
+	92,  // 179: bulkhead.v1.SegmentService.Quarantine:output_type -> bulkhead.v1.QuarantineResponse
+	68,  // 180: bulkhead.v1.PolicyService.ApplyPolicies:output_type -> bulkhead.v1.ApplyPoliciesResponse
+	70,  // 181: bulkhead.v1.PolicyService.ListPolicies:output_type -> bulkhead.v1.ListPoliciesResponse
+	72,  // 182: bulkhead.v1.PolicyService.RemovePolicy:output_type -> bulkhead.v1.RemovePolicyResponse
+	150, // [150:183] is the sub-list for method output_type
+	117, // [117:150] is the sub-list for method input_type
+	117, // [117:117] is the sub-list for extension type_name
+	117, // [117:117] is the sub-list for extension extendee
+	0,   // [0:117] is the sub-list for field type_name
 }
 
 func init() { file_bulkhead_v1_bulkhead_proto_init() }
@@ -6464,11 +8285,12 @@ func file_bulkhead_v1_bulkhead_proto_init() {
 	if File_bulkhead_v1_bulkhead_proto != nil {
 		return
 	}
-	file_bulkhead_v1_bulkhead_proto_msgTypes[78].OneofWrappers = []any{
+	file_bulkhead_v1_bulkhead_proto_msgTypes[101].OneofWrappers = []any{
 		(*NodeCommand_SetMode)(nil),
 		(*NodeCommand_Approve)(nil),
 		(*NodeCommand_GetProfile)(nil),
 		(*NodeCommand_SetPolicies)(nil),
+		(*NodeCommand_Network)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -6476,9 +8298,9 @@ func file_bulkhead_v1_bulkhead_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_bulkhead_v1_bulkhead_proto_rawDesc), len(file_bulkhead_v1_bulkhead_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   86,
+			NumMessages:   110,
 			NumExtensions: 0,
-			NumServices:   7,
+			NumServices:   8,
 		},
 		GoTypes:           file_bulkhead_v1_bulkhead_proto_goTypes,
 		DependencyIndexes: file_bulkhead_v1_bulkhead_proto_depIdxs,

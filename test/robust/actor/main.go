@@ -28,6 +28,8 @@ func main() {
 		os.Exit(42) // a program that ran is told by this
 	case os.Args[1] == "write":
 		write(os.Args[2])
+	case os.Args[1] == "reach":
+		reach(os.Args[2])
 	case os.Args[1] == "bomb":
 		bomb(os.Args[2])
 	case os.Args[1] == "spin":
@@ -131,6 +133,15 @@ func warm(string) error {
 	group.Wait()
 	err, _ := failed.Load().(error)
 	return err
+}
+
+// reach connects, as the first thing that a container does.
+func reach(address string) {
+	if err := open(address); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	os.Exit(42)
 }
 
 func write(path string) {

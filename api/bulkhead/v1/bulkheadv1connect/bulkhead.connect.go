@@ -34,6 +34,8 @@ const (
 	ImageServiceName = "bulkhead.v1.ImageService"
 	// FlowServiceName is the fully-qualified name of the FlowService service.
 	FlowServiceName = "bulkhead.v1.FlowService"
+	// SegmentServiceName is the fully-qualified name of the SegmentService service.
+	SegmentServiceName = "bulkhead.v1.SegmentService"
 	// PolicyServiceName is the fully-qualified name of the PolicyService service.
 	PolicyServiceName = "bulkhead.v1.PolicyService"
 )
@@ -96,6 +98,28 @@ const (
 	FlowServiceListFlowsProcedure = "/bulkhead.v1.FlowService/ListFlows"
 	// FlowServiceGetFlowProcedure is the fully-qualified name of the FlowService's GetFlow RPC.
 	FlowServiceGetFlowProcedure = "/bulkhead.v1.FlowService/GetFlow"
+	// FlowServiceGetMapProcedure is the fully-qualified name of the FlowService's GetMap RPC.
+	FlowServiceGetMapProcedure = "/bulkhead.v1.FlowService/GetMap"
+	// FlowServiceListRisksProcedure is the fully-qualified name of the FlowService's ListRisks RPC.
+	FlowServiceListRisksProcedure = "/bulkhead.v1.FlowService/ListRisks"
+	// SegmentServiceProposeSegmentsProcedure is the fully-qualified name of the SegmentService's
+	// ProposeSegments RPC.
+	SegmentServiceProposeSegmentsProcedure = "/bulkhead.v1.SegmentService/ProposeSegments"
+	// SegmentServiceReplaySegmentsProcedure is the fully-qualified name of the SegmentService's
+	// ReplaySegments RPC.
+	SegmentServiceReplaySegmentsProcedure = "/bulkhead.v1.SegmentService/ReplaySegments"
+	// SegmentServiceListSegmentsProcedure is the fully-qualified name of the SegmentService's
+	// ListSegments RPC.
+	SegmentServiceListSegmentsProcedure = "/bulkhead.v1.SegmentService/ListSegments"
+	// SegmentServiceApplySegmentsProcedure is the fully-qualified name of the SegmentService's
+	// ApplySegments RPC.
+	SegmentServiceApplySegmentsProcedure = "/bulkhead.v1.SegmentService/ApplySegments"
+	// SegmentServiceRemoveSegmentsProcedure is the fully-qualified name of the SegmentService's
+	// RemoveSegments RPC.
+	SegmentServiceRemoveSegmentsProcedure = "/bulkhead.v1.SegmentService/RemoveSegments"
+	// SegmentServiceQuarantineProcedure is the fully-qualified name of the SegmentService's Quarantine
+	// RPC.
+	SegmentServiceQuarantineProcedure = "/bulkhead.v1.SegmentService/Quarantine"
 	// PolicyServiceApplyPoliciesProcedure is the fully-qualified name of the PolicyService's
 	// ApplyPolicies RPC.
 	PolicyServiceApplyPoliciesProcedure = "/bulkhead.v1.PolicyService/ApplyPolicies"
@@ -875,6 +899,10 @@ type FlowServiceClient interface {
 	ListFlows(context.Context, *connect.Request[v1.ListFlowsRequest]) (*connect.Response[v1.ListFlowsResponse], error)
 	// GetFlow returns one edge with its history.
 	GetFlow(context.Context, *connect.Request[v1.GetFlowRequest]) (*connect.Response[v1.GetFlowResponse], error)
+	// GetMap returns who talked to whom, grouped, and what is new or gone against an earlier window.
+	GetMap(context.Context, *connect.Request[v1.GetMapRequest]) (*connect.Response[v1.GetMapResponse], error)
+	// ListRisks says what of a window is risky, and why, the highest score first.
+	ListRisks(context.Context, *connect.Request[v1.ListRisksRequest]) (*connect.Response[v1.ListRisksResponse], error)
 }
 
 // NewFlowServiceClient constructs a client for the bulkhead.v1.FlowService service. By default, it
@@ -900,6 +928,18 @@ func NewFlowServiceClient(httpClient connect.HTTPClient, baseURL string, opts ..
 			connect.WithSchema(flowServiceMethods.ByName("GetFlow")),
 			connect.WithClientOptions(opts...),
 		),
+		getMap: connect.NewClient[v1.GetMapRequest, v1.GetMapResponse](
+			httpClient,
+			baseURL+FlowServiceGetMapProcedure,
+			connect.WithSchema(flowServiceMethods.ByName("GetMap")),
+			connect.WithClientOptions(opts...),
+		),
+		listRisks: connect.NewClient[v1.ListRisksRequest, v1.ListRisksResponse](
+			httpClient,
+			baseURL+FlowServiceListRisksProcedure,
+			connect.WithSchema(flowServiceMethods.ByName("ListRisks")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -907,6 +947,8 @@ func NewFlowServiceClient(httpClient connect.HTTPClient, baseURL string, opts ..
 type flowServiceClient struct {
 	listFlows *connect.Client[v1.ListFlowsRequest, v1.ListFlowsResponse]
 	getFlow   *connect.Client[v1.GetFlowRequest, v1.GetFlowResponse]
+	getMap    *connect.Client[v1.GetMapRequest, v1.GetMapResponse]
+	listRisks *connect.Client[v1.ListRisksRequest, v1.ListRisksResponse]
 }
 
 // ListFlows calls bulkhead.v1.FlowService.ListFlows.
@@ -919,12 +961,26 @@ func (c *flowServiceClient) GetFlow(ctx context.Context, req *connect.Request[v1
 	return c.getFlow.CallUnary(ctx, req)
 }
 
+// GetMap calls bulkhead.v1.FlowService.GetMap.
+func (c *flowServiceClient) GetMap(ctx context.Context, req *connect.Request[v1.GetMapRequest]) (*connect.Response[v1.GetMapResponse], error) {
+	return c.getMap.CallUnary(ctx, req)
+}
+
+// ListRisks calls bulkhead.v1.FlowService.ListRisks.
+func (c *flowServiceClient) ListRisks(ctx context.Context, req *connect.Request[v1.ListRisksRequest]) (*connect.Response[v1.ListRisksResponse], error) {
+	return c.listRisks.CallUnary(ctx, req)
+}
+
 // FlowServiceHandler is an implementation of the bulkhead.v1.FlowService service.
 type FlowServiceHandler interface {
 	// ListFlows returns who talked to whom in a window, the most busy first.
 	ListFlows(context.Context, *connect.Request[v1.ListFlowsRequest]) (*connect.Response[v1.ListFlowsResponse], error)
 	// GetFlow returns one edge with its history.
 	GetFlow(context.Context, *connect.Request[v1.GetFlowRequest]) (*connect.Response[v1.GetFlowResponse], error)
+	// GetMap returns who talked to whom, grouped, and what is new or gone against an earlier window.
+	GetMap(context.Context, *connect.Request[v1.GetMapRequest]) (*connect.Response[v1.GetMapResponse], error)
+	// ListRisks says what of a window is risky, and why, the highest score first.
+	ListRisks(context.Context, *connect.Request[v1.ListRisksRequest]) (*connect.Response[v1.ListRisksResponse], error)
 }
 
 // NewFlowServiceHandler builds an HTTP handler from the service implementation. It returns the path
@@ -946,12 +1002,28 @@ func NewFlowServiceHandler(svc FlowServiceHandler, opts ...connect.HandlerOption
 		connect.WithSchema(flowServiceMethods.ByName("GetFlow")),
 		connect.WithHandlerOptions(opts...),
 	)
+	flowServiceGetMapHandler := connect.NewUnaryHandler(
+		FlowServiceGetMapProcedure,
+		svc.GetMap,
+		connect.WithSchema(flowServiceMethods.ByName("GetMap")),
+		connect.WithHandlerOptions(opts...),
+	)
+	flowServiceListRisksHandler := connect.NewUnaryHandler(
+		FlowServiceListRisksProcedure,
+		svc.ListRisks,
+		connect.WithSchema(flowServiceMethods.ByName("ListRisks")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/bulkhead.v1.FlowService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case FlowServiceListFlowsProcedure:
 			flowServiceListFlowsHandler.ServeHTTP(w, r)
 		case FlowServiceGetFlowProcedure:
 			flowServiceGetFlowHandler.ServeHTTP(w, r)
+		case FlowServiceGetMapProcedure:
+			flowServiceGetMapHandler.ServeHTTP(w, r)
+		case FlowServiceListRisksProcedure:
+			flowServiceListRisksHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -967,6 +1039,224 @@ func (UnimplementedFlowServiceHandler) ListFlows(context.Context, *connect.Reque
 
 func (UnimplementedFlowServiceHandler) GetFlow(context.Context, *connect.Request[v1.GetFlowRequest]) (*connect.Response[v1.GetFlowResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("bulkhead.v1.FlowService.GetFlow is not implemented"))
+}
+
+func (UnimplementedFlowServiceHandler) GetMap(context.Context, *connect.Request[v1.GetMapRequest]) (*connect.Response[v1.GetMapResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("bulkhead.v1.FlowService.GetMap is not implemented"))
+}
+
+func (UnimplementedFlowServiceHandler) ListRisks(context.Context, *connect.Request[v1.ListRisksRequest]) (*connect.Response[v1.ListRisksResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("bulkhead.v1.FlowService.ListRisks is not implemented"))
+}
+
+// SegmentServiceClient is a client for the bulkhead.v1.SegmentService service.
+type SegmentServiceClient interface {
+	// ProposeSegments writes the smallest policy that a window of the stored history needs.
+	ProposeSegments(context.Context, *connect.Request[v1.ProposeSegmentsRequest]) (*connect.Response[v1.ProposeSegmentsResponse], error)
+	// ReplaySegments says what policies would have cut of the stored history.
+	ReplaySegments(context.Context, *connect.Request[v1.ReplaySegmentsRequest]) (*connect.Response[v1.ReplaySegmentsResponse], error)
+	ListSegments(context.Context, *connect.Request[v1.ListSegmentsRequest]) (*connect.Response[v1.ListSegmentsResponse], error)
+	// ApplySegments keeps policies and puts them in a state; it answers once every node has them, or said why not.
+	ApplySegments(context.Context, *connect.Request[v1.ApplySegmentsRequest]) (*connect.Response[v1.ApplySegmentsResponse], error)
+	// RemoveSegments takes policies back.
+	RemoveSegments(context.Context, *connect.Request[v1.RemoveSegmentsRequest]) (*connect.Response[v1.RemoveSegmentsResponse], error)
+	// Quarantine cuts a workload off from everything, or lets it back.
+	Quarantine(context.Context, *connect.Request[v1.QuarantineRequest]) (*connect.Response[v1.QuarantineResponse], error)
+}
+
+// NewSegmentServiceClient constructs a client for the bulkhead.v1.SegmentService service. By
+// default, it uses the Connect protocol with the binary Protobuf Codec, asks for gzipped responses,
+// and sends uncompressed requests. To use the gRPC or gRPC-Web protocols, supply the
+// connect.WithGRPC() or connect.WithGRPCWeb() options.
+//
+// The URL supplied here should be the base URL for the Connect or gRPC server (for example,
+// http://api.acme.com or https://acme.com/grpc).
+func NewSegmentServiceClient(httpClient connect.HTTPClient, baseURL string, opts ...connect.ClientOption) SegmentServiceClient {
+	baseURL = strings.TrimRight(baseURL, "/")
+	segmentServiceMethods := v1.File_bulkhead_v1_bulkhead_proto.Services().ByName("SegmentService").Methods()
+	return &segmentServiceClient{
+		proposeSegments: connect.NewClient[v1.ProposeSegmentsRequest, v1.ProposeSegmentsResponse](
+			httpClient,
+			baseURL+SegmentServiceProposeSegmentsProcedure,
+			connect.WithSchema(segmentServiceMethods.ByName("ProposeSegments")),
+			connect.WithClientOptions(opts...),
+		),
+		replaySegments: connect.NewClient[v1.ReplaySegmentsRequest, v1.ReplaySegmentsResponse](
+			httpClient,
+			baseURL+SegmentServiceReplaySegmentsProcedure,
+			connect.WithSchema(segmentServiceMethods.ByName("ReplaySegments")),
+			connect.WithClientOptions(opts...),
+		),
+		listSegments: connect.NewClient[v1.ListSegmentsRequest, v1.ListSegmentsResponse](
+			httpClient,
+			baseURL+SegmentServiceListSegmentsProcedure,
+			connect.WithSchema(segmentServiceMethods.ByName("ListSegments")),
+			connect.WithClientOptions(opts...),
+		),
+		applySegments: connect.NewClient[v1.ApplySegmentsRequest, v1.ApplySegmentsResponse](
+			httpClient,
+			baseURL+SegmentServiceApplySegmentsProcedure,
+			connect.WithSchema(segmentServiceMethods.ByName("ApplySegments")),
+			connect.WithClientOptions(opts...),
+		),
+		removeSegments: connect.NewClient[v1.RemoveSegmentsRequest, v1.RemoveSegmentsResponse](
+			httpClient,
+			baseURL+SegmentServiceRemoveSegmentsProcedure,
+			connect.WithSchema(segmentServiceMethods.ByName("RemoveSegments")),
+			connect.WithClientOptions(opts...),
+		),
+		quarantine: connect.NewClient[v1.QuarantineRequest, v1.QuarantineResponse](
+			httpClient,
+			baseURL+SegmentServiceQuarantineProcedure,
+			connect.WithSchema(segmentServiceMethods.ByName("Quarantine")),
+			connect.WithClientOptions(opts...),
+		),
+	}
+}
+
+// segmentServiceClient implements SegmentServiceClient.
+type segmentServiceClient struct {
+	proposeSegments *connect.Client[v1.ProposeSegmentsRequest, v1.ProposeSegmentsResponse]
+	replaySegments  *connect.Client[v1.ReplaySegmentsRequest, v1.ReplaySegmentsResponse]
+	listSegments    *connect.Client[v1.ListSegmentsRequest, v1.ListSegmentsResponse]
+	applySegments   *connect.Client[v1.ApplySegmentsRequest, v1.ApplySegmentsResponse]
+	removeSegments  *connect.Client[v1.RemoveSegmentsRequest, v1.RemoveSegmentsResponse]
+	quarantine      *connect.Client[v1.QuarantineRequest, v1.QuarantineResponse]
+}
+
+// ProposeSegments calls bulkhead.v1.SegmentService.ProposeSegments.
+func (c *segmentServiceClient) ProposeSegments(ctx context.Context, req *connect.Request[v1.ProposeSegmentsRequest]) (*connect.Response[v1.ProposeSegmentsResponse], error) {
+	return c.proposeSegments.CallUnary(ctx, req)
+}
+
+// ReplaySegments calls bulkhead.v1.SegmentService.ReplaySegments.
+func (c *segmentServiceClient) ReplaySegments(ctx context.Context, req *connect.Request[v1.ReplaySegmentsRequest]) (*connect.Response[v1.ReplaySegmentsResponse], error) {
+	return c.replaySegments.CallUnary(ctx, req)
+}
+
+// ListSegments calls bulkhead.v1.SegmentService.ListSegments.
+func (c *segmentServiceClient) ListSegments(ctx context.Context, req *connect.Request[v1.ListSegmentsRequest]) (*connect.Response[v1.ListSegmentsResponse], error) {
+	return c.listSegments.CallUnary(ctx, req)
+}
+
+// ApplySegments calls bulkhead.v1.SegmentService.ApplySegments.
+func (c *segmentServiceClient) ApplySegments(ctx context.Context, req *connect.Request[v1.ApplySegmentsRequest]) (*connect.Response[v1.ApplySegmentsResponse], error) {
+	return c.applySegments.CallUnary(ctx, req)
+}
+
+// RemoveSegments calls bulkhead.v1.SegmentService.RemoveSegments.
+func (c *segmentServiceClient) RemoveSegments(ctx context.Context, req *connect.Request[v1.RemoveSegmentsRequest]) (*connect.Response[v1.RemoveSegmentsResponse], error) {
+	return c.removeSegments.CallUnary(ctx, req)
+}
+
+// Quarantine calls bulkhead.v1.SegmentService.Quarantine.
+func (c *segmentServiceClient) Quarantine(ctx context.Context, req *connect.Request[v1.QuarantineRequest]) (*connect.Response[v1.QuarantineResponse], error) {
+	return c.quarantine.CallUnary(ctx, req)
+}
+
+// SegmentServiceHandler is an implementation of the bulkhead.v1.SegmentService service.
+type SegmentServiceHandler interface {
+	// ProposeSegments writes the smallest policy that a window of the stored history needs.
+	ProposeSegments(context.Context, *connect.Request[v1.ProposeSegmentsRequest]) (*connect.Response[v1.ProposeSegmentsResponse], error)
+	// ReplaySegments says what policies would have cut of the stored history.
+	ReplaySegments(context.Context, *connect.Request[v1.ReplaySegmentsRequest]) (*connect.Response[v1.ReplaySegmentsResponse], error)
+	ListSegments(context.Context, *connect.Request[v1.ListSegmentsRequest]) (*connect.Response[v1.ListSegmentsResponse], error)
+	// ApplySegments keeps policies and puts them in a state; it answers once every node has them, or said why not.
+	ApplySegments(context.Context, *connect.Request[v1.ApplySegmentsRequest]) (*connect.Response[v1.ApplySegmentsResponse], error)
+	// RemoveSegments takes policies back.
+	RemoveSegments(context.Context, *connect.Request[v1.RemoveSegmentsRequest]) (*connect.Response[v1.RemoveSegmentsResponse], error)
+	// Quarantine cuts a workload off from everything, or lets it back.
+	Quarantine(context.Context, *connect.Request[v1.QuarantineRequest]) (*connect.Response[v1.QuarantineResponse], error)
+}
+
+// NewSegmentServiceHandler builds an HTTP handler from the service implementation. It returns the
+// path on which to mount the handler and the handler itself.
+//
+// By default, handlers support the Connect, gRPC, and gRPC-Web protocols with the binary Protobuf
+// and JSON codecs. They also support gzip compression.
+func NewSegmentServiceHandler(svc SegmentServiceHandler, opts ...connect.HandlerOption) (string, http.Handler) {
+	segmentServiceMethods := v1.File_bulkhead_v1_bulkhead_proto.Services().ByName("SegmentService").Methods()
+	segmentServiceProposeSegmentsHandler := connect.NewUnaryHandler(
+		SegmentServiceProposeSegmentsProcedure,
+		svc.ProposeSegments,
+		connect.WithSchema(segmentServiceMethods.ByName("ProposeSegments")),
+		connect.WithHandlerOptions(opts...),
+	)
+	segmentServiceReplaySegmentsHandler := connect.NewUnaryHandler(
+		SegmentServiceReplaySegmentsProcedure,
+		svc.ReplaySegments,
+		connect.WithSchema(segmentServiceMethods.ByName("ReplaySegments")),
+		connect.WithHandlerOptions(opts...),
+	)
+	segmentServiceListSegmentsHandler := connect.NewUnaryHandler(
+		SegmentServiceListSegmentsProcedure,
+		svc.ListSegments,
+		connect.WithSchema(segmentServiceMethods.ByName("ListSegments")),
+		connect.WithHandlerOptions(opts...),
+	)
+	segmentServiceApplySegmentsHandler := connect.NewUnaryHandler(
+		SegmentServiceApplySegmentsProcedure,
+		svc.ApplySegments,
+		connect.WithSchema(segmentServiceMethods.ByName("ApplySegments")),
+		connect.WithHandlerOptions(opts...),
+	)
+	segmentServiceRemoveSegmentsHandler := connect.NewUnaryHandler(
+		SegmentServiceRemoveSegmentsProcedure,
+		svc.RemoveSegments,
+		connect.WithSchema(segmentServiceMethods.ByName("RemoveSegments")),
+		connect.WithHandlerOptions(opts...),
+	)
+	segmentServiceQuarantineHandler := connect.NewUnaryHandler(
+		SegmentServiceQuarantineProcedure,
+		svc.Quarantine,
+		connect.WithSchema(segmentServiceMethods.ByName("Quarantine")),
+		connect.WithHandlerOptions(opts...),
+	)
+	return "/bulkhead.v1.SegmentService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case SegmentServiceProposeSegmentsProcedure:
+			segmentServiceProposeSegmentsHandler.ServeHTTP(w, r)
+		case SegmentServiceReplaySegmentsProcedure:
+			segmentServiceReplaySegmentsHandler.ServeHTTP(w, r)
+		case SegmentServiceListSegmentsProcedure:
+			segmentServiceListSegmentsHandler.ServeHTTP(w, r)
+		case SegmentServiceApplySegmentsProcedure:
+			segmentServiceApplySegmentsHandler.ServeHTTP(w, r)
+		case SegmentServiceRemoveSegmentsProcedure:
+			segmentServiceRemoveSegmentsHandler.ServeHTTP(w, r)
+		case SegmentServiceQuarantineProcedure:
+			segmentServiceQuarantineHandler.ServeHTTP(w, r)
+		default:
+			http.NotFound(w, r)
+		}
+	})
+}
+
+// UnimplementedSegmentServiceHandler returns CodeUnimplemented from all methods.
+type UnimplementedSegmentServiceHandler struct{}
+
+func (UnimplementedSegmentServiceHandler) ProposeSegments(context.Context, *connect.Request[v1.ProposeSegmentsRequest]) (*connect.Response[v1.ProposeSegmentsResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("bulkhead.v1.SegmentService.ProposeSegments is not implemented"))
+}
+
+func (UnimplementedSegmentServiceHandler) ReplaySegments(context.Context, *connect.Request[v1.ReplaySegmentsRequest]) (*connect.Response[v1.ReplaySegmentsResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("bulkhead.v1.SegmentService.ReplaySegments is not implemented"))
+}
+
+func (UnimplementedSegmentServiceHandler) ListSegments(context.Context, *connect.Request[v1.ListSegmentsRequest]) (*connect.Response[v1.ListSegmentsResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("bulkhead.v1.SegmentService.ListSegments is not implemented"))
+}
+
+func (UnimplementedSegmentServiceHandler) ApplySegments(context.Context, *connect.Request[v1.ApplySegmentsRequest]) (*connect.Response[v1.ApplySegmentsResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("bulkhead.v1.SegmentService.ApplySegments is not implemented"))
+}
+
+func (UnimplementedSegmentServiceHandler) RemoveSegments(context.Context, *connect.Request[v1.RemoveSegmentsRequest]) (*connect.Response[v1.RemoveSegmentsResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("bulkhead.v1.SegmentService.RemoveSegments is not implemented"))
+}
+
+func (UnimplementedSegmentServiceHandler) Quarantine(context.Context, *connect.Request[v1.QuarantineRequest]) (*connect.Response[v1.QuarantineResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("bulkhead.v1.SegmentService.Quarantine is not implemented"))
 }
 
 // PolicyServiceClient is a client for the bulkhead.v1.PolicyService service.

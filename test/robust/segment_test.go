@@ -1,0 +1,240 @@
+//go:build integration
+
+package robust
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"bulkhead"
+	"bulkhead/topology"
+)
+
+// edges lists who talked to whom over TCP, but for the host and for who asks itself.
+func (p *product) edges(t *testing.T) map[string]bulkhead.Flow {
+	t.Helper()
+	var list struct{ Flows []bulkhead.Flow }
+	if err := p.ask(t.Context(), &list, "flows"); err != nil {
+		t.Fatal(err)
+	}
+	found := map[string]bulkhead.Flow{}
+	for _, f := range list.Flows {
+		if f.Source.Kind != bulkhead.EndHost && f.Source != f.Destination && f.Protocol == "tcp" {
+			found[f.Edge.String()] = f
+		}
+	}
+	return found
+}
+
+// run does a command of the product and gives its exit code.
+func (p *product) run(t *testing.T, args ...string) (code int, out string) {
+	t.Helper()
+	text, err := exec.CommandContext(t.Context(), p.path("bulkhead"), append(args, "--state", p.path("state"), "--run", p.path("run"))...).CombinedOutput()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		t.Fatal(err)
+	}
+	if exit != nil {
+		code = exit.ExitCode()
+	}
+	return code, string(text)
+}
+
+func (p *product) must(t *testing.T, args ...string) {
+	t.Helper()
+	if code, out := p.run(t, args...); code != 0 {
+		t.Fatalf("bulkhead %s: exit code %d: %s", strings.Join(args, " "), code, out)
+	}
+}
+
+// translate makes the host answer for a container under another address, as a service does, and hide who asks.
+func translate(t *testing.T, service, backend string) {
+	t.Helper()
+	address, port, _ := strings.Cut(service, ":")
+	for _, rule := range [][]string{
+		{"PREROUTING", "-d", address, "-p", "tcp", "--dport", port, "-j", "DNAT", "--to-destination", backend},
+		{"POSTROUTING", "-d", strings.Split(backend, ":")[0], "-p", "tcp", "-m", "conntrack", "--ctorigdst", address, "-j", "MASQUERADE"},
+	} {
+		change := func(how string) error {
+			out, err := exec.Command("iptables", append([]string{"-w", "-t", "nat", how}, rule...)...).CombinedOutput()
+			if err != nil {
+				return fmt.Errorf("iptables %s %v: %w: %s", how, rule, err, out)
+			}
+			return nil
+		}
+		if err := change("-I"); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			if err := change("-D"); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+const segment = `apiVersion: bulkhead/v1
+kind: Segment
+metadata: {name: db}
+spec:
+  for: {labels: {app: db}}
+  ingress:
+  - from: [{labels: {app: web}}, {host: true}]
+    ports: [tcp/8080]
+---
+apiVersion: bulkhead/v1
+kind: Segment
+metadata: {name: web}
+spec:
+  for: {labels: {app: web}}
+  egress:
+  - to: [{labels: {app: db}}, {host: true}]
+    ports: [tcp/8080]
+`
+
+// TestSegment goes with real containers from what was seen to what is enforced: a service is its backend, labels come from
+// the engine, a stranger is cut off, a container that starts is right from its first packet.
+func TestSegment(t *testing.T) {
+	p := start(t)
+	image := p.actorImage(t)
+	web, db := p.box(t, "web", image, "--label", "app=web"), p.box(t, "db", image, "--label", "app=db")
+	stranger := p.box(t, "stranger", image)
+	for _, b := range []*box{web, db, stranger} {
+		b.learn(p)
+	}
+	const service = "10.99.77.1:80"
+	translate(t, service, db.ip+":8080")
+	for range 5 {
+		if a := web.do("connect", service); !a.Done {
+			t.Fatalf("by the service: %+v", a)
+		}
+	}
+	if a := stranger.do("open", db.ip+":8080"); !a.Done {
+		t.Fatalf("nothing is in force: %+v", a)
+	}
+	toDB := func(b *box) string { return fmt.Sprintf("%s -> %s tcp/8080", b.workload(), db.workload()) }
+	eventually(t, 30*time.Second, func() error {
+		found := p.edges(t)
+		if f := found[toDB(web)]; f.Opened != 5 || len(found) != 2 || found[toDB(stranger)].Opened != 1 {
+			return fmt.Errorf("the edges are %+v", found)
+		}
+		return nil
+	})
+
+	file := p.path("segment.yaml")
+	if err := os.WriteFile(file, []byte(segment), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	code, out := p.run(t, "segment", "replay", "-f", file, "--from", "1h", "--format", "table")
+	if code != 3 || !strings.Contains(out, stranger.workload()) || strings.Contains(out, web.workload()) {
+		t.Errorf("replay: exit code %d: %s", code, out)
+	}
+	code, out = p.run(t, "segment", "propose", "--from", "1h", "--format", "bulkhead", "--workload", db.workload())
+	if code != 0 || !strings.Contains(out, "workload: "+web.workload()) {
+		t.Errorf("propose: exit code %d: %s", code, out)
+	}
+	var risks []topology.Risk
+	if err := p.ask(t.Context(), &risks, "flows", "risks"); err != nil {
+		t.Error(err)
+	}
+
+	p.must(t, "segment", "stage", "-f", file)
+	if a := stranger.do("connect", db.ip+":8080"); !a.Done {
+		t.Errorf("a staged policy cuts: %+v", a)
+	}
+	eventually(t, 30*time.Second, func() error {
+		if f := p.edges(t)[toDB(stranger)]; f.WouldDeny == 0 || f.Denied != 0 {
+			return fmt.Errorf("would deny %d, denied %d", f.WouldDeny, f.Denied)
+		}
+		return nil
+	})
+
+	p.must(t, "segment", "enforce", "db", "web")
+	began := time.Now()
+	if a := stranger.do("alive", db.ip+":8080"); a.Done {
+		eventually(t, 2*time.Second, func() error {
+			if stranger.do("alive", db.ip+":8080").Done {
+				return errors.New("a connection of before lives")
+			}
+			return nil
+		})
+	}
+	t.Logf("a connection of before was cut within %v of the answer", time.Since(began).Round(time.Millisecond))
+	for _, w := range []struct {
+		what string
+		got  answer
+		want bool
+	}{
+		{"a stranger", stranger.do("connect", db.ip+":8080"), false},
+		{"who may", web.do("connect", db.ip+":8080"), true},
+		{"by the service", web.do("connect", service), true},
+		{"who may, to somebody else", web.do("connect", stranger.ip+":8080"), false},
+		{"itself", web.do("connect", "127.0.0.1:8080"), true},
+	} {
+		if w.got.Done != w.want {
+			t.Errorf("%s: %+v", w.what, w.got)
+		}
+	}
+	p.firstPackets(t, image, db, stranger)
+	eventually(t, 30*time.Second, func() error {
+		if f := p.edges(t)[toDB(stranger)]; f.Denied == 0 {
+			return errors.New("what was denied is not counted")
+		}
+		return nil
+	})
+
+	p.must(t, "segment", "quarantine", db.workload())
+	if a := web.do("connect", db.ip+":8080"); a.Done {
+		t.Error("a workload in quarantine is reached")
+	}
+	p.must(t, "segment", "quarantine", "--lift", db.workload())
+	p.agent.kill()
+	if a := stranger.do("connect", db.ip+":8080"); a.Done {
+		t.Error("with the agent gone a stranger gets through")
+	}
+	p.agent.start()
+	p.await(t)
+	for range 20 {
+		if a := stranger.do("connect", db.ip+":8080"); a.Done {
+			t.Error("while the agent starts a stranger gets through")
+		}
+		if a := web.do("connect", db.ip+":8080"); !a.Done {
+			t.Errorf("while the agent starts who may is cut: %+v", a)
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	p.must(t, "segment", "remove", "db", "web")
+	if a := stranger.do("connect", db.ip+":8080"); !a.Done {
+		t.Errorf("it was taken back: %+v", a)
+	}
+}
+
+// firstPackets starts containers whose first act is to connect.
+func (p *product) firstPackets(t *testing.T, image string, db, stranger *box) {
+	t.Helper()
+	reach := func(label, address string) bool {
+		err := exec.Command("docker", "run", "--rm", "--label", "app="+label, image, "/actor", "reach", address).Run()
+		var exit *exec.ExitError
+		if !errors.As(err, &exit) || !slices.Contains([]int{1, 42}, exit.ExitCode()) {
+			t.Fatalf("a container's first act: %v", err)
+		}
+		return exit.ExitCode() == 42
+	}
+	for range 5 {
+		if !reach("web", db.ip+":8080") {
+			t.Error("the first connection of a container that may is cut")
+		}
+		if reach("web", stranger.ip+":8080") {
+			t.Error("the first connection of a container that may not gets through")
+		}
+		if reach("other", db.ip+":8080") {
+			t.Error("the first connection of a stranger gets through")
+		}
+	}
+}
