@@ -1,6 +1,8 @@
 // Package truth has the cases that tell whether an engine means by a NetworkPolicy what Kubernetes does: every combination of
-// what a policy can say, and a judge that is written from the text of the API's reference, on the JSON itself. It shares no
-// line with the engines that are held against it. Start with [Sets] and [NewJudge]. It is for tests alone.
+// what a policy can say, and a judge that is written from the text of the API's reference, on the JSON itself. Start with [Sets]
+// and [NewJudge].
+//
+// It promises to share no line with the engines that are held against it. It is not for programs: tests alone import it.
 package truth
 
 import (
