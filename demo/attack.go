@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"bulkhead"
+	"bulkhead/demo/engine"
 )
 
 // attack is one thing an attacker does to a shop, for real and from the outside.
@@ -108,7 +109,7 @@ func found(answer, sought string, err error) (string, error) {
 }
 
 func shorten(text string, most int) string {
-	runes := []rune(strings.Map(printable, strings.ReplaceAll(text, "\n", " ")))
+	runes := []rune(strings.Map(engine.Printable, strings.ReplaceAll(text, "\n", " ")))
 	if len(runes) <= most {
 		return string(runes)
 	}

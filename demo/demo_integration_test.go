@@ -100,7 +100,7 @@ func TestLeavesNothing(t *testing.T) {
 	if err := private.open(t.Context(), o); err != nil {
 		t.Fatal(err)
 	}
-	o.Engine = private.engine.socket
+	o.Engine = private.engine.Socket
 	guest, err := newStage(o)
 	if err != nil {
 		t.Fatal(err)
@@ -116,7 +116,7 @@ func TestLeavesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	var containers []struct{ Names []string }
-	if err := private.engine.call(t.Context(), "GET", "/containers/json?all=1", nil, &containers); err != nil {
+	if err := private.engine.Call(t.Context(), "GET", "/containers/json?all=1", nil, &containers); err != nil {
 		t.Fatal(err)
 	}
 	if len(containers) != 1 {

@@ -70,7 +70,7 @@ type ModeTraffic struct {
 
 func newReport(s *stage, shop *target) *Report {
 	r := &Report{shop: shop.url, Engine: "running", Learned: Learned{Workload: shop.workload()}}
-	if s.engine.private {
+	if s.engine.Private {
 		r.Engine = "private"
 	}
 	r.Learned.describe(bulkhead.Profile{})

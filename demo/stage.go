@@ -16,6 +16,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"bulkhead/demo/engine"
 )
 
 const (
@@ -26,13 +28,10 @@ const (
 	neighbourPort   = 5984
 )
 
-// subnet is the address range of the demo's own bridge.
-type subnet struct{ CIDR, Gateway string }
-
 // stage is everything that stands while the demo plays: the engine, a network, the shop,
 // its twin that nobody protects, a neighbour, and the supplier.
 type stage struct {
-	engine   *engine
+	engine   *engine.Engine
 	dir      string // holds secrets, the shop's program and a private engine's state
 	run      string // a few letters that make this run's names its own
 	image    string
@@ -69,12 +68,12 @@ func (s *stage) open(ctx context.Context, o Options) error {
 	if s.shopFile, err = o.shop(s.dir); err != nil {
 		return err
 	}
-	if s.engine, err = findEngine(ctx, s.dir, o.Engine, o.Log); err != nil {
+	if s.engine, err = engine.Find(ctx, s.dir, o.Engine, o.Log); err != nil {
 		return err
 	}
-	s.later(func(context.Context) error { return s.engine.stop() })
+	s.later(func(context.Context) error { return s.engine.Stop() })
 	if o.OnEngine != nil {
-		if err := o.OnEngine(s.engine.socket); err != nil {
+		if err := o.OnEngine(s.engine.Socket); err != nil {
 			return fmt.Errorf("tell the product about the container engine: %w", err)
 		}
 	}
@@ -113,10 +112,10 @@ func (s *stage) loadImage(ctx context.Context) error {
 	read, write := io.Pipe()
 	go func() { write.CloseWithError(buildImage(write, s.image, s.shopFile)) }()
 	defer read.Close()
-	if _, err := s.engine.load(ctx, read, s.image); err != nil {
+	if _, err := s.engine.Load(ctx, read, s.image); err != nil {
 		return err
 	}
-	s.later(func(ctx context.Context) error { return s.engine.removeImage(ctx, s.image) })
+	s.later(func(ctx context.Context) error { return s.engine.RemoveImage(ctx, s.image) })
 	return nil
 }
 
@@ -128,14 +127,14 @@ func (s *stage) makeNetwork(ctx context.Context) error {
 	}
 	err = errors.New("no free range among 10.213.0.0/24 to 10.228.0.0/24")
 	for i := 213; i < 229; i++ {
-		n := subnet{fmt.Sprintf("10.%d.0.0/24", i), fmt.Sprintf("10.%d.0.1", i)}
+		n := engine.Subnet{CIDR: fmt.Sprintf("10.%d.0.0/24", i), Gateway: fmt.Sprintf("10.%d.0.1", i)}
 		if overlaps(n, used) {
 			continue
 		}
 		var id string
-		if id, err = s.engine.network(ctx, "bulkhead-demo-"+s.run, "bhdemo-"+s.run, n); err == nil {
+		if id, err = s.engine.Network(ctx, "bulkhead-demo-"+s.run, "bhdemo-"+s.run, n); err == nil {
 			s.gateway = n.Gateway
-			s.later(func(ctx context.Context) error { return s.engine.removeNetwork(ctx, id) })
+			s.later(func(ctx context.Context) error { return s.engine.RemoveNetwork(ctx, id) })
 			return nil
 		}
 	}
@@ -156,7 +155,7 @@ func usedAddresses() ([]netip.Prefix, error) {
 	return used, nil
 }
 
-func overlaps(n subnet, used []netip.Prefix) bool {
+func overlaps(n engine.Subnet, used []netip.Prefix) bool {
 	prefix := netip.MustParsePrefix(n.CIDR)
 	for _, u := range used {
 		if u.Overlaps(prefix) {
@@ -220,7 +219,7 @@ func (s *stage) startShop(ctx context.Context, role string) (*target, error) {
 	}
 	t.ip, t.pid, t.url = c.Address, c.PID, "http://"+net.JoinHostPort(c.Address, "8080")
 	if err := t.awaitOpen(ctx); err != nil {
-		return nil, fmt.Errorf("wait for the shop to open: %w: %s", err, s.engine.logs(ctx, c.ID))
+		return nil, fmt.Errorf("wait for the shop to open: %w: %s", err, s.engine.Logs(ctx, c.ID))
 	}
 	return t, s.startMetadata(ctx, t, c.ID)
 }
@@ -255,11 +254,11 @@ func (s *stage) startMetadata(ctx context.Context, t *target, shop string) error
 }
 
 // start runs a container and remembers to remove it.
-func (s *stage) start(ctx context.Context, name string, config map[string]any) (container, error) {
+func (s *stage) start(ctx context.Context, name string, config map[string]any) (engine.Container, error) {
 	config["Labels"] = map[string]string{"bulkhead.demo": s.run}
-	c, err := s.engine.run(ctx, name, config)
+	c, err := s.engine.Run(ctx, name, config)
 	if c.ID != "" {
-		s.later(func(ctx context.Context) error { return s.engine.remove(ctx, c.ID) })
+		s.later(func(ctx context.Context) error { return s.engine.Remove(ctx, c.ID) })
 	}
 	return c, err
 }

@@ -72,8 +72,10 @@ var rooms = map[string][]string{
 	"deploy": {}, // the chart and plain manifests, and a test of both
 
 	// programs
-	"demo":               {".", "api"},
-	"cmd/bulkhead":       {".", "api", "auth", "baseline", "console", "demo", "image", "kube", "profile", "rule", "scan", "server", "sign", "topology", "vuln", "waf"},
+	"demo":               {".", "demo/engine"},
+	"demo/engine":        {},
+	"drill":              {".", "demo/engine"},
+	"cmd/bulkhead":       {".", "api", "auth", "baseline", "console", "demo", "drill", "image", "kube", "profile", "rule", "scan", "server", "sign", "topology", "vuln", "waf"},
 	"cmd/bulkhead-agent": {".", "agent", "bpf", "enforce", "profile"},
 
 	// tests of the whole

@@ -1,4 +1,11 @@
-package demo
+// Package engine finds a Docker engine, or brings one along: a private pair of containerd and
+// dockerd with its own state and sockets. Start with [Find] and [Docker.Run].
+//
+// It promises that a private engine changes no packet filter and no setting of the host, and that
+// nothing of it is left after [Engine.Stop], or after [Sweep] where the program that started it was
+// killed. It is for the demo and the drill, and not for asking what runs on a node: that is package
+// container.
+package engine
 
 import (
 	"context"
@@ -17,23 +24,23 @@ import (
 // defaultSocket is where Docker listens unless told otherwise.
 const defaultSocket = "/var/run/docker.sock"
 
-// engine is a container engine to use, and how to be done with it.
-type engine struct {
-	*docker
-	private bool
-	stop    func() error
+// Engine is a container engine to use, and how to be done with it.
+type Engine struct {
+	*Docker
+	Private bool         // it was started here
+	Stop    func() error // ends it if it was started here, and nothing else
 }
 
-// findEngine uses the engine that runs, else starts a private one below dir.
-func findEngine(ctx context.Context, dir, socket string, log *slog.Logger) (*engine, error) {
+// Find uses the engine that runs, else starts a private one below dir.
+func Find(ctx context.Context, dir, socket string, log *slog.Logger) (*Engine, error) {
 	for _, s := range candidates(socket) {
-		d := newDocker(s)
-		if err := d.ping(ctx); err == nil {
-			return &engine{docker: d, stop: func() error { return nil }}, nil
+		d := Connect(s)
+		if err := d.Ping(ctx); err == nil {
+			return &Engine{Docker: d, Stop: func() error { return nil }}, nil
 		}
 	}
 	if socket != "" {
-		return nil, fmt.Errorf("no container engine answers at %s: start it, or leave the socket away and the demo brings its own", socket)
+		return nil, fmt.Errorf("no container engine answers at %s: start it, or leave the socket away and one is brought along", socket)
 	}
 	return startEngine(ctx, dir, log)
 }
@@ -57,10 +64,10 @@ type daemons struct {
 }
 
 // startEngine starts containerd and dockerd with their own state and sockets. It touches no
-// packet filter, no setting of the host and no bridge but the one the demo asks for later.
-func startEngine(ctx context.Context, dir string, log *slog.Logger) (*engine, error) {
+// packet filter, no setting of the host and no bridge but those that are asked for later.
+func startEngine(ctx context.Context, dir string, log *slog.Logger) (*Engine, error) {
 	if os.Geteuid() != 0 {
-		return nil, errors.New("no container engine answers, and only root can start one: run the demo as root, or start Docker")
+		return nil, errors.New("no container engine answers, and only root can start one: become root, or start Docker")
 	}
 	if err := haveBinaries("containerd", "dockerd", "runc", "containerd-shim-runc-v2"); err != nil {
 		return nil, err
@@ -82,7 +89,7 @@ func haveBinaries(names ...string) error {
 	return nil
 }
 
-func (d *daemons) start(ctx context.Context, log *slog.Logger) (*engine, error) {
+func (d *daemons) start(ctx context.Context, log *slog.Logger) (*Engine, error) {
 	config := fmt.Sprintf("version = 2\nroot = %q\nstate = %q\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n[grpc]\n  address = %q\n",
 		d.path("containerd"), d.path("containerd-run"), d.path("containerd.sock"))
 	if err := os.WriteFile(d.path("containerd.toml"), []byte(config), 0o600); err != nil {
@@ -107,17 +114,17 @@ func (d *daemons) start(ctx context.Context, log *slog.Logger) (*engine, error) 
 	if err != nil {
 		return nil, err
 	}
-	client := newDocker(d.path("docker.sock"))
-	if err := d.await(ctx, 30*time.Second, func() error { return client.ping(ctx) }); err != nil {
+	client := Connect(d.path("docker.sock"))
+	if err := d.await(ctx, 30*time.Second, func() error { return client.Ping(ctx) }); err != nil {
 		return nil, fmt.Errorf("wait for the private dockerd: %w", err)
 	}
-	log.Debug("private container engine started", "socket", client.socket)
-	return &engine{docker: client, private: true, stop: d.stop}, nil
+	log.Debug("private container engine started", "socket", client.Socket)
+	return &Engine{Docker: client, Private: true, Stop: d.stop}, nil
 }
 
 func (d *daemons) path(name string) string { return filepath.Join(d.dir, name) }
 
-// daemon is one program that the demo started.
+// daemon is one program that was started here.
 type daemon struct {
 	name string
 	cmd  *exec.Cmd
@@ -135,6 +142,9 @@ func (d *daemons) run(name string, args ...string) error {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // a Ctrl-C is ours to handle
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("start %s: %w", name, err)
+	}
+	if err := record(d.path(name+pidSuffix), cmd.Process.Pid); err != nil {
+		return errors.Join(err, cmd.Process.Kill())
 	}
 	started := &daemon{name: name, cmd: cmd, done: make(chan struct{})}
 	go func() {

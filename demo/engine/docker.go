@@ -1,4 +1,4 @@
-package demo
+package engine
 
 import (
 	"bytes"
@@ -17,21 +17,21 @@ import (
 // largestAnswer bounds what is read from an engine: its answers here are a few kilobytes.
 const largestAnswer = 4 << 20
 
-// docker speaks the part of the Docker Engine API that the demo needs, over its socket.
-type docker struct {
-	socket string
+// Docker speaks the part of the Docker Engine API that the demo and the drill need, over its socket.
+type Docker struct {
+	Socket string
 	http   *http.Client
 }
 
-func newDocker(socket string) *docker {
+func Connect(socket string) *Docker {
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, "unix", socket)
 	}
-	return &docker{socket: socket, http: &http.Client{Transport: &http.Transport{DialContext: dial, MaxIdleConns: 4}}}
+	return &Docker{Socket: socket, http: &http.Client{Transport: &http.Transport{DialContext: dial, MaxIdleConns: 4}}}
 }
 
-// call sends one request and decodes the answer into out, which may be nil.
-func (d *docker) call(ctx context.Context, method, path string, in, out any) error {
+// Call sends one request and decodes the answer into out, which may be nil.
+func (d *Docker) Call(ctx context.Context, method, path string, in, out any) error {
 	var body io.Reader
 	kind := "application/json"
 	switch v := in.(type) {
@@ -92,66 +92,66 @@ func isMissing(err error) bool {
 	return errors.As(err, &e) && e.status == http.StatusNotFound
 }
 
-func (d *docker) ping(ctx context.Context) error {
+func (d *Docker) Ping(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	return d.call(ctx, "GET", "/version", nil, nil)
+	return d.Call(ctx, "GET", "/version", nil, nil)
 }
 
-// load imports a docker-archive and returns the id of the image that ref names then.
-func (d *docker) load(ctx context.Context, archive io.Reader, ref string) (string, error) {
-	if err := d.call(ctx, "POST", "/images/load?quiet=1", archive, nil); err != nil {
-		return "", fmt.Errorf("load the shop's image: %w", err)
+// Load imports a docker-archive and returns the id of the image that ref names then.
+func (d *Docker) Load(ctx context.Context, archive io.Reader, ref string) (string, error) {
+	if err := d.Call(ctx, "POST", "/images/load?quiet=1", archive, nil); err != nil {
+		return "", fmt.Errorf("load an image: %w", err)
 	}
 	var image struct{ ID string }
-	if err := d.call(ctx, "GET", "/images/"+ref+"/json", nil, &image); err != nil {
+	if err := d.Call(ctx, "GET", "/images/"+ref+"/json", nil, &image); err != nil {
 		return "", fmt.Errorf("find the image just loaded: %w", err)
 	}
 	return image.ID, nil
 }
 
-func (d *docker) removeImage(ctx context.Context, ref string) error {
-	return d.call(ctx, "DELETE", "/images/"+ref+"?force=1", nil, nil)
+func (d *Docker) RemoveImage(ctx context.Context, ref string) error {
+	return d.Call(ctx, "DELETE", "/images/"+ref+"?force=1", nil, nil)
 }
 
-// run creates and starts a container.
-func (d *docker) run(ctx context.Context, name string, config map[string]any) (container, error) {
+// Run creates and starts a container.
+func (d *Docker) Run(ctx context.Context, name string, config map[string]any) (Container, error) {
 	var created struct{ ID string }
-	if err := d.call(ctx, "POST", "/containers/create?name="+url.QueryEscape(name), config, &created); err != nil {
-		return container{}, fmt.Errorf("create container %s: %w", name, err)
+	if err := d.Call(ctx, "POST", "/containers/create?name="+url.QueryEscape(name), config, &created); err != nil {
+		return Container{}, fmt.Errorf("create container %s: %w", name, err)
 	}
-	if err := d.call(ctx, "POST", "/containers/"+created.ID+"/start", nil, nil); err != nil {
-		return container{ID: created.ID}, fmt.Errorf("start container %s: %w", name, err)
+	if err := d.Call(ctx, "POST", "/containers/"+created.ID+"/start", nil, nil); err != nil {
+		return Container{ID: created.ID}, fmt.Errorf("start container %s: %w", name, err)
 	}
-	return d.inspect(ctx, created.ID)
+	return d.Inspect(ctx, created.ID)
 }
 
-// container is what the demo needs to know about a running one.
-type container struct {
+// Container is what one needs to know about a running one.
+type Container struct {
 	ID      string
 	PID     int
 	Address string
 }
 
-func (d *docker) inspect(ctx context.Context, id string) (container, error) {
+func (d *Docker) Inspect(ctx context.Context, id string) (Container, error) {
 	var answer struct {
 		State           struct{ Pid int }
 		NetworkSettings struct {
 			Networks map[string]struct{ IPAddress string }
 		}
 	}
-	if err := d.call(ctx, "GET", "/containers/"+id+"/json", nil, &answer); err != nil {
-		return container{ID: id}, err
+	if err := d.Call(ctx, "GET", "/containers/"+id+"/json", nil, &answer); err != nil {
+		return Container{ID: id}, err
 	}
-	c := container{ID: id, PID: answer.State.Pid}
+	c := Container{ID: id, PID: answer.State.Pid}
 	for _, n := range answer.NetworkSettings.Networks {
 		c.Address = n.IPAddress
 	}
 	return c, nil
 }
 
-// logs returns the last lines a container wrote, for an error message.
-func (d *docker) logs(ctx context.Context, id string) string {
+// Logs returns the last lines a container wrote, for an error message.
+func (d *Docker) Logs(ctx context.Context, id string) string {
 	request, err := http.NewRequestWithContext(ctx, "GET", "http://engine/containers/"+id+"/logs?stdout=1&stderr=1&tail=5", nil)
 	if err != nil {
 		return ""
@@ -162,29 +162,32 @@ func (d *docker) logs(ctx context.Context, id string) string {
 	}
 	defer response.Body.Close()
 	data, _ := io.ReadAll(io.LimitReader(response.Body, 2000))
-	return strings.TrimSpace(strings.Map(printable, string(data)))
+	return strings.TrimSpace(strings.Map(Printable, string(data)))
 }
 
-// printable keeps what may be shown on a terminal.
-func printable(r rune) rune {
+// Printable keeps of a text what may be shown on a terminal.
+func Printable(r rune) rune {
 	if r == '\n' || r >= ' ' && r != 0x7f && r < 0x80 || r > 0x9f {
 		return r
 	}
 	return -1
 }
 
-func (d *docker) remove(ctx context.Context, id string) error {
-	err := d.call(ctx, "DELETE", "/containers/"+id+"?force=1&v=1", nil, nil)
+func (d *Docker) Remove(ctx context.Context, id string) error {
+	err := d.Call(ctx, "DELETE", "/containers/"+id+"?force=1&v=1", nil, nil)
 	if isMissing(err) {
 		return nil
 	}
 	return err
 }
 
-// network makes a bridge of our own, so that the demo touches no other container.
-func (d *docker) network(ctx context.Context, name, bridge string, net subnet) (string, error) {
+// Subnet is the address range of a bridge of our own.
+type Subnet struct{ CIDR, Gateway string }
+
+// Network makes a bridge of our own, so that no other container is touched.
+func (d *Docker) Network(ctx context.Context, name, bridge string, net Subnet) (string, error) {
 	var created struct{ ID string }
-	err := d.call(ctx, "POST", "/networks/create", map[string]any{
+	err := d.Call(ctx, "POST", "/networks/create", map[string]any{
 		"Name": name, "Driver": "bridge", "CheckDuplicate": true,
 		"Options": map[string]string{"com.docker.network.bridge.name": bridge, "com.docker.network.bridge.enable_ip_masquerade": "false"},
 		"IPAM":    map[string]any{"Config": []map[string]string{{"Subnet": net.CIDR, "Gateway": net.Gateway}}},
@@ -192,8 +195,8 @@ func (d *docker) network(ctx context.Context, name, bridge string, net subnet) (
 	return created.ID, err
 }
 
-func (d *docker) removeNetwork(ctx context.Context, id string) error {
-	err := d.call(ctx, "DELETE", "/networks/"+id, nil, nil)
+func (d *Docker) RemoveNetwork(ctx context.Context, id string) error {
+	err := d.Call(ctx, "DELETE", "/networks/"+id, nil, nil)
 	if isMissing(err) {
 		return nil
 	}
