@@ -1,7 +1,6 @@
 package demo
 
 import (
-	"archive/tar"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -15,6 +14,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"bulkhead/demo/userland"
 )
 
 // attacks is the programme, from the first foot in the door to the way out with the data.
@@ -121,16 +122,16 @@ func runFromMemory(ctx context.Context, r *raid) (string, error) {
 // runRenamed brings its tools in an archive, because tar is one of the few programs that
 // the shop itself uses.
 func runRenamed(ctx context.Context, r *raid) (string, error) {
-	busybox, err := readTool("busybox", "busybox-static")
+	busybox, err := userland.Find("busybox", "busybox-static")
 	if err != nil {
 		return "", err
 	}
 	var archive bytes.Buffer
-	l := &layer{tar: tar.NewWriter(&archive)}
-	l.dir(r.token, 0o755, customer)
-	l.file(r.token+"/busybox.bak", 0o755, customer, busybox.data)
-	l.link(r.token+"/whoami", "/bin/busybox")
-	if err := l.close(); err != nil {
+	l := userland.NewLayer(&archive)
+	l.Dir(r.token, 0o755, customer)
+	l.File(r.token+"/busybox.bak", 0o755, customer, busybox.Data)
+	l.Link(r.token+"/whoami", "/bin/busybox")
+	if err := l.Close(); err != nil {
 		return "", err
 	}
 	if _, err := r.upload(ctx, r.token+".png", archive.Bytes()); err != nil {

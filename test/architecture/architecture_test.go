@@ -72,9 +72,10 @@ var rooms = map[string][]string{
 	"deploy": {}, // the chart and plain manifests, and a test of both
 
 	// programs
-	"demo":               {".", "demo/engine"},
+	"demo":               {".", "demo/engine", "demo/userland"},
 	"demo/engine":        {},
-	"drill":              {".", "demo/engine"},
+	"demo/userland":      {},
+	"drill":              {".", "demo/engine", "demo/userland"},
 	"cmd/bulkhead":       {".", "api", "auth", "baseline", "console", "demo", "drill", "image", "kube", "profile", "rule", "scan", "server", "sign", "topology", "vuln", "waf"},
 	"cmd/bulkhead-agent": {".", "agent", "bpf", "enforce", "profile"},
 
