@@ -112,7 +112,7 @@ func newRoot(a *app) *cobra.Command {
 		newWorkloads(a), newMode(a), newProfile(a),
 		newSegment(a), newAlerts(a), newApprove(a), newNodes(a), newFlows(a), newApply(a), newPolicies(a),
 		newWAF(a),
-		newDemo(a), newVersion(a),
+		newDemo(a), newDrill(a), newVersion(a),
 	)
 	root.InitDefaultCompletionCmd("completion")
 	return root

@@ -111,7 +111,11 @@ func (d *Docker) Load(ctx context.Context, archive io.Reader, ref string) (strin
 }
 
 func (d *Docker) RemoveImage(ctx context.Context, ref string) error {
-	return d.Call(ctx, "DELETE", "/images/"+ref+"?force=1", nil, nil)
+	err := d.Call(ctx, "DELETE", "/images/"+ref+"?force=1", nil, nil)
+	if isMissing(err) {
+		return nil
+	}
+	return err
 }
 
 // Run creates and starts a container.
@@ -201,4 +205,50 @@ func (d *Docker) RemoveNetwork(ctx context.Context, id string) error {
 		return nil
 	}
 	return err
+}
+
+// Labelled lists all containers with a label, "name=value".
+func (d *Docker) Labelled(ctx context.Context, label string) ([]string, error) {
+	filter, err := json.Marshal(map[string][]string{"label": {label}})
+	if err != nil {
+		return nil, err
+	}
+	var found []struct{ ID string }
+	if err := d.Call(ctx, "GET", "/containers/json?all=1&filters="+url.QueryEscape(string(filter)), nil, &found); err != nil {
+		return nil, err
+	}
+	ids := make([]string, 0, len(found))
+	for _, f := range found {
+		ids = append(ids, f.ID)
+	}
+	return ids, nil
+}
+
+// largestOutput bounds what is kept of what a command says.
+const largestOutput = 64 << 10
+
+// Exec runs a command in a running container and returns what it said and its exit code.
+func (d *Docker) Exec(ctx context.Context, id string, command ...string) (output string, exit int, err error) {
+	var made struct{ ID string }
+	ask := map[string]any{"AttachStdout": true, "AttachStderr": true, "Tty": true, "Cmd": command}
+	if err := d.Call(ctx, "POST", "/containers/"+id+"/exec", ask, &made); err != nil {
+		return "", -1, err
+	}
+	request, err := http.NewRequestWithContext(ctx, "POST", "http://engine/exec/"+made.ID+"/start", strings.NewReader(`{"Tty":true}`))
+	if err != nil {
+		return "", -1, err
+	}
+	request.Header.Set("Content-Type", "application/json")
+	response, err := d.http.Do(request)
+	if err != nil {
+		return "", -1, fmt.Errorf("start a command in the container: %w", err)
+	}
+	defer response.Body.Close()
+	said, err := io.ReadAll(io.LimitReader(response.Body, largestOutput))
+	if err != nil {
+		return string(said), -1, fmt.Errorf("read what the command says: %w", err)
+	}
+	var state struct{ ExitCode int }
+	err = d.Call(ctx, "GET", "/exec/"+made.ID+"/json", nil, &state)
+	return string(said), state.ExitCode, err
 }

@@ -55,6 +55,11 @@ func (l *Layer) Link(name, to string) {
 	l.header(tar.Header{Typeflag: tar.TypeSymlink, Name: name, Linkname: to, Mode: 0o777}, nil)
 }
 
+// Hard adds another name of a file that is there already.
+func (l *Layer) Hard(name, of string) {
+	l.header(tar.Header{Typeflag: tar.TypeLink, Name: name, Linkname: of, Mode: 0o755}, nil)
+}
+
 // Close ends the tar and returns the first error of all.
 func (l *Layer) Close() error {
 	if l.err != nil {

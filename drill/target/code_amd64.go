@@ -1,0 +1,3 @@
+package main
+
+var returnInstruction = []byte{0xc3}

@@ -1,0 +1,3 @@
+package main
+
+var returnInstruction = []byte{0xc0, 0x03, 0x5f, 0xd6}
