@@ -173,6 +173,16 @@ train-waf: ## Train the request model again; WAF_CORPUS has clones of what waf/c
 eval-waf: ## Measure the layer-7 firewall beside Coraza with the Core Rule Set, on sources held out
 	@$(GO) run ./waf/train -measure -corpus $(WAF_CORPUS)
 
+# At least 120 attack steps for real against the product of this tree; docs/coverage.md keeps the result.
+.PHONY: drill
+drill: build bin/bulkhead-drill-target images ## Attack steps for real; writes docs/coverage.md
+	@eval "$$(bin/lab env)"; export DOCKER_HOST; $(STEP) "drill" bash -c '$(SUDO) bin/bulkhead --run .cache/drill --state /var/tmp/bulkhead-drill drill --engine "$${DOCKER_HOST#unix://}" --format markdown >.cache/coverage.md'
+	@mv .cache/coverage.md docs/coverage.md
+
+bin/bulkhead-drill-target: $(SOURCES) | .cache/modules.ok
+	@$(STEP) "build bin/bulkhead-drill-target" env CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o $@ ./drill/target
+	@touch $@
+
 machine: ## Describe this machine, for docs/benchmarks.md
 	@.ci/machine
 

@@ -1,6 +1,7 @@
 package drill
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -61,7 +62,7 @@ func (s *stage) performAll(ctx context.Context, groups map[string][]Step, order 
 			for _, r := range did {
 				results[r.ID] = r
 			}
-			s.tell("%d of %d groups: %s, %d steps", len(results), count(groups), g, len(did))
+			s.tell("%d of %d steps are done, the last %d: %s", len(results), count(groups), len(did), cmp.Or(g, "what is judged before it runs"))
 		})
 	}
 	wait.Wait()
@@ -104,12 +105,13 @@ const (
 )
 
 func (g *group) perform(ctx context.Context) error {
-	kind := g.steps[0].Stage
-	open, err := g.start(ctx, kind, "open")
-	if err != nil {
-		return err
+	open, guarded, err := g.pair(ctx)
+	if err != nil && ctx.Err() == nil {
+		for _, r := range g.results {
+			r.Reason = "no container for it starts here: " + shorten(err.Error(), 200)
+		}
+		return nil
 	}
-	guarded, err := g.start(ctx, kind, "guarded")
 	if err != nil {
 		return err
 	}
@@ -127,7 +129,7 @@ func (g *group) perform(ctx context.Context) error {
 	if err := g.twins(ctx, open, "rules"); err != nil {
 		return err
 	}
-	if err := g.attack(ctx, open, func(r *StepResult) *Trial { return &r.Open }, briefly); err != nil {
+	if err := g.attackOpen(ctx, open); err != nil {
 		return err
 	}
 	if err := g.Product.SetMode(ctx, guarded.workload(), bulkhead.Protect); err != nil {
@@ -136,7 +138,17 @@ func (g *group) perform(ctx context.Context) error {
 	if err := g.twins(ctx, guarded, "protection"); err != nil {
 		return err
 	}
-	return g.attack(ctx, guarded, func(r *StepResult) *Trial { return &r.Guarded }, long)
+	return g.attackGuarded(ctx, guarded)
+}
+
+// pair starts the two containers.
+func (g *group) pair(ctx context.Context) (open, guarded *victim, err error) {
+	kind := g.steps[0].Stage
+	if open, err = g.start(ctx, kind, "open"); err != nil {
+		return nil, nil, err
+	}
+	guarded, err = g.start(ctx, kind, "guarded")
+	return open, guarded, err
 }
 
 func describe(a answer, err error) string {
@@ -148,83 +160,109 @@ func describe(a answer, err error) string {
 
 // twins does the ordinary things. What alarms or breaks then is a fault of the product.
 func (g *group) twins(ctx context.Context, v *victim, against string) error {
+	before, err := g.counts(ctx, v)
+	if err != nil {
+		return err
+	}
+	began := make([]time.Time, len(g.steps))
 	for i, step := range g.steps {
-		before, err := g.counts(ctx, v)
-		if err != nil {
-			return err
-		}
+		began[i] = time.Now()
 		said, err := g.do(ctx, v, step.Enter, newWords(g.canary).in(step.Twin))
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		twin := &g.results[i].Twin
 		if err != nil || said.Exit != 0 {
-			twin.Broken = append(twin.Broken, against+": "+describe(said, err))
-		}
-		fresh, err := g.fresh(ctx, v, before)
-		if err != nil {
-			return err
-		}
-		twin.alarm(against, fresh)
-	}
-	return g.lateAlarms(ctx, v, against)
-}
-
-// lateAlarms waits for what the last twins may have set off, and gives it to the last one.
-func (g *group) lateAlarms(ctx context.Context, v *victim, against string) error {
-	last := &g.results[len(g.results)-1].Twin
-	before := map[string]int{}
-	for _, r := range g.results {
-		for _, id := range r.Twin.ids {
-			before[id] = 1 << 30
+			g.results[i].Twin.note("%s: %s", against, describe(said, err))
 		}
 	}
-	sleep(ctx, 1200*time.Millisecond)
-	fresh, err := g.fresh(ctx, v, before)
-	for _, a := range fresh {
-		if a.Time.After(g.began) {
-			last.alarm(against+", one of this group", []bulkhead.Alert{a})
-		}
+	sleep(ctx, travel)
+	alerts, err := g.since(ctx, v, before, began[0])
+	for _, a := range alerts {
+		g.results[owner(began, a.Time)].Twin.alarm(against, a)
 	}
 	return err
 }
 
-// patience is how long alerts may travel: a moment for the first; for what is folded into an older
-// one of the same kind, as long as the agent takes to tell that its count grew.
-type patience struct{ first, grown time.Duration }
+// owner is the one of things done after each other in whose time something happened.
+func owner(began []time.Time, at time.Time) int {
+	for i := len(began) - 1; i > 0; i-- {
+		if !began[i].Add(-clockError / 2).After(at) {
+			return i
+		}
+	}
+	return 0
+}
 
-var (
-	briefly = patience{first: 700 * time.Millisecond, grown: 700 * time.Millisecond}
-	long    = patience{first: 1500 * time.Millisecond, grown: 7 * time.Second}
+// How long alerts may travel. Equal ones are folded: of those that follow the first the agent only tells that their
+// count grew, every few seconds. So a step of which nothing new is heard is done once more when all counts have
+// settled: what grows then is its own.
+const (
+	briefly = 700 * time.Millisecond
+	travel  = 1500 * time.Millisecond
+	settle  = 6 * time.Second
 )
 
-// attack does the steps for real.
-func (g *group) attack(ctx context.Context, v *victim, of func(*StepResult) *Trial, p patience) error {
+// attackOpen shows which steps work, and what rules alone say of them.
+func (g *group) attackOpen(ctx context.Context, v *victim) error {
 	for i, step := range g.steps {
-		r := g.results[i]
-		if v.isGuarded(r, of) && !r.Open.Reached {
-			continue // it does not work here at all
-		}
-		before, err := g.counts(ctx, v)
+		trial, _, err := g.once(ctx, v, step, briefly)
 		if err != nil {
 			return err
 		}
-		trial, began, err := g.try(ctx, v, step)
-		if err != nil {
-			return err
-		}
-		alerts, err := g.await(ctx, v, before, p)
-		if err != nil {
-			return err
-		}
-		trial.explain(step, alerts, began)
-		*of(r) = trial
+		g.results[i].Open = trial
 	}
 	return nil
 }
 
-func (v *victim) isGuarded(r *StepResult, of func(*StepResult) *Trial) bool {
-	return of(r) == &r.Guarded
+// attackGuarded does what worked once more where the application is protected.
+func (g *group) attackGuarded(ctx context.Context, v *victim) error {
+	for i, step := range g.steps {
+		r := g.results[i]
+		if !r.Open.Reached {
+			continue // it does not work here at all
+		}
+		trial, _, err := g.once(ctx, v, step, travel)
+		if err == nil && (len(trial.Alerts) == 0 || !trial.Reached && !trial.Blocked) {
+			trial, err = g.again(ctx, v, step, trial)
+		}
+		if err != nil {
+			return err
+		}
+		r.Guarded = trial
+	}
+	return nil
+}
+
+// once does a step and takes what is new for its own.
+func (g *group) once(ctx context.Context, v *victim, step Step, limit time.Duration) (Trial, time.Time, error) {
+	before, err := g.counts(ctx, v)
+	if err != nil {
+		return Trial{}, time.Time{}, err
+	}
+	trial, began, err := g.try(ctx, v, step)
+	if err != nil {
+		return Trial{}, began, err
+	}
+	alerts, err := g.await(ctx, limit, func() ([]bulkhead.Alert, error) { return g.since(ctx, v, before, began) })
+	trial.explain(step, alerts, began)
+	return trial, began, err
+}
+
+// again does a step once more of which one does not hear what stopped it, and takes what grew for its own too.
+func (g *group) again(ctx context.Context, v *victim, step Step, first Trial) (Trial, error) {
+	sleep(ctx, settle)
+	before, err := g.counts(ctx, v)
+	if err != nil {
+		return first, err
+	}
+	second, began, err := g.try(ctx, v, step)
+	if err != nil {
+		return first, err
+	}
+	alerts, err := g.await(ctx, settle+travel, func() ([]bulkhead.Alert, error) { return g.fresh(ctx, v, before) })
+	first.explain(step, alerts, began)
+	first.Reached = first.Reached || second.Reached
+	return first, err
 }
 
 // counts says how often each alert about a victim was raised so far. Alerts are folded: a known one
@@ -250,19 +288,26 @@ func (g *group) fresh(ctx context.Context, v *victim, before map[string]int) ([]
 	return slices.DeleteFunc(alerts, func(a bulkhead.Alert) bool { return max(a.Count, 1) <= before[a.ID] }), nil
 }
 
-// await gives alerts the time to travel.
-func (g *group) await(ctx context.Context, v *victim, before map[string]int, p patience) ([]bulkhead.Alert, error) {
-	began := time.Now()
-	for {
-		alerts, err := g.fresh(ctx, v, before)
-		if err != nil || ctx.Err() != nil {
+// since returns the alerts about a victim that are new and about something since a time.
+func (g *group) since(ctx context.Context, v *victim, before map[string]int, began time.Time) ([]bulkhead.Alert, error) {
+	alerts, err := g.fresh(ctx, v, before)
+	return slices.DeleteFunc(alerts, func(a bulkhead.Alert) bool { return before[a.ID] > 0 || a.Time.Before(began.Add(-clockError)) }), err
+}
+
+// clockError is how far the kernel's time of an event may be from the system's.
+const clockError = 20 * time.Millisecond
+
+// await gives alerts the time to travel: limit for the first, a moment for more.
+func (g *group) await(ctx context.Context, limit time.Duration, look func() ([]bulkhead.Alert, error)) ([]bulkhead.Alert, error) {
+	for began := time.Now(); ; {
+		alerts, err := look()
+		switch {
+		case err != nil || ctx.Err() != nil:
 			return alerts, err
-		}
-		if len(alerts) > 0 {
-			sleep(ctx, 250*time.Millisecond) // for more of the same step
-			return g.fresh(ctx, v, before)
-		}
-		if over := time.Since(began); over > p.grown {
+		case len(alerts) > 0:
+			sleep(ctx, 250*time.Millisecond)
+			return look()
+		case time.Since(began) > limit:
 			return nil, nil
 		}
 		sleep(ctx, 60*time.Millisecond)
@@ -286,11 +331,9 @@ func (s *stage) judgeAll(ctx context.Context, steps []Step) ([]*StepResult, erro
 		if err != nil {
 			return nil, fmt.Errorf("twin of step %s: %w", step.ID, err)
 		}
-		for _, reason := range twin {
-			r.Twin.Alarms = append(r.Twin.Alarms, reason)
-		}
+		r.Twin.Alarms = append(r.Twin.Alarms, twin...)
 		r.Open.Reached = true
-		r.Guarded = Trial{Reached: len(against) == 0, Blocked: len(against) > 0, Alerts: against}
+		r.Guarded = Trial{Reached: len(against) == 0, Blocked: len(against) > 0, Alerts: append([]string{}, against...)}
 		if len(against) > 0 {
 			r.Guarded.Best, r.Guarded.Decision = shorten(against[0], 200), "refused before it ran"
 		}

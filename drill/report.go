@@ -76,7 +76,6 @@ type StepResult struct {
 type Twin struct {
 	Alarms []string `json:"alarms"`
 	Broken []string `json:"broken"`
-	ids    []string
 }
 
 // Twins sums up the near-twins.
@@ -100,13 +99,8 @@ func (t *Twin) note(format string, args ...any) {
 	}
 }
 
-func (t *Twin) alarm(against string, alerts []bulkhead.Alert) {
-	for _, a := range alerts {
-		if !slices.Contains(t.ids, a.ID) {
-			t.ids = append(t.ids, a.ID)
-			t.Alarms = append(t.Alarms, fmt.Sprintf("%s: %s: %s", against, a.Rule, shorten(a.Message, 160)))
-		}
-	}
+func (t *Twin) alarm(against string, a bulkhead.Alert) {
+	t.Alarms = append(t.Alarms, fmt.Sprintf("%s: %s: %s", against, a.Rule, shorten(a.Message, 160)))
 }
 
 // explain writes the alerts of a trial into it, the one that tells it best first.
@@ -151,6 +145,8 @@ func decision(a bulkhead.Alert) string {
 // judge names the result of a step.
 func (r *StepResult) judge() {
 	switch g := r.Guarded; {
+	case r.Reason != "":
+		r.Result = NotApplicable
 	case !r.Open.Reached:
 		r.Result, r.Reason = NotApplicable, "it does not work on this host, though nobody is in the way: "+r.Open.Transcript
 	case !g.Reached && g.Blocked:

@@ -27,7 +27,7 @@ const label = "bulkhead.drill"
 var stages = map[string]map[string]any{
 	"plain": {},
 	"admin": {
-		"CapAdd":        []string{"SYS_ADMIN", "SYS_PTRACE", "SYS_MODULE", "SYS_RAWIO", "NET_ADMIN", "DAC_READ_SEARCH", "PERFMON", "BPF", "MKNOD"},
+		"CapAdd":        []string{"SYS_ADMIN", "SYS_PTRACE", "SYS_MODULE", "SYS_RAWIO", "NET_ADMIN", "DAC_READ_SEARCH", "MKNOD"},
 		"MaskedPaths":   []string{},
 		"ReadonlyPaths": []string{},
 	},
@@ -50,7 +50,6 @@ type stage struct {
 
 	mu   sync.Mutex
 	undo []func(context.Context) error
-	told int // how many steps are done, for the progress
 }
 
 // longestState leaves room for a private engine's sockets below the 108 bytes of their names.

@@ -120,6 +120,7 @@ audit           {"checks":[{"id","title","layer","status":"pass|fail|manual|not-
                 with --rollback: {"id","files","settings","already":bool}
 profile show    a profile, see profile.md
 profile diff    [{"section","kind":"added|removed|changed","value","detail"}]
+drill           {"cells":[{"technique","name","tactic","matrix","result":"blocked|detected|missed|not-applicable","reason","evidence":[]}], …}, see drill.md
 profile check   {"workload","ready":bool,"reason","completeness":{}}
 images list     [{"reference","digest","os","scanned","matched","vulnerabilities":{"critical","high","medium","low","unknown"},"kev","fixable",
                   "findings":{"malware","webshell","secret","misconfig","eol"},"packages","new","incomplete":bool}]

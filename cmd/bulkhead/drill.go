@@ -265,7 +265,7 @@ func (p attacked) Admit(ctx context.Context, text string) ([]string, error) {
 // Scan is `bulkhead scan --fail-on high`.
 func (p attacked) Scan(ctx context.Context, archive string) ([]string, error) {
 	var out bytes.Buffer
-	err := p.app.self(ctx, &out, "scan", "--format", "json", "--no-cache", "--only", "malware,webshell,secret,misconfig", "--fail-on", "high", archive)
+	err := p.app.self(ctx, &out, "scan", "--format", "json", "--no-cache", "--only", "webshell,secret,misconfig", "--fail-on", "high", archive)
 	var exit *exec.ExitError
 	if err == nil {
 		return nil, nil

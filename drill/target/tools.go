@@ -398,7 +398,7 @@ func zfs(args []string) error {
 }
 
 func useradd(args []string) error {
-	_, words := flags(args, "u o g s")
+	_, words := flags(args, "u g s")
 	if len(words) == 0 {
 		return errors.New("useradd NAME")
 	}
