@@ -19,9 +19,23 @@ func (in *inspection) manners() {
 	default:
 		in.protocol("unknown-method", 72, r.Method)
 	}
+	if kind := r.ContentType(); kind != "" && !strings.Contains(kind, "/") {
+		in.protocol("bad-content-type", 72, kind)
+	}
+	if strings.HasPrefix(r.ContentType(), "multipart/") {
+		in.checkBoundary(r.Header("Content-Type"))
+	}
 	in.odd = in.odd || len(r.Anomalies) > 0 || oddTarget(r) || oddHeaders(r) || oddBody(r)
 	for i := range in.fields {
 		in.oddField(&in.fields[i])
+	}
+}
+
+// checkBoundary: without one nobody can tell where the parts are, and servers guess differently (RFC 2046 §5.1.1).
+func (in *inspection) checkBoundary(kind string) {
+	_, value, found := strings.Cut(strings.ToLower(kind), "boundary=")
+	if !found || value == "" || value[0] == ' ' {
+		in.protocol("no-boundary", 72, kind)
 	}
 }
 
@@ -33,9 +47,9 @@ func (in *inspection) oddField(f *message.Field) {
 	switch f.Place {
 	case message.FileName:
 		in.upload(f)
-		in.odd = in.odd || strings.ContainsAny(f.Value, "\"=")
+		in.odd = in.odd || strings.ContainsAny(f.Value, "\"=") || strings.Contains(f.Value, `\`) && !strings.Contains(f.Value, `:\`)
 	case message.Query, message.Form, message.Name:
-		in.odd = in.odd || f.Place == message.Query && strings.Contains(strings.ToLower(f.Value), "%0a") || f.Place == message.Name && strings.IndexByte(f.Value, ';') >= 0 || f.Encoded && oddEncoding(f.Value) || sessionNames[strings.ToLower(f.Name)]
+		in.odd = in.odd || f.Place == message.Query && strings.Contains(strings.ToLower(f.Value), "%0a") || f.Place == message.Name && strings.ContainsAny(f.Value, ";=") || f.Encoded && oddEncoding(f.Value) || sessionNames[strings.ToLower(f.Name)]
 	case message.Head:
 		in.odd = in.odd || fileHeaders[strings.ToLower(f.Name)]
 		if fileHeaders[strings.ToLower(f.Name)] {
@@ -70,14 +84,14 @@ func oddEncoding(s string) bool {
 func isHex(c byte) bool { return c >= '0' && c <= '9' || c|0x20 >= 'a' && c|0x20 <= 'f' }
 
 // sessionNames are parameters with which a session is fixed.
-var sessionNames = map[string]bool{"jsessionid": true, "phpsessid": true, "aspsessionid": true, "asp.net_sessionid": true, "cfid": true, "cftoken": true, "zend_session_id": true, "meteor_login_token": true, "viewstate": true, "phpsession": true, "sid.connect": true, "connect.sid": true, "_flask_session": true, "laravel_session": true, "ci_session": true, "symfony": true, "jservsession": true, "jwsession": true, "session-id": true, "siteserver": true, "cake_session": true, "rack.session": true, "_session_id": true, "gx_session_id": true, "weblogicsession": true}
+var sessionNames = map[string]bool{"jsessionid": true, "phpsessid": true, "aspsessionid": true, "asp.net_sessionid": true, "cfid": true, "cftoken": true, "zend_session_id": true, "meteor_login_token": true, "viewstate": true, "phpsession": true, "sid.connect": true, "connect.sid": true, "_flask_session": true, "laravel_session": true, "ci_session": true, "symfony": true, "jservsession": true, "jwsession": true, "session-id": true, "sessionid": true, "siteserver": true, "cake_session": true, "rack.session": true, "_session_id": true, "gx_session_id": true, "weblogicsession": true}
 
 // withheld are endings of files that a server keeps to itself.
 var withheld = map[string]bool{".asa": true, ".asax": true, ".ascx": true, ".axd": true, ".backup": true, ".bak": true, ".bat": true, ".cdx": true, ".cer": true, ".cfg": true, ".cmd": true, ".com": true, ".conf": true, ".config": true, ".cs": true, ".csproj": true, ".dat": true, ".db": true, ".dbf": true, ".dll": true, ".dos": true, ".htr": true, ".htw": true, ".ida": true, ".idc": true, ".idq": true, ".inc": true, ".ini": true, ".key": true, ".licx": true, ".lnk": true, ".log": true, ".mdb": true, ".old": true, ".pass": true, ".pdb": true, ".pem": true, ".pol": true, ".printer": true, ".pwd": true, ".rdb": true, ".resources": true, ".resx": true, ".sql": true, ".swp": true, ".sys": true, ".vb": true, ".vbproj": true, ".vbs": true, ".vsdisco": true, ".webinfo": true, ".xsd": true, ".xsx": true, ".zip": true}
 
 func oddTarget(r *message.Request) bool {
 	p := strings.ToLower(r.Path)
-	if strings.Contains(p, "/.") || strings.HasSuffix(p, "~") || strings.Contains(p, "%") && (strings.Contains(p, "%0") || oddEncoding(p)) || strings.Contains(r.Target, "#") {
+	if strings.Contains(p, "/.") || strings.HasSuffix(p, "~") || strings.Contains(p, "~/") || strings.Contains(p, "%") && (strings.Contains(p, "%0") || oddEncoding(p)) || strings.Contains(r.Target, "#") {
 		return true
 	}
 	if withheld[path.Ext(strings.ReplaceAll(p, "%2e", "."))] || strings.Contains(p, ".php/") || strings.Contains(p, ";jsessionid") || strings.Contains(p, "/sys/") || strings.Contains(p, "/proc/") {
@@ -106,6 +120,9 @@ func oddHeaders(r *message.Request) bool {
 				return true
 			}
 		case 6:
+			if strings.EqualFold(h.Name, "Cookie") && strings.HasPrefix(h.Value, "$") {
+				return true
+			}
 			if strings.EqualFold(h.Name, "Accept") {
 				accepts++
 				if strings.Contains(h.Value, "charset") || h.Value == "" || strings.ContainsAny(h.Value, "\"'<>\\") {
@@ -121,7 +138,7 @@ func oddHeaders(r *message.Request) bool {
 				return true
 			}
 		}
-		if len(h.Name) < 26 && rare[strings.ToLower(h.Name)] || strings.Contains(h.Value, "%0") || strings.Contains(h.Value, "0x2e") || strings.Contains(h.Value, "0x5c") {
+		if len(h.Name) < 26 && rare[strings.ToLower(h.Name)] || strings.Contains(h.Value, "%0") && !strings.EqualFold(h.Name, "Referer") && !strings.EqualFold(h.Name, "Cookie") || strings.Contains(h.Value, "%00") || strings.Contains(h.Value, "0x2e") || strings.Contains(h.Value, "0x5c") {
 			return true
 		}
 	}

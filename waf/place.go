@@ -13,7 +13,7 @@ func whereOf(f *message.Field) detect.Where {
 	case message.Path:
 		return detect.URL
 	case message.Head:
-		if strings.EqualFold(f.Name, "User-Agent") && !strings.ContainsAny(f.Value, "<>\"'`{}$|\\=") {
+		if strings.EqualFold(f.Name, "User-Agent") && !strings.ContainsAny(f.Value, "<>\"'`{}$|\\=%") && (f.Value == "" || f.Value[0] != ';' && f.Value[0] != '&') {
 			return detect.Agent
 		}
 		if fileHeaders[strings.ToLower(f.Name)] {

@@ -69,7 +69,7 @@ type Options struct {
 	Second Second       // nil: none
 	Own    bool         // Second has rules that people wrote themselves: it is asked about everything
 	Block  int          // the score from which a transaction is refused; 0: 70
-	Alert  int          // the score from which it is reported; 0: 60
+	Alert  int          // the score from which it is reported; 0: 67
 }
 
 // New makes an engine.
@@ -82,7 +82,7 @@ func New(o Options) *Engine {
 		e.block = 70
 	}
 	if e.alert == 0 {
-		e.alert = 60
+		e.alert = 67
 	}
 	e.work.New = func() any { return new(inspection) }
 	return e
@@ -152,7 +152,7 @@ func (in *inspection) second() bool {
 
 const (
 	openFrom   = 50  // the score from which a reason is kept
-	likelyFrom = 64  // the score from which a value is so likely an attack that one critical rule decides
+	likelyFrom = 67  // the score from which a value is so likely an attack that one critical rule decides
 	agreed     = 75  // the score where both looks agree
 	maxKnown   = 120 // of a value with a known name: in a text the name means nothing
 )
@@ -161,12 +161,12 @@ const (
 // attack, a manner that is odd, a name that is known.
 func (in *inspection) askSecond() {
 	rules, weight := in.e.second.Ask(in.r)
-	confirmed := in.score >= likelyFrom && weight >= 5
+	confirmed := in.score >= likelyFrom && slices.ContainsFunc(rules, ofValues)
 	for _, id := range rules {
 		switch {
 		case len(id) > 6:
 			in.reason(Reason{Rule: "crs-" + id, Class: "own-rule", Score: certain, Message: "a rule of your own"})
-		case confirmed, weight >= 5 && in.isKnown(id), in.odd && weight >= 3 && ofManners(id):
+		case confirmed, weight >= 5 && in.isKnown(id) && !general[id], in.odd && weight >= 3 && ofManners(id):
 			in.reason(Reason{Rule: "crs-" + id, Class: "core-rule-set", Score: agreed, Message: "a rule of the OWASP Core Rule Set"})
 		}
 	}
@@ -183,6 +183,12 @@ func (in *inspection) knows(hits []detect.Hit) {
 
 // ofKind are the beginnings of the rules about names of a kind.
 var ofKind = map[string]string{"known-java": "944 ", "known-sql": "942 ", "known-host": "934 ", "known-command": "932 ", "known-script": "941 934 ", "known-scheme": "931 "}
+
+// ofValues says whether a rule is about what values mean, and says more than that there are words and signs.
+func ofValues(id string) bool { return len(id) == 6 && id >= "930000" && !general[id] }
+
+// general are rules about signs and words that prose has too, whatever name is beside them: $(, exec (.
+var general = map[string]bool{"932130": true, "932235": true, "932230": true, "941160": true, "942100": true, "942151": true, "942190": true, "942230": true, "942290": true}
 
 func (in *inspection) isKnown(rule string) bool { return strings.Contains(in.known, rule[:3]) }
 
@@ -250,16 +256,38 @@ func (in *inspection) field(f *message.Field) {
 		return
 	}
 	in.forms = decode.Forms(in.forms[:0], value, f.Encoded)
+	if in.inside(f, in.forms[0]) {
+		return
+	}
 	for _, form := range in.forms {
 		in.form(f, form, where)
 	}
 }
 
+// inside judges the strings of a value that is JSON.
+func (in *inspection) inside(f *message.Field, value string) bool {
+	if f.Place == message.File || f.Place == message.Name || f.Place == message.Head && !strings.HasPrefix(value, "{") {
+		return false
+	}
+	fields, ok := in.r.Inside(f, value)
+	if !ok {
+		return false
+	}
+	forms := in.forms // the inner values need their own
+	for i := range fields {
+		in.forms = nil
+		in.field(&fields[i])
+	}
+	in.forms = forms
+	return true
+}
+
 // packed says whether a plain value is long enough to hold another in base64 or hexadecimal.
-func packed(s string) bool { return len(s) >= 12 && strings.IndexByte(s, ' ') < 0 }
+func packed(s string) bool { return len(s) >= 8 && strings.IndexByte(s, ' ') < 0 }
 
 // path judges the path as a whole, and each of its segments as the parameter that it may be.
 func (in *inspection) path(f *message.Field) {
+	in.packedPath(f)
 	if len(f.Value) > 0 && detect.Plain(f.Value[1:]) && f.Value[0] == '/' {
 		return
 	}
@@ -270,6 +298,22 @@ func (in *inspection) path(f *message.Field) {
 		}
 		in.form(f, form, detect.URL)
 		in.segments(f, form)
+	}
+}
+
+// packedPath judges what a path, or a segment of it, holds in base64: it may have slashes of its own.
+func (in *inspection) packedPath(f *message.Field) {
+	whole := strings.TrimPrefix(f.Value, "/")
+	for n, s := 0, whole; packed(s) && n < maxSegments; n++ {
+		in.forms = decode.Forms(in.forms[:0], s, true)
+		for _, form := range in.forms[1:] {
+			in.form(f, form, detect.Value)
+		}
+		i := strings.IndexByte(s, '/')
+		if i < 0 {
+			return
+		}
+		s = s[i+1:]
 	}
 }
 
@@ -341,12 +385,16 @@ func (in *inspection) weigh(t *detect.Text, hits []detect.Hit) (score int, rule 
 	t.Features(&in.features, hits)
 	learned := in.learned()
 	switch {
-	case best.Score >= certain && learned >= vetoBelow:
+	case t.Where == detect.Key && best.Score >= openFrom: // a name is no text that could be honest about attacks
+		return max(best.Score, learned), best.Rule, best.Class
+	case best.Score >= certain && learned >= vetoFor(t):
 		return max(best.Score, learned), best.Rule, best.Class
 	case best.Score >= certain: // code within honest text, says the model
 		return max(learned, doubted), best.Rule, best.Class
+	case best.Score == 0 && t.Ordinary(): // a word that a detector knows, and nothing that it did with it
+		return min(learned, doubted), best.Rule, best.Class
 	case best.Score == 0:
-		return learned - 5, best.Rule, best.Class // no grammar at all: more doubt
+		return learned - 8, best.Rule, best.Class // no grammar at all: more doubt
 	}
 	return learned, best.Rule, best.Class
 }
@@ -355,7 +403,19 @@ func (in *inspection) weigh(t *detect.Text, hits []detect.Hit) (score int, rule 
 const (
 	vetoBelow = 46
 	doubted   = 55
+
+	longText   = 300
+	vetoInText = 62
 )
+
+// vetoFor is vetoBelow, and more within a text of many lines: those are documents, and an attack in one makes the
+// window that it is in look like one.
+func vetoFor(t *detect.Text) int {
+	if len(t.Raw) > longText && strings.IndexByte(t.Raw, '\n') >= 0 {
+		return vetoInText
+	}
+	return vetoBelow
+}
 
 // learned is the model's score, 70 at its threshold.
 func (in *inspection) learned() int {

@@ -8,44 +8,56 @@ package corpus
 
 import (
 	"bufio"
+	"bytes"
 	_ "embed"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
-
-	"go.yaml.in/yaml/v3"
+	"unicode/utf8"
 )
 
 // Sample is one payload as an attacker would write it into a field.
 type Sample struct {
 	Source string // the repository
 	Class  string
-	Held   bool
+	Part   Part
 	Weak   bool // a line of a page that explains attacks: not each is one
 	Value  string
+	Raw    []byte // of a source that says itself how it is sent; nil: as one of the [Ways]
 }
+
+// Part is what a repository is for.
+type Part string
+
+// The parts.
+const (
+	Train Part = "train"
+	Tune  Part = "tune" // not trained with, but its wrong verdicts were looked at
+	Held  Part = "held" // neither trained with nor looked at
+)
 
 // Corpus is what the recipe names, read.
 type Corpus struct {
 	Attacks []Sample
-	Benign  []Sample // single values
-	Texts   Texts    // of which traffic is generated
-	Held    Texts
+	Benign  []Sample        // single values
+	Texts   map[Part]*Texts // of which traffic is generated
 }
 
 //go:embed sources.tsv
 var recipe string
 
-type source struct{ role, part, repo, commit, class, glob string }
-
-func (s source) held() bool { return s.part == "held" }
+type source struct {
+	role                      string
+	part                      Part
+	repo, commit, class, glob string
+}
 
 // Load reads the repositories under dir, each in a directory named owner+name. One that is not there is an error:
 // figures of half a corpus mislead.
 func Load(dir string) (*Corpus, error) {
-	c := &Corpus{}
+	c := &Corpus{Texts: map[Part]*Texts{Train: {}, Tune: {}, Held: {}}}
 	for _, line := range strings.Split(recipe, "\n") {
 		if line == "" || strings.HasPrefix(line, "#") {
 			continue
@@ -54,7 +66,7 @@ func Load(dir string) (*Corpus, error) {
 		if len(f) != 6 {
 			return nil, fmt.Errorf("sources.tsv: want six columns: %q", line)
 		}
-		if err := c.read(dir, source{f[0], f[1], f[2], f[3], f[4], f[5]}); err != nil {
+		if err := c.read(dir, source{f[0], Part(f[1]), f[2], f[3], f[4], f[5]}); err != nil {
 			return nil, fmt.Errorf("reading %s: %w (clone it at commit %s into %s)", f[2], err, f[3], dir)
 		}
 	}
@@ -96,16 +108,18 @@ func noPayloads(file string) bool {
 
 func (c *Corpus) readFile(s source, file, text string) error {
 	add := func(class, v string) {
-		c.Attacks = append(c.Attacks, Sample{Source: s.repo, Class: class, Held: s.held(), Weak: s.role == "markdown", Value: v})
+		c.Attacks = append(c.Attacks, Sample{Source: s.repo, Class: class, Part: s.part, Weak: s.role == "markdown", Value: v})
 	}
 	switch s.role {
 	case "attack":
 		for v := range payloads(text, strings.HasPrefix(s.repo, "client9/")) {
-			add(s.class, v)
+			if !dictionaryEntry(v) {
+				add(s.class, v)
+			}
 		}
 	case "text":
 		for v := range payloads(text, true) {
-			c.Benign = append(c.Benign, Sample{Source: s.repo, Class: "values", Held: s.held(), Value: v})
+			c.Benign = append(c.Benign, Sample{Source: s.repo, Class: "values", Part: s.part, Value: v})
 		}
 	case "markdown":
 		for v := range codeLines(text) {
@@ -115,6 +129,23 @@ func (c *Corpus) readFile(s source, file, text string) error {
 		return c.readGoTestWAF(s, file, text)
 	}
 	return nil
+}
+
+// dictionaryEntry says whether a line of a list is one word or number (select, whoami, null, -1, 21 %, data.php): the
+// lists have them to be joined to others, and honest clients send them all day. It is asked of the line alone,
+// never of what the engine thinks of it.
+func dictionaryEntry(s string) bool {
+	s = strings.TrimSuffix(strings.TrimPrefix(strings.TrimSpace(s), "#"), "?") // #NAME? is a spreadsheet's
+	if number, percent := strings.CutSuffix(s, "%"); percent {
+		s = strings.TrimSpace(number)
+	}
+	for _, c := range []byte(s) {
+		if c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.IndexByte("_.-+", c) >= 0 {
+			continue
+		}
+		return false
+	}
+	return true
 }
 
 // payloads are the lines of a list. Those of libinjection are percent-encoded and have comments.
@@ -154,43 +185,21 @@ func codeLines(text string) func(func(string) bool) {
 	}
 }
 
-func (c *Corpus) readGoTestWAF(s source, file, text string) error {
-	var test struct {
-		Payload []string `yaml:"payload"`
-		Type    string   `yaml:"type"`
-	}
-	if err := yaml.Unmarshal([]byte(text), &test); err != nil {
-		return err
-	}
-	benign := strings.Contains(file, "false-pos")
-	class := strings.ToLower(test.Type)
-	for _, v := range test.Payload {
-		sample := Sample{Source: s.repo, Class: class, Held: s.held(), Value: v}
-		if benign {
-			sample.Class = "values"
-			c.Benign = append(c.Benign, sample)
-		} else {
-			c.Attacks = append(c.Attacks, sample)
-		}
-	}
-	return nil
-}
-
-// dedupe keeps the first of equal payloads; one that is held out goes when training has it too.
+// dedupe keeps the first of equal payloads; one that is held out goes when an earlier part has it too.
 func (c *Corpus) dedupe() {
 	seen := map[string]bool{}
-	kept := c.Attacks[:0]
-	for _, held := range []bool{false, true} {
-		for _, a := range append([]Sample{}, c.Attacks...) {
+	var kept []Sample
+	for _, part := range []Part{Train, Tune, Held} {
+		for _, a := range c.Attacks {
 			key := strings.ToLower(strings.Join(strings.Fields(a.Value), " "))
-			if a.Held != held || seen[key] {
+			if a.Raw != nil {
+				key = string(a.Raw)
+			}
+			if a.Part != part || seen[key] {
 				continue
 			}
 			seen[key] = true
 			kept = append(kept, a)
-		}
-		if !held {
-			c.Attacks, kept = append([]Sample{}, c.Attacks...), append([]Sample{}, kept...)
 		}
 	}
 	c.Attacks = kept
@@ -234,13 +243,9 @@ const (
 )
 
 func (c *Corpus) readTexts(root string, s source) error {
-	into := &c.Texts
-	if s.held() {
-		into = &c.Held
-	}
 	var t Texts
 	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
+		if err != nil || !d.Type().IsRegular() { // a link would leave the repository, or name it twice
 			return err
 		}
 		info, err := d.Info()
@@ -248,15 +253,18 @@ func (c *Corpus) readTexts(root string, s source) error {
 			return err
 		}
 		text, err := os.ReadFile(path)
-		if err != nil {
+		if err != nil || !isText(text) {
 			return err
 		}
 		t.add(path, string(text))
 		return nil
 	})
-	into.merge(&t)
+	c.Texts[s.part].merge(&t)
 	return err
 }
+
+// isText is false for fonts, pictures and programs among the sources.
+func isText(b []byte) bool { return utf8.Valid(b) && bytes.IndexByte(b, 0) < 0 }
 
 func (t *Texts) add(path, text string) {
 	switch ext := filepath.Ext(path); ext {
@@ -268,13 +276,31 @@ func (t *Texts) add(path, text string) {
 				t.Paragraphs = append(t.Paragraphs, p)
 			}
 		}
-	case ".php", ".json", ".po", ".properties":
+	case ".po", ".properties":
 		t.quoted(text)
+	case ".php", ".json":
+		if translations(path) {
+			t.quoted(text)
+		} else if ext == ".php" {
+			t.code(text)
+		}
 	case ".html":
 		t.HTML = appendPiece(t.HTML, text)
 	default:
 		t.code(text)
 	}
+}
+
+// translations says whether a file is of sentences that people see: what is quoted in a program is SQL, markup
+// and code, which no visitor types into a search, and which must not be learned as if one did.
+func translations(path string) bool {
+	for dir := range strings.SplitSeq(strings.ToLower(filepath.ToSlash(filepath.Dir(path))), "/") {
+		switch dir {
+		case "lang", "langs", "language", "languages", "locale", "locales", "i18n", "l10n", "translations", "messages":
+			return true
+		}
+	}
+	return false
 }
 
 // quoted takes the sentences out of a file of translations.

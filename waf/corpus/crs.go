@@ -4,6 +4,8 @@ import (
 	"encoding/base64"
 	"fmt"
 	"io/fs"
+	"os"
+	"path/filepath"
 	"regexp"
 	"sort"
 	"strconv"
@@ -18,27 +20,50 @@ import (
 type Regression struct {
 	ID     string // rule-test
 	Group  string // the file of rules: REQUEST-942-…
-	Attack bool   // a rule of paranoia level 1 that looks at requests must fire
-	Benign bool   // a rule must not fire, and none must
+	Attack bool   // rules of paranoia level 1 that look at requests must fire, and refuse it by their default threshold
+	Part   Part
+	Benign bool // a rule must not fire, and none must
 	Raw    []byte
 }
 
-// Regressions reads the tests that come with the rules.
-func Regressions() ([]Regression, error) {
-	levels, err := paranoia()
+// Regressions reads the tests that come with the rules, and those of the repository under dir that are newer.
+func Regressions(dir string) ([]Regression, error) {
+	weights, err := criticality()
 	if err != nil {
 		return nil, err
 	}
+	all, err := readRegressions(tests.FS, weights, Train)
+	if err != nil {
+		return nil, err
+	}
+	known := map[string]bool{}
+	for _, r := range all {
+		known[string(r.Raw)] = true
+	}
+	newer, err := readRegressions(os.DirFS(filepath.Join(dir, "coreruleset+coreruleset", "tests", "regression", "tests")), weights, Held)
+	for _, r := range newer {
+		if !known[string(r.Raw)] {
+			known[string(r.Raw)] = true
+			all = append(all, r)
+		}
+	}
+	return all, err
+}
+
+func readRegressions(from fs.FS, weights map[int]int, part Part) ([]Regression, error) {
 	var all []Regression
-	err = fs.WalkDir(tests.FS, ".", func(path string, d fs.DirEntry, err error) error {
+	err := fs.WalkDir(from, ".", func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() || !strings.HasSuffix(path, ".yaml") {
 			return err
 		}
-		text, err := fs.ReadFile(tests.FS, path)
+		text, err := fs.ReadFile(from, path)
 		if err != nil {
 			return err
 		}
-		list, err := regressions(path, text, levels)
+		list, err := regressions(path, text, weights)
+		for i := range list {
+			list[i].Part = part
+		}
 		all = append(all, list...)
 		return err
 	})
@@ -49,11 +74,17 @@ func Regressions() ([]Regression, error) {
 var (
 	ruleID    = regexp.MustCompile(`\bid:'?(\d+)`)
 	ruleLevel = regexp.MustCompile(`paranoia-level/(\d)`)
+	severity  = regexp.MustCompile(`severity:'?(\w+)`)
 )
 
-// paranoia says for each rule at which level it begins to look.
-func paranoia() (map[int]int, error) {
-	levels := map[int]int{}
+var severities = map[string]int{"EMERGENCY": 5, "ALERT": 5, "CRITICAL": 5, "ERROR": 4, "WARNING": 3, "NOTICE": 2}
+
+// refusedFrom is the sum of weights from which the rules refuse a request by default.
+const refusedFrom = 5
+
+// criticality is what each rule of paranoia level 1 weighs.
+func criticality() (map[int]int, error) {
+	weights := map[int]int{}
 	err := fs.WalkDir(coreruleset.FS, "@owasp_crs", func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() || !strings.HasSuffix(path, ".conf") {
 			return err
@@ -64,15 +95,18 @@ func paranoia() (map[int]int, error) {
 		}
 		for rule := range strings.SplitSeq(string(text), "\nSecRule") {
 			id, level := ruleID.FindStringSubmatch(rule), ruleLevel.FindStringSubmatch(rule)
-			if id != nil && level != nil {
+			if s := severity.FindStringSubmatch(rule); id != nil && level != nil && s != nil && level[1] == "1" {
 				n, _ := strconv.Atoi(id[1])
-				levels[n], _ = strconv.Atoi(level[1])
+				weights[n] = severities[s[1]]
 			}
 		}
 		return nil
 	})
-	return levels, err
+	return weights, err
 }
+
+// ofSetup are rules about lengths and numbers that are off until somebody sets a limit.
+var ofSetup = map[int]bool{920360: true, 920370: true, 920380: true, 920390: true, 920400: true, 920410: true}
 
 type crsFile struct {
 	RuleID int `yaml:"rule_id"`
@@ -100,7 +134,7 @@ type crsInput struct {
 	Complete *bool     `yaml:"autocomplete_headers"`
 }
 
-func regressions(path string, text []byte, levels map[int]int) ([]Regression, error) {
+func regressions(path string, text []byte, weights map[int]int) ([]Regression, error) {
 	var file crsFile
 	if err := yaml.Unmarshal(text, &file); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
@@ -113,9 +147,13 @@ func regressions(path string, text []byte, levels map[int]int) ([]Regression, er
 			if n > 0 {
 				r.ID += fmt.Sprintf("-%d", n)
 			}
+			sum := 0
 			for _, id := range stage.Output.Log.Expect {
-				r.Attack = r.Attack || levels[id] == 1 && id >= 911000 && id < 949000
+				if id >= 911000 && id < 949000 && !ofSetup[id] {
+					sum += weights[id]
+				}
 			}
+			r.Attack = sum >= refusedFrom
 			r.Benign = len(stage.Output.Log.Expect) == 0 && len(stage.Output.Log.NoExpect) > 0 && !strings.HasPrefix(r.Group, "RESPONSE")
 			all = append(all, r)
 		}

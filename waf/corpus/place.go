@@ -13,6 +13,9 @@ var Ways = []string{"query", "form", "json", "header", "cookie", "path"}
 
 // Attack makes the request that carries a payload in one of the [Ways].
 func Attack(s Sample, way string, r *rand.Rand) []byte {
+	if s.Raw != nil {
+		return s.Raw
+	}
 	v := s.Value
 	q := &request{method: "GET", path: "/page"}
 	name := []string{"q", "id", "user", "name", "search", "file", "url", "data", "page"}[r.IntN(9)]

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/url"
+	"slices"
 	"strings"
 )
 
@@ -19,13 +20,10 @@ type Traffic struct {
 	apps []func(*Traffic) *request
 }
 
-// NewTraffic makes the traffic of a seed. Held-out traffic has other texts and other applications.
-func NewTraffic(c *Corpus, held bool, seed uint64) *Traffic {
-	g := &Traffic{r: rand.New(rand.NewPCG(seed, 7)), t: &c.Texts, apps: apps}
-	if held {
-		g.t, g.apps = &c.Held, append(append([]func(*Traffic) *request{}, heldApps...), apps...)
-	}
-	return g
+// NewTraffic makes the traffic of a seed. Each part has texts of its own, and applications that earlier ones have not.
+func NewTraffic(c *Corpus, part Part, seed uint64) *Traffic {
+	all := map[Part][]func(*Traffic) *request{Train: apps, Tune: slices.Concat(tuneApps, apps), Held: slices.Concat(heldApps, tuneApps, apps)}
+	return &Traffic{r: rand.New(rand.NewPCG(seed, 7)), t: c.Texts[part], apps: all[part]}
 }
 
 // Next returns a request.
@@ -262,9 +260,68 @@ func (g *Traffic) url() string {
 	return u
 }
 
+// target is an address within a site.
+func (g *Traffic) target() string {
+	var b strings.Builder
+	for range 1 + g.r.IntN(4) {
+		b.WriteString("/" + pick(g, g.plain(), g.plain(), g.plain()+"-"+g.plain(), g.plain()+"_"+g.plain(), g.number(), "wp-admin", "admin", "api", "v2", "index", "user", "login", "search", "cgi-bin", "includes", "-", "@"+g.plain()))
+	}
+	b.WriteString(pick(g, "", "", "/", ".php", ".html", ".aspx", ".jsp", ".do", ".cgi", ".json", ".js", ".asp", ".action"))
+	for i := range g.r.IntN(4) {
+		b.WriteString([]string{"?", "&", "&", "&"}[i])
+		b.WriteString(g.plain() + "=" + pick(g, g.number(), g.plain(), "true", g.token(6), "", url.QueryEscape(g.words())))
+	}
+	b.WriteString(pick(g, "", "", "", "#"+g.plain(), "#/"+g.plain()+"/"+g.plain()))
+	return b.String()
+}
+
+// plain is a word of letters.
+func (g *Traffic) plain() string {
+	for range 4 {
+		w := strings.ToLower(strings.Trim(g.words(), ".,;:!?()[]{}<>'\"%$#@*+=/|&-_ "))
+		w, _, _ = strings.Cut(w, " ")
+		if len(w) > 1 && len(w) < 16 && !strings.ContainsAny(w, ".,;:!?()[]{}<>'\"%$#@*+=/|&\\`~^") {
+			return w
+		}
+	}
+	return pick(g, nouns...)
+}
+
+// signs are what programs write between and around words, in parameters that nobody types.
+var signs = []string{" ", " ", " ", ", ", ",", ".", ".", "-", "_", ":", ": ", "/", "/", "=", "=", "&", " & ", "|", " | ", ";", "; ", "+", " + ", " - ", "#", "@", "~", "*", " = ", " == ", " > ", " < ", ">=", "!=", " -> ", "::", "..", "...", " && ", " || ", "(", ") ", " (", "[", "]", "{", "}", "'", "\"", " '", "' ", "\" ", "%", "% ", "$", "?", "!", "\\", "\n", "\n- ", "\n* ", "<", ">", "</", "=>", "?.", "/*", "--", "^"}
+
+// soup is words and signs in no order: signs alone are no attack.
+func (g *Traffic) soup() string {
+	var b strings.Builder
+	if g.r.IntN(3) == 0 {
+		b.WriteString(pick(g, signs...))
+	}
+	for range 1 + g.r.IntN(6) {
+		b.WriteString(pick(g, g.plain(), g.plain(), g.plain(), g.number(), strings.ToUpper(g.plain())) + pick(g, signs...))
+	}
+	s := b.String()
+	switch g.r.IntN(8) {
+	case 0:
+		return "(" + s + ")"
+	case 1:
+		return "[" + s + "]"
+	case 2:
+		return `"` + s + `"`
+	case 3:
+		return "{" + s + "}"
+	case 4:
+		return strings.TrimRight(s, " ")
+	}
+	return s
+}
+
 // value is what a short parameter holds.
 func (g *Traffic) value() string {
-	switch g.r.IntN(14) {
+	switch g.r.IntN(16) {
+	case 14:
+		return g.target()
+	case 15:
+		return g.soup()
 	case 0:
 		return g.number()
 	case 1:

@@ -49,8 +49,19 @@ func deeper(list []string, start int, s string) []string {
 	if marks&markBackslash != 0 {
 		list = appendNew(list, start, tidy(Escapes(s)))
 	}
-	if marks == 0 || marks == markPlusEquals {
+	if marks == 0 || marks == markPlusEquals || marks&^(markPlusEquals|markOther) == 0 && spacedBase64(s) {
 		list = appendPacked(list, start, s)
+	}
+	if marks&markPlusEquals != 0 && strings.IndexByte(s, '+') >= 0 {
+		if text, ok := fromUTF7(s); ok {
+			list = appendNew(list, start, tidy(text))
+		}
+		if marks&markOther != 0 && strings.IndexByte(s, ' ') < 0 && (strings.Count(s, "+") > 1 || strings.IndexByte(list[start], '%') >= 0) {
+			list = appendNew(list, start, strings.ReplaceAll(s, "+", " ")) // encoded once more than its place needs
+		}
+	}
+	if i := strings.Index(s, "0x"); i >= 0 && len(s) >= i+8 {
+		list = appendNew(list, start, tidy(hexRuns(s)))
 	}
 	if i := strings.Index(s, ";base64,"); i >= 0 {
 		list = appendPacked(list, start, base64Run(s[i+len(";base64,"):]))
@@ -123,6 +134,85 @@ func appendPacked(list []string, start int, s string) []string {
 	return list
 }
 
+// fromUTF7 opens +ADw-: characters in UTF-16 in base64, which old browsers and XML parsers read.
+func fromUTF7(s string) (string, bool) {
+	if !strings.Contains(s, "+A") {
+		return "", false
+	}
+	var b strings.Builder
+	found := false
+	for i := 0; i < len(s); {
+		if s[i] == '+' {
+			run := base64Run(strings.TrimLeft(s[i+1:], "+"))
+			run, _, _ = strings.Cut(run, "-")
+			run, _, _ = strings.Cut(run, "+")
+			if plain, err := base64.RawStdEncoding.DecodeString(strings.TrimRight(run, "=")); err == nil && len(plain) >= 2 && plain[0] == 0 {
+				for k := 0; k+1 < len(plain); k += 2 {
+					b.WriteRune(rune(plain[k])<<8 | rune(plain[k+1]))
+				}
+				i += 1 + len(run)
+				if i < len(s) && s[i] == '-' {
+					i++
+				}
+				found = true
+				continue
+			}
+		}
+		b.WriteByte(s[i])
+		i++
+	}
+	return b.String(), found
+}
+
+// hexRuns opens 0x… where text is in it, in bytes or in UTF-16, as databases take strings; and 0x2e0x2f.
+func hexRuns(s string) string {
+	var b strings.Builder
+	for s != "" {
+		i := strings.Index(s, "0x")
+		if i < 0 {
+			break
+		}
+		b.WriteString(s[:i])
+		end := i + 2
+		for end < len(s) && nibble(s[end]) >= 0 {
+			end++
+		}
+		if end == i+3 && end < len(s) && s[end] == 'x' { // 0x2e0x2f: the last digit is the next one's 0
+			end--
+		}
+		if end > i+4 && end < len(s) && s[end] == 'x' && s[end-1] == '0' {
+			end--
+		}
+		b.WriteString(openHex(s[i:end]))
+		s = s[end:]
+	}
+	b.WriteString(s)
+	return b.String()
+}
+
+func openHex(s string) string {
+	plain, err := hex.DecodeString(s[2:])
+	switch {
+	case err != nil || len(plain) == 0:
+		return s
+	case len(plain) == 1 && plain[0] >= 0x20 && plain[0] < 0x7f:
+		return string(plain)
+	case len(plain) < 3:
+		return s
+	}
+	if len(plain) >= 6 && plain[1] == 0 && plain[3] == 0 {
+		narrow := make([]byte, 0, len(plain)/2)
+		for i := 0; i < len(plain); i += 2 {
+			narrow = append(narrow, plain[i])
+		}
+		plain = narrow
+	}
+	if len(plain) < 6 || !isText(plain) {
+		return s
+	}
+	return string(plain)
+}
+
 func base64Run(s string) string {
 	for i := 0; i < len(s); i++ {
 		if m := markOf[s[i]]; m != 0 && m != markPlusEquals {
@@ -132,9 +222,23 @@ func base64Run(s string) string {
 	return s
 }
 
+// spacedBase64: base64 whose plus signs became spaces on the way.
+func spacedBase64(s string) bool {
+	spaces := 0
+	for i := 0; i < len(s); i++ {
+		switch {
+		case s[i] == ' ':
+			spaces++
+		case markOf[s[i]]&markOther != 0:
+			return false
+		}
+	}
+	return len(s) >= 24 && spaces > 0 && spaces <= len(s)/16
+}
+
 // fromBase64 wants at least 8 characters, and text in them: a word of letters is rarely that.
 func fromBase64(s string) (string, bool) {
-	s = strings.TrimRight(strings.ReplaceAll(strings.TrimSpace(s), " ", "+"), "=")
+	s = strings.TrimRight(strings.ReplaceAll(s, " ", "+"), "=")
 	if len(s) < 8 || len(s)%4 == 1 {
 		return "", false
 	}
@@ -143,10 +247,24 @@ func fromBase64(s string) (string, bool) {
 		code = base64.RawURLEncoding
 	}
 	plain, err := code.DecodeString(s)
-	if err != nil || !isText(plain) {
+	if err != nil || !isText(plain) || len(s) < 16 && !isWord(plain) {
 		return "", false
 	}
 	return string(plain), true
+}
+
+// isWord is what the little that a short token holds has to be: a token of chance holds signs.
+func isWord(b []byte) bool {
+	letters := 0
+	for _, c := range b {
+		switch {
+		case c == '\n':
+			return true
+		case c|0x20 >= 'a' && c|0x20 <= 'z' || c == ' ':
+			letters++
+		}
+	}
+	return letters*10 >= len(b)*7 || len(b) >= 9
 }
 
 func fromHex(s string) (string, bool) {
@@ -166,8 +284,12 @@ func isText(b []byte) bool {
 	if !utf8.Valid(b) {
 		return false
 	}
-	ascii := 0
+	ascii, nulls := 0, 0
 	for _, c := range b {
+		if c == 0 && nulls < 2 { // within a word, to hide it
+			nulls++
+			continue
+		}
 		if c < 0x20 && c != '\n' && c != '\r' && c != '\t' || c == 0x7f {
 			return false
 		}

@@ -80,13 +80,69 @@ func Plain(s string) bool {
 		return !words.meets(&aloneSet)
 	}
 	if m&^(letter|digit|joiner|space|dot|comma|colon|slash|at|plus|high) != 0 {
-		return false
+		return m&^(letter|digit|joiner|space|dot|comma|colon|slash|at|plus|high|quote|ampersand|mark|lineEnd|paren) == 0 && prose(s)
 	}
 	if m&dot != 0 && strings.Contains(s, "..") || m&slash != 0 && (strings.Contains(s, "//") || s[0] == '/' || len(s) > 1 && s[1] == ':') {
 		return false
 	}
 	words := scanWords(s)
 	return words.none()
+}
+
+// prose says whether the signs in s stand where sentences have them: an apostrophe within a word, & between spaces,
+// marks and brackets at the ends of words; and no detector knows a word of it.
+func prose(s string) bool {
+	for i := 0; i < len(s); i++ {
+		switch classOf[s[i]] {
+		case quote:
+			if !apostrophe(s, i) {
+				return false
+			}
+		case ampersand:
+			if i == 0 || i+1 >= len(s) || s[i-1] != ' ' || s[i+1] != ' ' {
+				return false
+			}
+		case mark:
+			if s[i] != '!' && s[i] != '?' || i == 0 || classOf[s[i-1]]&(letter|high|mark|paren) == 0 || i+1 < len(s) && classOf[s[i+1]]&(space|lineEnd|mark) == 0 {
+				return false
+			}
+		case paren:
+			if s[i] == '(' && (i == 0 || s[i-1] != ' ') || s[i] == ')' && (i == 0 || classOf[s[i-1]]&(letter|digit|high|dot) == 0) {
+				return false
+			}
+		}
+	}
+	if strings.Contains(s, "..") && !strings.Contains(s, "...") || strings.Contains(s, "//") || s[0] == '/' {
+		return false
+	}
+	words := scanWords(s)
+	return words.none()
+}
+
+// ends are what follows an apostrophe in English; before one, French, Italian and Irish have at most four letters.
+var ends = map[string]bool{"s": true, "t": true, "re": true, "ve": true, "ll": true, "d": true, "m": true}
+
+func apostrophe(s string, i int) bool {
+	start, end := i, i+1
+	for start > 0 && classOf[s[start-1]]&(letter|high) != 0 {
+		start--
+	}
+	for end < len(s) && classOf[s[end]]&(letter|high) != 0 {
+		end++
+	}
+	if start == i || end == i+1 || end < len(s) && classOf[s[end]]&(digit|quote|joiner) != 0 || start > 0 && classOf[s[start-1]]&(digit|quote|joiner) != 0 {
+		return false
+	}
+	after := s[i+1 : end]
+	if ends[after] {
+		return true
+	}
+	return i-start <= 4 && end-i > 3 && sqlWordKinds[lower(after)] == 0
+}
+
+// Ordinary says whether t has only letters, digits and what joins names.
+func (t *Text) Ordinary() bool {
+	return !t.has(^(letter | digit | joiner | dot | comma | at | plus | high))
 }
 
 // Scan prepares a value for detectors and the model.

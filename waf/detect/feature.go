@@ -24,18 +24,15 @@ type gramToken struct {
 	shape uint32 // the word when SQL, a shell or HTML knows it, else what it is made of
 }
 
-// FNV-1a, whose constants these are.
+// FNV-1a of words, whose constants these are; numbers are joined in one step.
 const (
 	hashStart = 2166136261
 	hashPrime = 16777619
 )
 
 func mix(h, x uint32) uint32 {
-	for range 4 {
-		h = (h ^ x&0xff) * hashPrime
-		x >>= 8
-	}
-	return h
+	h = (h ^ x) * 0x85ebca6b
+	return h ^ h>>15
 }
 
 func hashOf(s string) uint32 {
@@ -110,16 +107,35 @@ func wordToken(w string) gramToken {
 	return gramToken{h, 'w'}
 }
 
-func knownWord(w string) bool {
-	if _, ok := sqlWordKinds[w]; ok {
-		return true
+func knownWord(w string) bool { return len(w) <= longestKnown && knownWords[w] }
+
+// knownWords are all words of the detectors' tables, so that a word is looked up once.
+var knownWords, longestKnown = func() (map[string]bool, int) {
+	m, longest := map[string]bool{}, 0
+	add := func(w string) {
+		m[w] = true
+		longest = max(longest, len(w))
 	}
-	if commandNames[w] >= 35 || sqlFunctions[w] > 0 || sqlNames[w] > 0 || events[w] || modelWords[w] {
-		return true
+	for w := range sqlWordKinds {
+		add(w)
 	}
-	_, element := elements[w]
-	return element
-}
+	for w, strength := range commandNames {
+		if strength >= 35 {
+			add(w)
+		}
+	}
+	for _, table := range []map[string]int{sqlFunctions, sqlNames, elements} {
+		for w := range table {
+			add(w)
+		}
+	}
+	for _, table := range []map[string]bool{events, modelWords} {
+		for w := range table {
+			add(w)
+		}
+	}
+	return m, longest
+}()
 
 // modelWords are words of code that no detector's table has.
 var modelWords = map[string]bool{

@@ -50,10 +50,19 @@ func (f *finder) tag(s string) {
 		return
 	}
 	if name == "script" && (rest == "" || strings.IndexByte(" \t\r\n/>\"'", rest[0]) >= 0) {
-		f.hit(XSS, "html-script", 92)
+		f.hit(XSS, "html-script", scriptScore(rest))
 		return
 	}
 	f.element(name, rest)
+}
+
+// scriptScore: an element that has a source or anything within, or only the words <script & co>.
+func scriptScore(rest string) int {
+	attributes, inner, closed := strings.Cut(rest, ">")
+	if closed && strings.TrimSpace(inner) != "" && !strings.ContainsAny(attributes, "&,;?!") || strings.Contains(attributes, "=") || strings.TrimSpace(attributes) == "" || strings.HasPrefix(attributes, "/") {
+		return 92
+	}
+	return 60
 }
 
 // elements that load or run something; what their attributes say comes on top.

@@ -3,7 +3,7 @@ package detect
 import "strings"
 
 var pathGate = []string{
-	"../", `..\`, "..;", "/etc/", "/proc/", "/var/log", "win.ini", "boot.ini", "web.config", ".htaccess", "passwd", "php://", "file:", "expect://", "zip://", "phar://", "data:", ".git/", ".env", "wp-config", "id_rsa", "system32", "/root/", "winnt", "..", ".svn/", "/windows/", `c:\`, "c:/", ".aws/", ".ssh/", "access_log", "access.log", "error_log", "error.log", "php.ini", "my.cnf", "httpd.conf", "web-inf", "meta-inf", "/dev/", "ftp://", "glob://", "ogg://", "compress.", "ssh2://", "rar://", "php:filter", "global.asa", ".bash_history", ".ds_store", "/usr/local/", "server.xml", ".mysql_history", "/xampp/", "inetpub",
+	"../", `..\`, "..;", "/etc/", "/proc/", "/var/log", "win.ini", "boot.ini", "web.config", ".htaccess", "passwd", "php://", "file:", "expect://", "zip://", "phar://", "data:", ".git/", ".env", "wp-config", "id_rsa", "system32", "/root/", "winnt", "..", ".svn/", "/windows/", `c:\`, "c:/", ".aws/", ".ssh/", "access_log", "access.log", "error_log", "error.log", "php.ini", "my.cnf", "httpd.conf", "web-inf", "meta-inf", "/dev/", "ftp://", "glob://", "ogg://", "compress.", "ssh2://", "rar://", "php:filter", "global.asa", ".bash_history", ".ds_store", "/usr/local/", "server.xml", ".mysql_history", "/xampp/", "inetpub", `$\`,
 }
 
 // path counts the steps upwards and looks for files that only a server itself reads.
@@ -14,9 +14,12 @@ func (f *finder) path() {
 	s := f.Lower
 	ups := climbs(s)
 	secret := sensitive(s)
+	if strings.Contains(s, `$\`) {
+		f.share(s)
+	}
 	switch {
 	case ups >= 1 && secret > 0, ups >= 3:
-		f.hit(Path, "path-climbs", 94)
+		f.hit(Path, "path-climbs", f.climbScore(94, 70))
 	case ups == 2:
 		f.hit(Path, "path-climbs", f.climbScore(80, 60))
 	case ups == 1:
@@ -25,6 +28,18 @@ func (f *finder) path() {
 		f.hit(Inclusion, "file-of-the-system", f.secretScore(secret))
 	}
 	f.wrapper(s)
+}
+
+// share: \\host\c$\… are the shares of administrators.
+func (f *finder) share(s string) {
+	i := strings.Index(s, `$\`)
+	start := strings.LastIndex(s[:i], `\\`)
+	if start < 0 || i < 2 || s[i-2] != '\\' && !strings.HasSuffix(s[:i], `\admin`) {
+		return
+	}
+	if start == 0 || !wordByte[s[start-1]] {
+		f.hit(Inclusion, "share-of-administrators", 85)
+	}
 }
 
 // climbScore is lower within a longer text, which may show a relative link.

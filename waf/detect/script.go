@@ -24,9 +24,11 @@ func (f *finder) scheme(s string) {
 	for _, scheme := range []string{"javascript:", "vbscript:", "livescript:", "jscript:"} {
 		after, found := strings.CutPrefix(v, scheme)
 		switch {
+		case found && titled(s):
+			f.hit(XSS, "script-address", 40)
 		case found && strings.ContainsAny(after, "(`=/.[{;"):
 			f.hit(XSS, "script-address", 90)
-		case found && after != "" && !strings.Contains(s, ": "):
+		case found && after != "" && after[0] != '+' && !strings.Contains(s, ": "):
 			f.hit(XSS, "script-address", 60)
 		case strings.Contains(v, scheme) && strings.ContainsAny(v, "(`"):
 			f.hit(XSS, "script-address-within", 60)
@@ -35,6 +37,12 @@ func (f *finder) scheme(s string) {
 	if strings.HasPrefix(v, "data:text/html") || strings.HasPrefix(v, "data:text/javascript") || strings.HasPrefix(v, "data:image/svg+xml") && strings.Contains(v, "script") {
 		f.hit(XSS, "script-data-address", 80)
 	}
+}
+
+// titled: "JavaScript: The Good Parts" begins like an address, and goes on like a sentence.
+func titled(s string) bool {
+	_, after, _ := strings.Cut(s, ":")
+	return len(after) > 1 && after[0] == ' ' && classOf[after[1]]&letter != 0 && !strings.ContainsAny(after[:min(len(after), 48)], "(`=[{")
 }
 
 // jsCalls are calls that a payload makes first, to show that it runs.
@@ -56,12 +64,22 @@ func (f *finder) calls(s string) {
 
 // call judges name( at a place by what is before it: a quote that was closed, an operator, nothing.
 func (f *finder) call(s, name string, at, end int) {
+	if passedOn(s[end:]) && (at == 0 || !wordByte[s[at-1]]) {
+		f.hit(XSS, "script-call", 85)
+		return
+	}
 	rest := strings.TrimLeft(s[end:], " \t\r\n/*?.")
+	if strings.HasPrefix(rest, ")(") && at > 0 && s[at-1] == '(' { // (alert)(1)
+		rest, at = rest[1:], at-1
+	}
 	if rest == "" || rest[0] != '(' && rest[0] != '`' {
 		return
 	}
 	if at > 0 && wordByte[s[at-1]] {
 		return
+	}
+	if name == "function" && strings.HasSuffix(strings.TrimRight(s[:at], " \t"), "new") {
+		f.hit(XSS, "script-call", 82)
 	}
 	strong := name == "alert" || name == "confirm" || name == "prompt"
 	before := strings.TrimRight(s[:at], " \t\r\n")
@@ -83,6 +101,16 @@ func (f *finder) call(s, name string, at, end int) {
 	if score >= 40 {
 		f.hit(XSS, "script-call", min(score, 90))
 	}
+}
+
+// passedOn: alert.call(null,1), a call that is not written as one.
+func passedOn(s string) bool {
+	for _, by := range []string{".call(", ".apply(", ".bind("} {
+		if strings.HasPrefix(s, by) {
+			return true
+		}
+	}
+	return false
 }
 
 // breaksOut says whether a quote, a bracket or an operator right at the start, or a comment at the end,

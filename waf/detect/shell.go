@@ -35,7 +35,9 @@ func (f *finder) commands(s string) {
 
 func separates(s string, i int) bool {
 	switch s[i] {
-	case ';', '|', '&', '\n', '`':
+	case '`': // two are the literal of a markup language
+		return (i+1 >= len(s) || s[i+1] != '`') && (i == 0 || s[i-1] != '`')
+	case ';', '|', '&', '\n':
 		return true
 	case '(':
 		return i > 0 && (s[i-1] == '$' || s[i-1] == '<' || s[i-1] == '>' || s[i-1] == '(')
@@ -65,6 +67,9 @@ func separator(s string, i int) byte {
 func (f *finder) command(piece string, sep byte, last bool) {
 	name, args, hidden := commandName(piece)
 	strength := commandStrength(name)
+	if sep == 0 && last && len(name)+2 == len(strings.TrimSpace(piece)) { // one word in quotes
+		return
+	}
 	if sep == '\n' && strength < 35 { // at the start of a line many words are words
 		return
 	}
@@ -97,7 +102,7 @@ func separatorScore(sep byte, last bool) int {
 	case 0:
 		return 0
 	case '$':
-		return 40
+		return 45
 	case ';', '|', 'D':
 		return 30
 	case '&':
@@ -162,7 +167,7 @@ func commandStrength(name string) int {
 	if strings.HasPrefix(name, "python") || strings.HasPrefix(name, "ruby") || strings.HasPrefix(name, "perl") || strings.HasPrefix(name, "php") {
 		return 15
 	}
-	if strings.ContainsAny(name, "?*[") && len(name) >= 3 && len(name) < 12 {
+	if (strings.ContainsAny(name, "?*") || strings.IndexByte(name, '[') > 0) && len(name) >= 3 && len(name) < 12 {
 		return 20
 	}
 	return 0
@@ -197,7 +202,7 @@ func argumentScore(name, args string) int {
 	}
 	first, _, _ := strings.Cut(a, " ")
 	switch {
-	case strings.HasPrefix(first, "-") && len(first) > 1 && first != "--" && wordByte[first[1]], name == "ping" && first == "-n":
+	case strings.HasPrefix(first, "-") && len(first) > 1 && first != "--" && (wordByte[first[1]] || len(first) > 3 && first[1] == '-' && wordByte[first[2]]), name == "ping" && first == "-n":
 		return 30
 	case strings.HasPrefix(first, "/") && (len(first) <= 3 || strings.Count(first, "/") > 1), strings.HasPrefix(first, `c:\`), strings.HasPrefix(first, "../"), strings.HasPrefix(first, "./"), strings.HasPrefix(first, "~/"), strings.HasPrefix(first, "%"):
 		return 30

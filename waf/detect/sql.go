@@ -30,12 +30,17 @@ const maxBreaks = 12
 // sqlQuoted tries each of the first quotes as the one that ends the string.
 func (f *finder) sqlQuoted(s string, q byte, buf []token) {
 	at := 0
-	for range maxBreaks {
+	for n := 0; n < maxBreaks; n++ {
 		i := strings.IndexByte(s[at:], q)
 		if i < 0 {
 			return
 		}
 		at += i
+		if at+1 < len(s) && s[at+1] == q && at > 0 && s[at-1] == q { // of a row of quotes the last one counts
+			at++
+			n--
+			continue
+		}
 		if !closesCode(s, at, q) {
 			f.sqlIn(sqlTokens(append(buf, token{kString, ""}), s[at+1:], 0), q)
 		}
@@ -110,7 +115,7 @@ func (p *sqlParser) follows(i int) bool {
 
 // operand is the end of an operand at i: a constant, a name, a call, a parenthesis; i where none is.
 func (p *sqlParser) operand(i int) int {
-	for p.kind(i) == kMath && p.text(i) != "*" && p.text(i) != "||" || p.text(i) == "not" || p.text(i) == "all" || p.text(i) == "distinct" || p.text(i) == "binary" {
+	for p.unary(i) || p.text(i) == "not" || p.text(i) == "all" || p.text(i) == "distinct" || p.text(i) == "binary" {
 		i++
 	}
 	switch p.kind(i) {
@@ -131,6 +136,18 @@ func (p *sqlParser) operand(i int) int {
 		}
 	}
 	return i
+}
+
+// unary says whether token i is a sign before a value.
+func (p *sqlParser) unary(i int) bool {
+	if p.kind(i) != kMath {
+		return false
+	}
+	switch p.text(i) {
+	case "+", "-", "~", "!":
+		return true
+	}
+	return false
 }
 
 // closing is behind the parenthesis that closes the one at i, or the end of the text.
@@ -326,9 +343,17 @@ func isCut(comment string) bool {
 func (f *finder) sqlStacked(p *sqlParser) {
 	for i := range p.t {
 		if p.kind(i) == kEnd && p.statement(i+1) {
-			f.hit(SQL, "sql-stacked", 92)
+			f.hit(SQL, "sql-stacked", f.stackedScore())
 		}
 	}
+}
+
+// stackedScore: a long text of lines may be a program that somebody asks about.
+func (f *finder) stackedScore() int {
+	if len(f.Raw) > 400 && f.has(lineEnd) {
+		return 80
+	}
+	return 92
 }
 
 // statement says whether a well-formed statement begins at i.

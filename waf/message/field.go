@@ -118,7 +118,7 @@ func plainName(s string) bool {
 			return false
 		}
 	}
-	return !strings.Contains(s, "__") && !strings.Contains(s, "..") && !strings.HasPrefix(s, "constructor")
+	return !strings.Contains(s, "__") && !strings.Contains(s, "..") && !strings.Contains(s, "constructor") && !strings.Contains(s, "[prototype")
 }
 
 var nameByte = func() (t [256]bool) {

@@ -1,6 +1,7 @@
 package message
 
 import (
+	"encoding/json"
 	"strings"
 	"unicode/utf16"
 	"unicode/utf8"
@@ -14,6 +15,24 @@ func (c *collector) json(s string, depth int) {
 	if p.broken && depth == 0 {
 		c.add(Field{Place: Text, Value: s})
 	}
+}
+
+// Inside returns the strings of a value that is JSON as a whole, as cookies and parameters of scripts often are, and
+// whether it is: one that breaks out of its JSON is not, and is a text.
+func (r *Request) Inside(f *Field, value string) ([]Field, bool) {
+	s := strings.TrimSpace(value)
+	if len(s) < 2 || s[0] != '{' && s[0] != '[' || !json.Valid([]byte(s)) {
+		return nil, false
+	}
+	c := &collector{r: r}
+	p := &jsonReader{c: c, s: s, depth: 1, key: f.Name}
+	p.read()
+	for i := range c.fields {
+		if c.fields[i].Place == JSON {
+			c.fields[i].Place = f.Place
+		}
+	}
+	return c.fields, true
 }
 
 type jsonReader struct {

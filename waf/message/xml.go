@@ -112,6 +112,8 @@ func (c *collector) checkDoctype(s string) {
 		c.r.anomaly(90, "xxe", "an XML entity from outside")
 	case entity:
 		c.r.anomaly(75, "xml-entity", "an XML document that declares entities")
+	case doctype && outside && !html && !strings.Contains(lower, "public"):
+		c.r.anomaly(75, "xml-doctype", "an XML document type from outside")
 	case doctype && outside && !html:
 		c.r.anomaly(60, "xml-doctype", "an XML document type from outside")
 	}

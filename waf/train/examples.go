@@ -42,7 +42,7 @@ func gather(c *corpus.Corpus, regressions []corpus.Regression, requests int) []e
 	fmt.Fprintln(os.Stderr, "payloads:", len(all))
 	n := len(all)
 	for _, r := range regressions {
-		if r.Attack && !strings.Contains(r.Group, "-92") {
+		if r.Attack && r.Part == corpus.Train && !strings.Contains(r.Group, "-92") {
 			if e, ok := regression(r); ok {
 				all = append(all, e)
 			}
@@ -51,7 +51,7 @@ func gather(c *corpus.Corpus, regressions []corpus.Regression, requests int) []e
 	fmt.Fprintln(os.Stderr, "regressions:", len(all)-n)
 	n = len(all)
 	for _, b := range c.Benign {
-		if !b.Held {
+		if b.Part == corpus.Train {
 			t := detect.Scan(b.Value, detect.Value)
 			all = append(all, newExample(t, detect.Find(t), false, 4))
 		}
@@ -68,7 +68,7 @@ const minMarkdown = 65
 func attacks(c *corpus.Corpus) []example {
 	count := map[string]int{}
 	for _, a := range c.Attacks {
-		if !a.Held {
+		if a.Part == corpus.Train {
 			count[a.Source+a.Class]++
 		}
 	}
@@ -76,7 +76,7 @@ func attacks(c *corpus.Corpus) []example {
 	var all []example
 	for _, a := range c.Attacks {
 		n := count[a.Source+a.Class]
-		if a.Held || n > 3000 && r.IntN(n) > 3000 {
+		if a.Part != corpus.Train || n > 3000 && r.IntN(n) > 3000 {
 			continue
 		}
 		weight := min(float32(3), float32(1500)/float32(min(n, 3000)))
@@ -131,7 +131,7 @@ func regression(r corpus.Regression) (e example, ok bool) {
 	if text == nil || bestOf(found) < 40 && n > 2 {
 		return e, false
 	}
-	return newExample(text, found, true, 1), true
+	return newExample(text, found, true, 2), true
 }
 
 // taught are detectors that are surer than the texts: a page about PHP that shows a web shell is honest, and
@@ -139,7 +139,7 @@ func regression(r corpus.Regression) (e example, ok bool) {
 const taught = 92
 
 func honest(c *corpus.Corpus, requests int) []example {
-	traffic := corpus.NewTraffic(c, false, 1)
+	traffic := corpus.NewTraffic(c, corpus.Train, 1)
 	var all []example
 	for i := range requests {
 		waf.Visit(message.Parse(traffic.Next()), func(f *message.Field, t *detect.Text, hits []detect.Hit) {
@@ -149,6 +149,9 @@ func honest(c *corpus.Corpus, requests int) []example {
 			weight := float32(1)
 			if bestOf(hits) >= taught {
 				weight = 0.3
+			}
+			if f.Place == message.JSON && len(f.Name) == 1 && f.Name >= "a" && f.Name <= "f" { // words and signs in no order
+				weight *= 0.4
 			}
 			e := newExample(t, hits, false, weight)
 			e.request = i

@@ -16,7 +16,7 @@ const (
 	rate    = 0.15
 	decay   = 2e-6
 	highest = 4 // of a weight, which is one byte in the file
-	honestQ = 0.999
+	honestQ = 0.998
 )
 
 type trainer struct {

@@ -18,8 +18,8 @@ func main() {
 	out := flag.String("out", "waf/model/model.bin", "where the model goes")
 	only := flag.Bool("measure", false, "measure the model that is there, train none")
 	coraza := flag.Bool("coraza", true, "measure Coraza with the Core Rule Set too")
-	misses := flag.String("misses", "", "file that gets what was judged wrongly, but for sources held out")
-	requests := flag.Int("requests", 20000, "honest requests to train with, and a quarter to measure with")
+	misses := flag.String("misses", "", "file that gets what was judged wrongly, but for sources held out (which are looked at no more)")
+	requests := flag.Int("requests", 40000, "honest requests to train with, and a quarter to measure with")
 	flag.Parse()
 	if err := run(*dir, *out, *misses, *only, *coraza, *requests); err != nil {
 		fmt.Fprintln(os.Stderr, "train:", err)
@@ -32,7 +32,7 @@ func run(dir, out, misses string, only, coraza bool, requests int) error {
 	if err != nil {
 		return err
 	}
-	regressions, err := corpus.Regressions()
+	regressions, err := corpus.Regressions(dir)
 	if err != nil {
 		return err
 	}

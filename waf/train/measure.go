@@ -1,10 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"sort"
+	"slices"
 	"strings"
 
 	"bulkhead/waf"
@@ -20,10 +21,21 @@ func scoreOf(m *model.Model, e *example) float32 {
 }
 
 // row counts one line of the table.
-type row struct{ total, ours, theirs int }
+type row struct{ total, ours, told, theirs int }
+
+func (r *row) add(o *row) {
+	r.total, r.ours, r.told, r.theirs = r.total+o.total, r.ours+o.ours, r.told+o.told, r.theirs+o.theirs
+}
+
+// group is a line of the table: whose requests they are, and which part they belong to.
+type group struct {
+	kind string // attack, honest, other
+	part corpus.Part
+	name string
+}
 
 type table struct {
-	rows   map[string]*row
+	rows   map[group]*row
 	engine *waf.Engine
 	rules  *crs.Rules
 	coraza bool
@@ -36,7 +48,7 @@ func measure(c *corpus.Corpus, regressions []corpus.Regression, misses string, c
 	if err != nil {
 		return err
 	}
-	t := &table{rows: map[string]*row{}, rules: rules, coraza: coraza, engine: waf.New(waf.Options{Second: rules})}
+	t := &table{rows: map[group]*row{}, rules: rules, coraza: coraza, engine: waf.New(waf.Options{Second: rules})}
 	if misses != "" {
 		if t.misses, err = os.Create(misses); err != nil {
 			return err
@@ -47,20 +59,18 @@ func measure(c *corpus.Corpus, regressions []corpus.Regression, misses string, c
 	for _, r := range regressions {
 		switch {
 		case r.Attack:
-			t.judge("attack  crs-regression "+r.Group, r.Raw, true, false, r.ID)
+			t.judge(group{"attack", r.Part, "crs-regression " + r.Group}, r.Raw, r.ID)
 		case r.Benign:
-			t.judge("honest? crs-regression must-not-fire", r.Raw, false, true, r.ID)
+			t.judge(group{"other", r.Part, "crs-regression, a rule must not fire"}, r.Raw, r.ID)
 		}
 	}
 	for _, b := range c.Benign {
-		t.judge("honest  "+b.Source, corpus.Attack(b, corpus.Ways[len(b.Value)%3], rand.New(rand.NewPCG(1, 1))), false, b.Held, b.Value)
+		t.judge(group{"honest", b.Part, b.Source}, corpus.Attack(b, corpus.Ways[len(b.Value)%3], rand.New(rand.NewPCG(1, 1))), b.Value)
 	}
-	for _, held := range []bool{false, true} {
-		traffic := corpus.NewTraffic(c, held, 99)
-		name := map[bool]string{false: "honest  traffic, texts of training", true: "honest  traffic, held-out texts and applications"}[held]
+	for _, part := range []corpus.Part{corpus.Train, corpus.Tune, corpus.Held} {
+		traffic := corpus.NewTraffic(c, part, 99)
 		for range requests {
-			raw := traffic.Next()
-			t.judge(name, raw, false, held, "")
+			t.judge(group{"honest", part, "traffic"}, traffic.Next(), "")
 		}
 	}
 	t.print()
@@ -72,99 +82,104 @@ const perSource = 1200
 
 func (t *table) attacks(c *corpus.Corpus) {
 	r := rand.New(rand.NewPCG(5, 6))
-	count := map[string]int{}
-	order := r.Perm(len(c.Attacks))
-	for _, i := range order {
+	count := map[group]int{}
+	for _, i := range r.Perm(len(c.Attacks)) {
 		a := c.Attacks[i]
 		if a.Weak {
 			continue
 		}
-		part := "trained "
-		if a.Held {
-			part = "held out"
-		}
-		name := fmt.Sprintf("attack  %s %s %s", part, a.Source, a.Class)
-		if count[name]++; count[name] > perSource {
+		g := group{"attack", a.Part, a.Source + " " + a.Class}
+		if count[g]++; count[g] > perSource {
 			continue
 		}
-		way := corpus.Ways[count[name]%3] // query, form, JSON
-		t.judge(name, corpus.Attack(a, way, r), true, a.Held, a.Value)
+		t.judge(g, corpus.Attack(a, corpus.Ways[count[g]%3], r), a.Value) // query, form, JSON
 	}
 }
 
-func (t *table) judge(name string, raw []byte, attack, held bool, what string) {
-	r := t.rows[name]
+func (t *table) judge(g group, raw []byte, what string) {
+	r := t.rows[g]
 	if r == nil {
 		r = &row{}
-		t.rows[name] = r
+		t.rows[g] = r
 	}
 	r.total++
 	v := t.engine.Inspect(raw)
-	right := (v.Action == waf.Block) == attack
-	if right {
+	attack := g.kind == "attack"
+	if (v.Action == waf.Block) == attack {
 		r.ours++
-	} else if t.misses != nil && !held {
-		t.miss(name, v, what, raw)
-	} else if t.misses != nil && len(v.Reasons) > 0 { // of what is held out only the rule is told
-		fmt.Fprintf(t.misses, "held: %s\t%d\t%s\n", name, v.Score, v.Reasons[0].Rule)
+	} else if t.misses != nil && g.part != corpus.Held {
+		t.miss(g, v, what, raw)
 	}
-	if t.coraza {
-		if _, weight := t.rules.Ask(message.Parse(raw)); (weight >= 5) == attack {
-			r.theirs++
-		}
+	if (v.Action != waf.Pass) == attack {
+		r.told++
+	} else if v.Action == waf.Alert && t.misses != nil && g.part != corpus.Held {
+		t.miss(group{"alert", g.part, g.name}, v, what, raw)
+	}
+	if !t.coraza {
+		return
+	}
+	if _, weight := t.rules.Ask(message.Parse(raw)); (weight >= 5) == attack {
+		r.theirs++
 	}
 }
 
-func (t *table) miss(name string, v waf.Verdict, what string, raw []byte) {
-	if what == "" || len(what) < 12 && !strings.HasPrefix(name, "attack  trained") {
+func (t *table) miss(g group, v waf.Verdict, what string, raw []byte) {
+	if len(what) < 12 || g.kind == "other" {
 		what = string(raw)
 	}
 	rule := ""
 	if len(v.Reasons) > 0 {
-		rule = fmt.Sprintf("%s %s/%s %q", v.Reasons[0].Rule, v.Reasons[0].Place, v.Reasons[0].Name, v.Reasons[0].Message)
+		for _, r := range v.Reasons[:min(len(v.Reasons), 3)] {
+			rule += fmt.Sprintf("%d %s %s/%s %q; ", r.Score, r.Rule, r.Place, r.Name, r.Message)
+		}
 	}
-	fmt.Fprintf(t.misses, "%s\t%d\t%s\t%q\n", name, v.Score, rule, what[:min(len(what), 1500)])
+	fmt.Fprintf(t.misses, "%s\t%s %s\t%d\t%s\t%q\n", g.kind, g.part, g.name, v.Score, rule, what[:min(len(what), 1500)])
 }
 
 func (t *table) print() {
-	var names []string
-	for n := range t.rows {
-		names = append(names, n)
+	var groups []group
+	for g := range t.rows {
+		groups = append(groups, g)
 	}
-	sort.Strings(names)
-	fmt.Println("| part | source and class | requests | right: Bulkhead | right: Coraza + CRS (level 1) |\n|---|---|---|---|---|")
-	for _, n := range names {
-		r := t.rows[n]
-		part, rest, _ := strings.Cut(n, "  ")
-		fmt.Printf("| %s | %s | %d | %.2f %% | %.2f %% |\n", part, rest, r.total, percent(r.ours, r.total), percent(r.theirs, r.total))
+	slices.SortFunc(groups, func(a, b group) int {
+		return cmp.Or(cmp.Compare(a.kind, b.kind), -cmp.Compare(a.part, b.part), cmp.Compare(a.name, b.name))
+	})
+	fmt.Println("| kind | part | source and class | requests | right when a block counts | when an alert counts too | Coraza + CRS (level 1) |\n|---|---|---|---|---|---|---|")
+	for _, g := range groups {
+		r := t.rows[g]
+		fmt.Printf("| %s | %s | %s | %d | %.2f %% | %.2f %% | %.2f %% |\n", g.kind, g.part, g.name, r.total, percent(r.ours, r.total), percent(r.told, r.total), percent(r.theirs, r.total))
 	}
-	t.summary("held out", "held-out", "wallarm")
-	t.summary("", "traffic", "")
+	for _, part := range []corpus.Part{corpus.Held, corpus.Tune, corpus.Train} {
+		t.summary(part)
+	}
 }
 
 func percent(n, of int) float64 { return 100 * float64(n) / float64(max(of, 1)) }
 
 // summary is the balanced accuracy over the rows of a part.
-func (t *table) summary(attackPart, honestA, honestB string) {
-	var attack, honest row
-	for n, r := range t.rows {
+func (t *table) summary(part corpus.Part) {
+	var attack, honest, regression row
+	for g, r := range t.rows {
 		switch {
-		case strings.HasPrefix(n, "attack") && strings.Contains(n, attackPart):
-			attack.total, attack.ours, attack.theirs = attack.total+r.total, attack.ours+r.ours, attack.theirs+r.theirs
-		case strings.HasPrefix(n, "honest ") && (strings.Contains(n, honestA) || honestB != "" && strings.Contains(n, honestB)):
-			honest.total, honest.ours, honest.theirs = honest.total+r.total, honest.ours+r.ours, honest.theirs+r.theirs
+		case g.part != part:
+		case g.kind == "attack" && strings.HasPrefix(g.name, "crs-"):
+			regression.add(r)
+		case g.kind == "attack":
+			attack.add(r)
+		case g.kind == "honest":
+			honest.add(r)
 		}
 	}
-	name := "all"
-	if attackPart != "" {
-		name = attackPart
-	}
-	fmt.Printf("\n%s: %d attacks, %d honest requests\n", name, attack.total, honest.total)
+	fmt.Printf("\n%s: %d attacks, %d honest requests, %d of the Core Rule Set's attacks\n", part, attack.total, honest.total, regression.total)
 	for _, e := range []struct {
-		name string
-		a, h int
-	}{{"Bulkhead", attack.ours, honest.ours}, {"Coraza + CRS", attack.theirs, honest.theirs}} {
-		tp, tn := percent(e.a, attack.total), percent(e.h, honest.total)
-		fmt.Printf("  %-12s  attacks found %.2f %%  honest passed %.2f %%  balanced accuracy %.2f %%\n", e.name, tp, tn, (tp+tn)/2)
+		name  string
+		right func(*row) int
+	}{
+		{"block", func(r *row) int { return r.ours }},
+		{"alert", func(r *row) int { return r.told }},
+		{"Coraza + CRS", func(r *row) int { return r.theirs }},
+	} {
+		tp, tn := percent(e.right(&attack), attack.total), percent(e.right(&honest), honest.total)
+		fmt.Printf("  %-12s  attacks found %.2f %%  honest passed %.2f %%  balanced accuracy %.2f %%  Core Rule Set's %.2f %%\n", e.name, tp, tn, (tp+tn)/2, percent(e.right(&regression), regression.total))
 	}
 }
