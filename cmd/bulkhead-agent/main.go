@@ -54,7 +54,7 @@ type usageError struct{ error }
 func command() *cobra.Command {
 	root := &cobra.Command{Use: "bulkhead-agent", Short: "Run one node of Bulkhead", SilenceUsage: true, SilenceErrors: true, Version: version}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(runCommand(), keeperCommand(), releaseCommand())
+	root.AddCommand(runCommand(), sidecarCommand(), keeperCommand(), releaseCommand())
 	return root
 }
 

@@ -59,6 +59,7 @@ var rooms = map[string][]string{
 	"container": {"."},
 	"sensor":    {".", "bpf", "container", "profile"},
 	"enforce":   {".", "bpf", "container", "profile", "topology"},
+	"intercept": {".", "waf"},
 	"agent":     {".", "api", "bpf", "bus", "container", "enforce", "image", "profile", "rule", "sensor", "sign", "topology"},
 
 	// control plane
@@ -77,7 +78,7 @@ var rooms = map[string][]string{
 	"demo/userland":      {},
 	"drill":              {".", "demo/engine", "demo/userland"},
 	"cmd/bulkhead":       {".", "api", "auth", "baseline", "console", "demo", "drill", "image", "kube", "profile", "rule", "scan", "server", "sign", "topology", "vuln", "waf"},
-	"cmd/bulkhead-agent": {".", "agent", "bpf", "enforce", "profile"},
+	"cmd/bulkhead-agent": {".", "agent", "bpf", "enforce", "intercept", "profile", "waf"},
 
 	// tests of the whole
 	"test": {".", "api", "container", "image", "malware", "scan", "server", "topology", "vuln"},

@@ -72,3 +72,11 @@ func FuzzFind(f *testing.F) {
 		}
 	})
 }
+
+func TestExpressionsCompile(t *testing.T) {
+	for _, p := range patterns {
+		if p.re != nil {
+			p.re()
+		}
+	}
+}

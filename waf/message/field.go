@@ -114,11 +114,11 @@ func plainName(s string) bool {
 		return false
 	}
 	for i := 0; i < len(s); i++ {
-		if !nameByte[s[i]] {
+		if !nameByte[s[i]] || i > 0 && s[i] == s[i-1] && (s[i] == '_' || s[i] == '.') {
 			return false
 		}
 	}
-	return !strings.Contains(s, "__") && !strings.Contains(s, "..") && !strings.Contains(s, "constructor") && !strings.Contains(s, "[prototype")
+	return len(s) < len("[prototype") || !strings.Contains(s, "constructor") && !strings.Contains(s, "[prototype")
 }
 
 var nameByte = func() (t [256]bool) {

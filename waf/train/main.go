@@ -18,16 +18,17 @@ func main() {
 	out := flag.String("out", "waf/model/model.bin", "where the model goes")
 	only := flag.Bool("measure", false, "measure the model that is there, train none")
 	coraza := flag.Bool("coraza", true, "measure Coraza with the Core Rule Set too")
+	second := flag.Bool("second", true, "let the engine ask the Core Rule Set, as bulkhead waf inspect does")
 	misses := flag.String("misses", "", "file that gets what was judged wrongly, but for sources held out (which are looked at no more)")
 	requests := flag.Int("requests", 40000, "honest requests to train with, and a quarter to measure with")
 	flag.Parse()
-	if err := run(*dir, *out, *misses, *only, *coraza, *requests); err != nil {
+	if err := run(*dir, *out, *misses, *only, *coraza, *second, *requests); err != nil {
 		fmt.Fprintln(os.Stderr, "train:", err)
 		os.Exit(1)
 	}
 }
 
-func run(dir, out, misses string, only, coraza bool, requests int) error {
+func run(dir, out, misses string, only, coraza, second bool, requests int) error {
 	c, err := corpus.Load(dir)
 	if err != nil {
 		return err
@@ -37,7 +38,7 @@ func run(dir, out, misses string, only, coraza bool, requests int) error {
 		return err
 	}
 	if only {
-		return measure(c, regressions, misses, coraza, requests/4)
+		return measure(c, regressions, misses, coraza, second, requests/4)
 	}
 	m := learn(gather(c, regressions, requests))
 	m.Figures = fmt.Sprintf("%d payloads, %d regression requests, %d honest requests; docs/waf.md has what it reached", len(c.Attacks), len(regressions), requests)

@@ -43,12 +43,15 @@ type table struct {
 }
 
 // measure judges every request by both engines, in the same run.
-func measure(c *corpus.Corpus, regressions []corpus.Regression, misses string, coraza bool, requests int) error {
+func measure(c *corpus.Corpus, regressions []corpus.Regression, misses string, coraza, second bool, requests int) error {
 	rules, err := crs.New()
 	if err != nil {
 		return err
 	}
-	t := &table{rows: map[group]*row{}, rules: rules, coraza: coraza, engine: waf.New(waf.Options{Second: rules})}
+	t := &table{rows: map[group]*row{}, rules: rules, coraza: coraza, engine: waf.New(waf.Options{})}
+	if second {
+		t.engine = waf.New(waf.Options{Second: rules})
+	}
 	if misses != "" {
 		if t.misses, err = os.Create(misses); err != nil {
 			return err

@@ -1,0 +1,121 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/url"
+	"os"
+	"strings"
+	"sync"
+
+	"github.com/spf13/cobra"
+
+	"bulkhead/intercept"
+	"bulkhead/waf"
+)
+
+// sidecarFlags are what a person says about one sidecar.
+type sidecarFlags struct {
+	listen, upstream, mode, certificate, key, events string
+	exceptions                                       []string
+}
+
+func sidecarCommand() *cobra.Command {
+	o := sidecarFlags{}
+	c := &cobra.Command{
+		Use: "sidecar", Short: "Stand before one application as its layer-7 firewall", Args: cobra.NoArgs,
+		Long: "Takes HTTP/1, HTTP/2 (with and without TLS), gRPC and WebSocket connections, judges each request and forwards it to the application.\n" +
+			"A refused client is shown an id; the event with that id, a line of JSON, says why. No root is needed.",
+		Example: "  bulkhead-agent sidecar --listen :8080 --upstream http://127.0.0.1:3000 --mode block",
+		RunE: func(c *cobra.Command, _ []string) error {
+			return runSidecar(c.Context(), o, c.OutOrStdout())
+		},
+	}
+	f := c.Flags()
+	f.StringVar(&o.listen, "listen", ":8080", "`ADDRESS` where clients connect")
+	f.StringVar(&o.upstream, "upstream", "", "`URL` of the application: http://, https://, or h2c:// for gRPC without TLS")
+	f.StringVar(&o.mode, "mode", "detect", "detect (tell) or block (refuse)")
+	f.StringVar(&o.certificate, "tls-certificate", "", "`FILE` with the certificates that clients are shown; connections are then TLS")
+	f.StringVar(&o.key, "tls-key", "", "`FILE` with the key of the certificate")
+	f.StringVar(&o.events, "events", "-", "`FILE` that events are appended to; -: standard output")
+	f.StringArrayVar(&o.exceptions, "except", nil, "`RULE[:PATH[:NAME]]` that does not count, where the path begins so and the parameter is called so; may be given more than once")
+	_ = c.MarkFlagRequired("upstream") // it is a flag of this command
+	return c
+}
+
+func runSidecar(ctx context.Context, o sidecarFlags, stdout io.Writer) error {
+	options, err := sidecarOptions(o)
+	if err != nil {
+		return err
+	}
+	out, err := eventWriter(o.events, stdout)
+	if err != nil {
+		return err
+	}
+	options.Tell = writeEvents(out, options.Log)
+	proxy, err := intercept.New(options)
+	if err != nil {
+		return err
+	}
+	l, err := net.Listen("tcp", o.listen)
+	if err != nil {
+		return fmt.Errorf("listening for clients: %w", err)
+	}
+	options.Log.Info("standing before the application", "listen", l.Addr().String(), "upstream", o.upstream, "mode", o.mode)
+	return proxy.Serve(ctx, l)
+}
+
+func sidecarOptions(o sidecarFlags) (intercept.Options, error) {
+	options := intercept.Options{Mode: intercept.Mode(o.mode), Engine: waf.New(waf.Options{}), Log: slog.New(slog.NewTextHandler(os.Stderr, nil))}
+	u, err := url.Parse(o.upstream)
+	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" && u.Scheme != "h2c" {
+		return options, usageError{fmt.Errorf("--upstream %q is no http, https or h2c address", o.upstream)}
+	}
+	if options.Mode != intercept.Detect && options.Mode != intercept.Block {
+		return options, usageError{fmt.Errorf("--mode %q is neither detect nor block", o.mode)}
+	}
+	options.Upstream = u
+	for _, e := range o.exceptions {
+		parts := append(strings.SplitN(e, ":", 3), "", "")
+		options.Exceptions = append(options.Exceptions, intercept.Exception{Rule: parts[0], Path: parts[1], Name: parts[2]})
+	}
+	if o.certificate == "" && o.key == "" {
+		return options, nil
+	}
+	certificate, err := tls.LoadX509KeyPair(o.certificate, o.key)
+	if err != nil {
+		return options, fmt.Errorf("reading --tls-certificate and --tls-key: %w", err)
+	}
+	options.TLS = &tls.Config{Certificates: []tls.Certificate{certificate}, NextProtos: []string{"h2", "http/1.1"}, MinVersion: tls.VersionTLS12}
+	return options, nil
+}
+
+func eventWriter(name string, stdout io.Writer) (io.Writer, error) {
+	if name == "-" {
+		return stdout, nil
+	}
+	f, err := os.OpenFile(name, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("opening --events: %w", err)
+	}
+	return f, nil
+}
+
+// writeEvents writes each event as a line.
+func writeEvents(to io.Writer, log *slog.Logger) func(intercept.Event) {
+	var lock sync.Mutex
+	lines := json.NewEncoder(to)
+	lines.SetEscapeHTML(false)
+	return func(e intercept.Event) {
+		lock.Lock()
+		defer lock.Unlock()
+		if err := lines.Encode(e); err != nil {
+			log.Error("event lost", "id", e.ID, "error", err)
+		}
+	}
+}
