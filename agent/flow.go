@@ -168,6 +168,7 @@ func (a *Agent) gatherFlows() {
 	}
 	boot := bootTime()
 	now := time.Now()
+	a.tellDenied(list, boot)
 	f := a.flows
 	f.mu.Lock()
 	defer f.mu.Unlock()

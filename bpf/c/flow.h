@@ -343,8 +343,8 @@ static __always_inline u32 flow_tcp(struct __sk_buff *skb, struct packet *p, str
 	}
 	if (p->wall) {
 		u32 verdict = flow_verdict(p, s);
-		if (verdict & SEGMENT_DENY)
-			return verdict;
+		if (verdict & SEGMENT_DENY) /* but that it has ended may be said */
+			return p->flags & FLAG_RST && skb->len <= p->payload ? 0 : verdict;
 	}
 	u32 way = p->direction & 1;
 	__sync_fetch_and_add(&s->bytes[way], skb->len);

@@ -35,7 +35,9 @@ func (p *product) edges(t *testing.T) map[string]bulkhead.Flow {
 // run does a command of the product and gives its exit code.
 func (p *product) run(t *testing.T, args ...string) (code int, out string) {
 	t.Helper()
-	text, err := exec.CommandContext(t.Context(), p.path("bulkhead"), append(args, "--state", p.path("state"), "--run", p.path("run"))...).CombinedOutput()
+	cmd := exec.CommandContext(t.Context(), p.path("bulkhead"), append(args, "--state", p.path("state"), "--run", p.path("run"))...)
+	cmd.Env = append(os.Environ(), "COLUMNS=300") // names are not shortened
+	text, err := cmd.CombinedOutput()
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {
 		t.Fatal(err)
@@ -132,7 +134,7 @@ func TestSegment(t *testing.T) {
 		t.Fatal(err)
 	}
 	code, out := p.run(t, "segment", "replay", "-f", file, "--from", "1h", "--format", "table")
-	if code != 3 || !strings.Contains(out, stranger.workload()) || strings.Contains(out, web.workload()) {
+	if code != 3 || !strings.Contains(out, "cut        "+stranger.workload()) || !strings.Contains(out, "1 of 8 edges would have been cut") {
 		t.Errorf("replay: exit code %d: %s", code, out)
 	}
 	code, out = p.run(t, "segment", "propose", "--from", "1h", "--format", "bulkhead", "--workload", db.workload())
@@ -186,7 +188,11 @@ func TestSegment(t *testing.T) {
 		if f := p.edges(t)[toDB(stranger)]; f.Denied == 0 {
 			return errors.New("what was denied is not counted")
 		}
-		return nil
+		alerts, err := p.alerts(t.Context(), db.workload())
+		if err == nil && !slices.ContainsFunc(alerts, func(a bulkhead.Alert) bool { return a.Rule == "network/policy" && a.Action == bulkhead.ActionBlocked }) {
+			err = errors.New("what was denied is not told")
+		}
+		return err
 	})
 
 	p.must(t, "segment", "quarantine", db.workload())
