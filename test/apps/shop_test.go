@@ -53,6 +53,12 @@ var shop = []service{
 	{name: "admin", image: "php-apache", port: 80},
 }
 
+// commands let those listen on IPv6 too that do not by themselves.
+var commands = map[string][]string{
+	"redis":   {"redis-server", "--bind", "0.0.0.0", "::", "--protected-mode", "no", "--dir", "/var/lib/redis"},
+	"mariadb": {"mariadbd", "--user=mysql", "--bind-address=::"},
+}
+
 const (
 	shopNetwork = "bulkhead-shop"
 	four, six   = "172.31.77.", "fd00:31:77::"
@@ -94,7 +100,7 @@ func openShop(t *testing.T, prefix func(from, to string) string) {
 		if s.image == "nodejs" {
 			args = append(args, "-e", "NEEDS="+strings.Join(needs, " "), "-e", "WORKS="+s.works)
 		}
-		must(append(args, lab.Reference(s.image))...)
+		must(append(append(args, lab.Reference(s.image)), commands[s.image]...)...)
 		switch s.image {
 		case "nodejs":
 			must(copyIn(t, s.box(), "/srv/app.js", serviceJS)...)
@@ -281,6 +287,10 @@ func TestShop(t *testing.T) {
 			break
 		}
 		if time.Now().After(end) {
+			for _, s := range shop {
+				logs, _ := exec.Command("docker", "logs", "--tail", "3", s.box()).CombinedOutput()
+				t.Logf("%s: %s", s.name, logs)
+			}
 			t.Fatal("the shop does not open: ", err)
 		}
 	}
