@@ -37,13 +37,13 @@ export function layout(nodes: readonly Placed[]): Map<string, Point> {
   let right = 0;
   for (const [, list] of inside) {
     const columns = size(list.length);
-    const width = columns * step + gap;
+    const width = (columns + 0.5) * step + gap;
     if (x > 0 && x + width > wide) {
       x = 0;
       y += high;
       high = 0;
     }
-    list.sort((a, b) => (a.id < b.id ? -1 : 1)).forEach((n, i) => at.set(n.id, { x: x + (i % columns) * step, y: y + Math.floor(i / columns) * step }));
+    list.sort((a, b) => (a.id < b.id ? -1 : 1)).forEach((n, i) => at.set(n.id, { x: x + (i % columns) * step + (Math.floor(i / columns) % 2) * (step / 2), y: y + Math.floor(i / columns) * step + uneven(i) }));
     x += width;
     right = Math.max(right, x);
     high = Math.max(high, Math.ceil(list.length / columns) * step + gap);
@@ -53,6 +53,9 @@ export function layout(nodes: readonly Placed[]): Map<string, Point> {
   column(at, [...(boxes.get("host") ?? []), ...(boxes.get("service") ?? [])], -2 * step, bottom, -1);
   return at;
 }
+
+/** No three stand in one line, so that no link runs through a node between its ends. */
+const uneven = (i: number) => ((i * 37) % 5) * 7 - 14;
 
 /** Puts nodes below one another in as many columns as are needed. */
 function column(at: Map<string, Point>, nodes: Placed[], x: number, height: number, way: 1 | -1): void {

@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { layout, type Placed } from "./layout";
+import { brief, owner, size } from "./names";
 import { comparisons, earlier, period, spanOf, steps } from "./period";
 
 function many(n: number): Placed[] {
@@ -34,4 +35,14 @@ describe("period", () => {
     expect(steps(600_000, 1, now)).toBe(400);
   });
   it("knows no span: an hour", () => expect(spanOf("x").key).toBe("1h"));
+});
+
+describe("names", () => {
+  it("are as long as there is room for", () => {
+    expect(brief("shop/deployment/web/main")).toBe("shop/web");
+    expect(owner("shop/deployment/web/sidecar")).toBe("web/sidecar");
+    expect(brief("docker/shop")).toBe("shop");
+    expect(brief("203.0.113.7")).toBe("203.0.113.7");
+  });
+  it("of bytes", () => expect([size(0n), size(999n), size(1500n), size(28_000n), size(7_000_000_000n)]).toEqual(["0 B", "999 B", "1.5 kB", "28 kB", "7.0 GB"]));
 });
