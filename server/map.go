@@ -40,7 +40,8 @@ func (f flowService) GetMap(ctx context.Context, r *connect.Request[pb.GetMapReq
 	if err != nil {
 		return nil, failure(f.s, err)
 	}
-	now = topology.Search(now, r.Msg.Search)
+	whole := *now
+	now = topology.Search(&whole, r.Msg.Search) // compare adds to it
 	answer := &pb.GetMapResponse{Lost: now.Lost}
 	if !now.Since.IsZero() {
 		answer.Since = timestamppb.New(now.Since)

@@ -148,8 +148,11 @@ func (d *drawing) graph() *Graph {
 // Search keeps of a record the flows in which a word appears: in a name, a namespace, a label's value, a protocol,
 // "protocol/port" or an application. Several words must all appear.
 func Search(r *Record, words string) *Record {
-	book := r.Book()
 	want := strings.Fields(strings.ToLower(words))
+	if len(want) == 0 {
+		return r
+	}
+	book := r.Book()
 	out := *r
 	out.Flows = []Flow{}
 	for _, f := range r.Flows {

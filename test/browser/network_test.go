@@ -117,7 +117,7 @@ func TestNetwork(t *testing.T) {
 			w.signIn(p, p.password)
 			w.says("Nothing was seen in this window.")
 		}},
-		{"map", func() { n = join(w.t, p.dir, report); c.report.Node = report.Node.Id; c.send(w.t, n); w.tryMap() }},
+		{"map", func() { n = join(t, p.dir, report); c.report.Node = report.Node.Id; c.send(w.t, n); w.tryMap() }},
 		{"an edge", w.tryEdge},
 		{"filters in the address", w.tryFilters},
 		{"windows", w.tryWindows},
@@ -158,7 +158,7 @@ func (w *window) tryEdge() {
 }
 
 func (w *window) tryFilters() {
-	w.value(`(document.querySelector('[name=search]').value = "", document.querySelector('[name=search]').dispatchEvent(new Event("input")))`)
+	w.value(`(document.querySelector('[name=search]').value = "", document.querySelector('[name=search]').dispatchEvent(new Event("input", { bubbles: true })))`)
 	w.rows("[data-link]", 12)
 	w.click(chip("To the world"))
 	w.rows("[data-link]", 1)
@@ -169,7 +169,7 @@ func (w *window) tryFilters() {
 	w.holds("the address has it", `location.search.includes("group=namespace")`)
 	w.choose("group", "label")
 	w.says("intruder")
-	w.choose("group", "")
+	w.choose("group", "workload")
 	w.rows("[data-link]", 12)
 }
 
@@ -250,11 +250,14 @@ func (w *window) tryMany() {
 	w.holds("500 workloads", `document.querySelector('h1')?.innerText.includes("500")`)
 	w.holds("the drawing is there", `document.querySelectorAll('[role=img] canvas').length > 0`)
 	time.Sleep(300 * time.Millisecond) // the picture is for a person
-	w.widths("network-500", 1000)
-	w.choose("group", "namespace")
+	w.says("By namespace, as there are many.")
 	w.says("team-03")
-	w.holds("the drawing is there", `document.querySelectorAll('[role=img] canvas').length > 0`)
+	w.widths("network-500", 1000)
+	w.choose("group", "workload")
+	w.holds("each workload is drawn", `document.querySelector('[role=img]')?.ariaLabel.startsWith("50")`)
+	w.size(1920, 1000)
 	time.Sleep(300 * time.Millisecond)
-	w.shot("network-500-namespaces")
+	w.shot("network-500-workloads")
+	w.size(1280, 900)
 	w.t.Log("answers of the server: ", w.value(`performance.getEntriesByType("resource").filter(e => e.name.endsWith("GetMap")).map(e => Math.round(e.responseEnd - e.startTime) + " ms").join(", ")`))
 }
