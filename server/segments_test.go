@@ -146,6 +146,32 @@ func TestSegments(t *testing.T) {
 	}
 }
 
+// BenchmarkMap: the map of 500 workloads with 15,000 edges that one node reported, as the console asks for it.
+func BenchmarkMap(b *testing.B) {
+	t := testing.TB(b)
+	p := start(t, b.TempDir())
+	n := join(t, p.dir, "a")
+	report := counted(1)
+	report.Flows = nil
+	for i := range 500 {
+		report.Addresses = append(report.Addresses, where(fmt.Sprintf("n%d/deployment/w%d/main", i%12, i), fmt.Sprintf("n%d", i%12), fmt.Sprintf("w%d", i), fmt.Sprintf("10.1.%d.%d", i/250, i%250)))
+	}
+	for i := range 15_000 {
+		to := (i*7 + i/500) % 500
+		report.Flows = append(report.Flows, seen(fmt.Sprintf("n%d/deployment/w%d/main", i%500%12, i%500), fmt.Sprintf("10.1.%d.%d", to/250, to%250), uint32(8000+i%3), time.Minute, 5))
+	}
+	eventually(t, "flows", func() bool { return n.ReportFlows(b.Context(), report) == nil })
+	for _, group := range []string{"workload", "namespace"} {
+		b.Run(group, func(b *testing.B) {
+			for b.Loop() {
+				if m, err := p.flows().GetMap(b.Context(), connect.NewRequest(&pb.GetMapRequest{Group: group})); err != nil || m.Msg.Workloads < 500 {
+					b.Fatal(m, err)
+				}
+			}
+		})
+	}
+}
+
 func (n *node) state() *pb.NetworkState {
 	n.mu.Lock()
 	defer n.mu.Unlock()

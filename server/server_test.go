@@ -49,7 +49,7 @@ type plane struct {
 	stop     func()
 }
 
-func start(t *testing.T, dir string) *plane {
+func start(t testing.TB, dir string) *plane {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	p := &plane{dir: dir}
@@ -98,7 +98,7 @@ type node struct {
 	network   *pb.NetworkState
 }
 
-func join(t *testing.T, dir, id string) *node {
+func join(t testing.TB, dir, id string) *node {
 	t.Helper()
 	client, err := bus.Connect(bus.Options{Credentials: filepath.Join(dir, "bus", "agent.json"), Node: id, Retry: 20 * time.Millisecond})
 	if err != nil {
@@ -158,12 +158,12 @@ func (n *node) encode(p bulkhead.Profile) []byte {
 	return text.Bytes()
 }
 
-func (n *node) tell(t *testing.T) {
+func (n *node) tell(t testing.TB) {
 	t.Helper()
 	eventually(t, "report of "+n.id, func() bool { return n.Report(t.Context(), n.report(bulkhead.Profile{})) == nil })
 }
 
-func eventually(t *testing.T, what string, ok func() bool) {
+func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	for end := time.Now().Add(20 * time.Second); !ok(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(end) {

@@ -64,13 +64,65 @@ func (d *DB) AddFlows(ctx context.Context, r FlowReport) error {
 		if err != nil || !fresh {
 			return err
 		}
+		add, err := newAdder(ctx, tx)
+		if err != nil {
+			return err
+		}
 		for _, f := range r.Flows {
-			if err := addFlow(ctx, tx, f); err != nil {
+			if err := add.flow(ctx, f); err != nil {
 				return err
 			}
 		}
 		return nil
 	})
+}
+
+// adder has the statements of a report prepared: there are thousands of the same.
+type adder struct {
+	edge   *sql.Stmt
+	tables []*sql.Stmt // of flowTables
+}
+
+func newAdder(ctx context.Context, tx *sql.Tx) (a adder, err error) {
+	a.edge, err = tx.PrepareContext(ctx, `
+		INSERT INTO flow_edges (id, cluster, source_kind, source, destination_kind, destination, protocol, port, application, first, last)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+		ON CONFLICT (id) DO UPDATE SET
+			application = CASE WHEN excluded.application = '' THEN flow_edges.application ELSE excluded.application END,
+			last = CASE WHEN excluded.last > flow_edges.last THEN excluded.last ELSE flow_edges.last END`)
+	for _, table := range flowTables {
+		if err != nil {
+			return a, err
+		}
+		var places, sums []string
+		for i, c := range counters {
+			places = append(places, fmt.Sprintf("$%d", i+6))
+			sums = append(sums, fmt.Sprintf("%s = %s.%s + excluded.%s", c, table.name, c, c))
+		}
+		var s *sql.Stmt
+		s, err = tx.PrepareContext(ctx, `INSERT INTO `+table.name+` (at, edge, side, first, last, `+strings.Join(counters, ", ")+`)
+			VALUES ($1, $2, $3, $4, $5, `+strings.Join(places, ", ")+`)
+			ON CONFLICT (at, edge, side) DO UPDATE SET last = excluded.last, `+strings.Join(sums, ", "))
+		a.tables = append(a.tables, s)
+	}
+	return a, err
+}
+
+func (a adder) flow(ctx context.Context, f SeenFlow) error {
+	id, e := edgeNumber(f.Edge), f.Edge
+	_, err := a.edge.ExecContext(ctx,
+		id, e.Cluster, string(e.Source.Kind), e.Source.Name, string(e.Destination.Kind), e.Destination.Name, e.Protocol, int(e.Port), f.Application, micros(f.First), micros(f.Last))
+	for i, table := range flowTables {
+		if err != nil {
+			return err
+		}
+		args := []any{micros(f.Last.Truncate(table.step)), id, int(f.Side), micros(f.First), micros(f.Last)}
+		for _, v := range values(&f.Traffic) {
+			args = append(args, int64(*v))
+		}
+		_, err = a.tables[i].ExecContext(ctx, args...)
+	}
+	return err
 }
 
 func newReport(ctx context.Context, tx *sql.Tx, r FlowReport) (bool, error) {
@@ -88,45 +140,11 @@ func newReport(ctx context.Context, tx *sql.Tx, r FlowReport) (bool, error) {
 	return true, err
 }
 
-func addFlow(ctx context.Context, tx *sql.Tx, f SeenFlow) error {
-	id, e := edgeNumber(f.Edge), f.Edge
-	_, err := tx.ExecContext(ctx, `
-		INSERT INTO flow_edges (id, cluster, source_kind, source, destination_kind, destination, protocol, port, application, first, last)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
-		ON CONFLICT (id) DO UPDATE SET
-			application = CASE WHEN excluded.application = '' THEN flow_edges.application ELSE excluded.application END,
-			last = CASE WHEN excluded.last > flow_edges.last THEN excluded.last ELSE flow_edges.last END`,
-		id, e.Cluster, string(e.Source.Kind), e.Source.Name, string(e.Destination.Kind), e.Destination.Name, e.Protocol, int(e.Port), f.Application, micros(f.First), micros(f.Last))
-	if err != nil {
-		return err
-	}
-	for _, table := range flowTables {
-		if err := addTraffic(ctx, tx, table.name, micros(f.Last.Truncate(table.step)), id, f); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // counters are the columns that are added up, in the order of traffic's values.
 var counters = []string{"opened", "established", "refused", "reset", "denied", "would_deny", "resent", "bytes_out", "bytes_in", "packets_out", "packets_in", "rtt", "rtts"}
 
 func values(t *bulkhead.Traffic) []*uint64 {
 	return []*uint64{&t.Opened, &t.Established, &t.Refused, &t.Reset, &t.Denied, &t.WouldDeny, &t.Resent, &t.BytesOut, &t.BytesIn, &t.PacketsOut, &t.PacketsIn, &t.RTT, &t.RTTs}
-}
-
-func addTraffic(ctx context.Context, tx *sql.Tx, table string, at, edge int64, f SeenFlow) error {
-	args := []any{at, edge, int(f.Side), micros(f.First), micros(f.Last)}
-	var places, sums []string
-	for i, v := range values(&f.Traffic) {
-		args = append(args, int64(*v))
-		places = append(places, fmt.Sprintf("$%d", len(args)))
-		sums = append(sums, fmt.Sprintf("%s = %s.%s + excluded.%s", counters[i], table, counters[i], counters[i]))
-	}
-	_, err := tx.ExecContext(ctx, `INSERT INTO `+table+` (at, edge, side, first, last, `+strings.Join(counters, ", ")+`)
-		VALUES ($1, $2, $3, $4, $5, `+strings.Join(places, ", ")+`)
-		ON CONFLICT (at, edge, side) DO UPDATE SET last = excluded.last, `+strings.Join(sums, ", "), args...)
-	return err
 }
 
 // FlowQuery says which flows.

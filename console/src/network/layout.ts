@@ -28,6 +28,7 @@ export function layout(nodes: readonly Placed[]): Map<string, Point> {
     boxes.set(box, [...(boxes.get(box) ?? []), n]);
   }
   const inside = [...boxes].filter(([box]) => box !== "world" && box !== "host" && box !== "service").sort((a, b) => b[1].length - a[1].length || (a[0] < b[0] ? -1 : 1));
+  if (inside.length > 3 && inside.every(([, list]) => list.length === 1)) return circle(at, inside.map(([, [n]]) => n!), boxes);
   const size = (n: number) => Math.ceil(Math.sqrt(n));
   const area = inside.reduce((sum, [, list]) => sum + (size(list.length) * step + gap) ** 2, 0);
   const wide = Math.max(Math.sqrt(area) * 1.5, 400);
@@ -51,6 +52,20 @@ export function layout(nodes: readonly Placed[]): Map<string, Point> {
   const bottom = Math.max(y + high - gap, step);
   column(at, boxes.get("world") ?? [], right + step, bottom, 1);
   column(at, [...(boxes.get("host") ?? []), ...(boxes.get("service") ?? [])], -2 * step, bottom, -1);
+  return at;
+}
+
+/** Groups stand in a circle: between any two there is nobody. */
+function circle(at: Map<string, Point>, nodes: Placed[], boxes: Map<string, Placed[]>): Map<string, Point> {
+  const radius = Math.max((nodes.length * step * 1.5) / (2 * Math.PI), 2 * step);
+  nodes
+    .sort((a, b) => (a.id < b.id ? -1 : 1))
+    .forEach((n, i) => {
+      const angle = (2 * Math.PI * i) / nodes.length;
+      at.set(n.id, { x: radius * (1 + Math.cos(angle)) * 1.3, y: radius * (1 + Math.sin(angle)) });
+    });
+  column(at, boxes.get("world") ?? [], radius * 2.6 + 2 * step, 2 * radius, 1);
+  column(at, [...(boxes.get("host") ?? []), ...(boxes.get("service") ?? [])], -2 * step, 2 * radius, -1);
   return at;
 }
 

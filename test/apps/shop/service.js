@@ -5,7 +5,7 @@ const needs = (process.env.NEEDS || "").split(" ").filter(Boolean);
 
 function talk(port, host, send, enough) {
   return new Promise((done, failed) => {
-    const c = net.connect(port, host, () => send && c.write(send));
+    const c = net.connect(port, host.replace(/[[\]]/g, ""), () => send && c.write(send));
     let text = Buffer.alloc(0);
     c.setTimeout(4000, () => (c.destroy(), failed(new Error(`${host}:${port} is silent`))));
     c.on("error", failed);
