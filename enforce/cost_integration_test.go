@@ -92,6 +92,7 @@ func TestNothingIsLost(t *testing.T) {
 	const connections = 100_000
 	took := p.client.load(t, "connections", serverAddress, connections)
 	var opened [3]uint64
+	var resent uint64
 	for range 2 { // the table that was written, and the other
 		list, err := p.kernel.Flows()
 		if err != nil {
@@ -99,11 +100,13 @@ func TestNothingIsLost(t *testing.T) {
 		}
 		for _, f := range list {
 			opened[f.Role] += f.Opened
+			resent += f.Resent
 		}
 	}
 	t.Logf("%d connections in %v: %.0f a second", connections, took.Round(time.Millisecond), connections/took.Seconds())
-	if opened[bpf.FlowClient] != connections || opened[bpf.FlowServer] != connections {
-		t.Errorf("counted %v", opened)
+	// Where the server's queue was full a SYN is sent again, and is another one to the server.
+	if opened[bpf.FlowClient] != connections || opened[bpf.FlowServer] < connections || opened[bpf.FlowServer] > connections+resent {
+		t.Errorf("counted %v, %d segments were sent again", opened, resent)
 	}
 	const edges = 100_000
 	inside(t, p.client.PID, "ip route add local 198.18.0.0/15 dev lo") // they go out of the socket, and nowhere
