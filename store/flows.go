@@ -161,14 +161,17 @@ func (d *DB) Flows(ctx context.Context, q FlowQuery) ([]bulkhead.Flow, error) {
 	args = append(args, micros(q.From.Truncate(table.step)), micros(q.To))
 	sums := make([]string, len(counters))
 	for i, c := range counters {
-		sums[i] = "SUM(t." + c + ")"
+		sums[i] = "SUM(t." + c + ") AS " + c
 	}
+	if where != "" {
+		where = "t.edge IN (SELECT e.id FROM flow_edges e WHERE " + strings.TrimSuffix(where, "AND ") + ") AND "
+	}
+	// The sums are made before names are looked at: grouping by names would sort by them.
 	rows, err := all(ctx, d, "list flows", scanSeen, fmt.Sprintf(`
-		SELECT e.cluster, e.source_kind, e.source, e.destination_kind, e.destination, e.protocol, e.port, e.application, t.side, MIN(t.first), MAX(t.last), %s
-		FROM %s t JOIN flow_edges e ON e.id = t.edge
-		WHERE %s t.at >= $%d AND t.at < $%d
-		GROUP BY e.id, e.cluster, e.source_kind, e.source, e.destination_kind, e.destination, e.protocol, e.port, e.application, t.side
-		ORDER BY e.id`, strings.Join(sums, ", "), table.name, where, len(args)-1, len(args)), args...)
+		SELECT e.cluster, e.source_kind, e.source, e.destination_kind, e.destination, e.protocol, e.port, e.application, s.side, s.first, s.last, %s
+		FROM (SELECT t.edge, t.side, MIN(t.first) AS first, MAX(t.last) AS last, %s FROM %s t WHERE %s t.at >= $%d AND t.at < $%d GROUP BY t.edge, t.side) s
+		JOIN flow_edges e ON e.id = s.edge ORDER BY e.id, s.side`,
+		"s."+strings.Join(counters, ", s."), strings.Join(sums, ", "), table.name, where, len(args)-1, len(args)), args...)
 	if err != nil {
 		return nil, err
 	}

@@ -136,13 +136,21 @@ func (d *drawing) graph() *Graph {
 		g.Nodes = append(g.Nodes, *n)
 	}
 	for _, l := range d.links {
-		slices.SortFunc(l.Edges, func(a, b Flow) int { return strings.Compare(a.Edge.String(), b.Edge.String()) })
+		slices.SortFunc(l.Edges, func(a, b Flow) int { return compareEdges(&a.Edge, &b.Edge) })
 		g.Links = append(g.Links, *l)
 	}
 	slices.SortFunc(g.Links, func(a, b Link) int {
 		return cmp.Or(strings.Compare(a.Source, b.Source), strings.Compare(a.Destination, b.Destination))
 	})
 	return g
+}
+
+// compareEdges orders by names, then by port.
+func compareEdges(a, b *bulkhead.Edge) int {
+	return cmp.Or(
+		cmp.Compare(a.Source.Name, b.Source.Name), cmp.Compare(a.Destination.Name, b.Destination.Name), cmp.Compare(a.Protocol, b.Protocol),
+		cmp.Compare(a.Port, b.Port), cmp.Compare(a.Source.Kind, b.Source.Kind), cmp.Compare(a.Destination.Kind, b.Destination.Kind),
+	)
 }
 
 // Search keeps of a record the flows in which a word appears: in a name, a namespace, a label's value, a protocol,
