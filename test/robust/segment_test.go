@@ -244,3 +244,44 @@ func (p *product) firstPackets(t *testing.T, image string, db, stranger *box) {
 		}
 	}
 }
+
+// TestLateAddress: an address that a container gets while it runs is its workload's at once.
+func TestLateAddress(t *testing.T) {
+	p := start(t)
+	image := p.actorImage(t)
+	web, db := p.box(t, "web", image, "--label", "app=web"), p.box(t, "db", image, "--label", "app=db")
+	web.learn(p)
+	db.learn(p)
+	file := p.path("segment.yaml")
+	if err := os.WriteFile(file, []byte(segment), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p.must(t, "apply", "-f", file)
+	pid := docker(t, "inspect", "-f", "{{.State.Pid}}", db.name)
+	late := db.ip[:strings.LastIndexByte(db.ip, '.')] + ".251"
+	if a := web.do("connect", late+":8080"); a.Done {
+		t.Fatal("nobody has the address, and it answers")
+	}
+	if out, err := exec.Command("nsenter", "-t", pid, "-n", "ip", "addr", "add", late+"/32", "dev", "eth0").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	time.Sleep(100 * time.Millisecond)
+	a := web.do("connect", late+":8080")
+	t.Logf("100 ms after the address came, a connection to it took %v", a.Took.Round(time.Millisecond))
+	if !a.Done {
+		t.Errorf("at its late address: %+v", a)
+	}
+	if out, err := exec.Command("nsenter", "-t", pid, "-n", "ip", "addr", "del", late+"/32", "dev", "eth0").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	other := p.box(t, "other", image)
+	otherPID := docker(t, "inspect", "-f", "{{.State.Pid}}", other.name)
+	eventually(t, 20*time.Second, func() error { return other.get("/do/ping", nil) })
+	if out, err := exec.Command("nsenter", "-t", otherPID, "-n", "ip", "addr", "add", late+"/32", "dev", "eth0").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	time.Sleep(100 * time.Millisecond)
+	if a := web.do("connect", late+":8080"); a.Done {
+		t.Error("whoever has the address now is reached as the one that had it")
+	}
+}
