@@ -41,6 +41,7 @@ type Options struct {
 	Keeper      func() keeper.StartOptions // how to start a keeper; nil: system calls are not held to profiles
 	Events      func(*bulkhead.Event)      // hears every event, before it may become an alert; nil: nobody does
 	Registries  image.Options              // how they are spoken to for signatures
+	Seccomp     string                     // the kubelet's directory of seccomp profiles, which gets the learned ones; empty: none
 	NRI         string                     // socket of an engine's plug-in interface; empty: none
 	Version     string
 	Log         *slog.Logger
@@ -244,6 +245,7 @@ func (a *Agent) run(ctx context.Context) error {
 		"docker":     a.serveDocker,
 		"nri":        a.serveNRI,
 		"translated": a.followTranslations,
+		"seccomp":    a.writeSeccomp,
 	} {
 		wait.Go(func() {
 			if err := part(ctx); err != nil && ctx.Err() == nil {

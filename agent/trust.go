@@ -118,17 +118,15 @@ func (a *Agent) digestInPods(ctx context.Context, reference string) string {
 		if e.Name != "containerd" {
 			continue
 		}
-		a.trust.mu.Lock()
-		if a.trust.pods[e.Socket] == nil {
-			a.trust.pods[e.Socket] = container.DialContainerd(e.Socket)
-		}
-		engine := a.trust.pods[e.Socket]
-		a.trust.mu.Unlock()
-		if digest := engine.Digest(ctx, "k8s.io", reference); digest != "" {
+		if digest := a.engineOfPods(e.Socket).Digest(ctx, "k8s.io", reference); digest != "" {
 			return digest
 		}
 	}
 	return ""
+}
+
+func imageOf(reference, digest string) bulkhead.Image {
+	return bulkhead.Image{Reference: reference, Digest: digest}
 }
 
 // judge holds a container that runs, or is about to, against the policies. A verdict is good for some minutes.

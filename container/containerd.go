@@ -435,6 +435,24 @@ func DialContainerd(socket string) *Containerd {
 	return &Containerd{newContainerd(socket, func() bool { return false }).(*containerd)}
 }
 
+// Images are the names of a namespace's images, with their digests.
+func (c *Containerd) Images(ctx context.Context, namespace string) (map[string]string, error) {
+	if c.engine.failed != nil {
+		return nil, c.engine.failed
+	}
+	answer, err := images.NewImagesClient(c.engine.conn).List(in(ctx, namespace), &images.ListImagesRequest{})
+	if err != nil {
+		return nil, fmt.Errorf("listing containerd's images: %w", err)
+	}
+	all := map[string]string{}
+	for _, one := range answer.GetImages() {
+		if digest := one.GetTarget().GetDigest(); isDigest(digest) && len(all) < maxImages {
+			all[clip(one.GetName())] = digest
+		}
+	}
+	return all, nil
+}
+
 // Digest is the digest that an image's name stands for in a namespace; empty where it has none of that name.
 func (c *Containerd) Digest(ctx context.Context, namespace, reference string) string {
 	if c.engine.failed != nil {

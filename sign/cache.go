@@ -1,6 +1,7 @@
 package sign
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -13,6 +14,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"golang.org/x/sync/singleflight"
 )
 
 // The bounds of a cache.
@@ -127,6 +130,60 @@ func replaceFile(name string, raw []byte) error {
 		_ = os.Remove(file.Name())
 	}
 	return err
+}
+
+// tags are the last answers which image a tag is.
+type tags struct {
+	mutex   sync.Mutex
+	by      map[string]tagged
+	flights singleflight.Group
+}
+
+type tagged struct {
+	digest string
+	notes  []string
+	at     time.Time
+}
+
+// resolve lets those who ask for the same tag within a moment share one answer.
+func (v *Verifier) resolve(ctx context.Context, reference string) (string, []string, error) {
+	t := &v.tags
+	t.mutex.Lock()
+	have, ok := t.by[reference]
+	t.mutex.Unlock()
+	if age := v.opt.Now().Sub(have.at); ok && age >= 0 && age < v.opt.TagFresh {
+		return have.digest, slices.Clone(have.notes), nil
+	}
+	answer := t.flights.DoChan(reference, func() (any, error) {
+		own, cancel := context.WithTimeout(context.WithoutCancel(ctx), v.opt.Timeout)
+		defer cancel()
+		digest, notes, err := v.source.Resolve(own, reference)
+		if err != nil {
+			return nil, err
+		}
+		got := tagged{digest, notes, v.opt.Now()}
+		t.put(reference, got)
+		return got, nil
+	})
+	select {
+	case a := <-answer:
+		if a.Err != nil {
+			return "", nil, a.Err
+		}
+		got := a.Val.(tagged)
+		return got.digest, slices.Clone(got.notes), nil
+	case <-ctx.Done():
+		return "", nil, ctx.Err()
+	}
+}
+
+func (t *tags) put(reference string, got tagged) {
+	t.mutex.Lock()
+	defer t.mutex.Unlock()
+	if t.by == nil || len(t.by) >= maxVerdicts {
+		t.by = map[string]tagged{}
+	}
+	t.by[reference] = got
 }
 
 // sweep removes the oldest files until the bounds hold.

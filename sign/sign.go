@@ -77,6 +77,9 @@ type Options struct {
 	// Fresh is how long what was fetched is good for without asking the registry again. Default 10 minutes. What does not
 	// satisfy a policy is always asked for again.
 	Fresh time.Duration
+	// TagFresh is how long the answer which image a tag is may be used again. Default: it is asked for each time, once for
+	// all who ask at the same moment.
+	TagFresh time.Duration
 	// Timeout bounds one verification. Default 10 s.
 	Timeout time.Duration
 	// Unmatched is what to do with an image that no policy is about. Empty lets it pass.
@@ -101,6 +104,7 @@ type Verifier struct {
 	source   Source
 	verdicts verdicts
 	flights  singleflight.Group
+	tags     tags
 }
 
 // New makes a verifier of policies; no registry is asked.
@@ -265,7 +269,11 @@ func (v *Verifier) find(ctx context.Context, reference string) (name image.Name,
 	if matching = v.policies.about(name.Repository); len(matching) == 0 {
 		return name, nil, nil, nil
 	}
-	name.Digest, notes, err = v.source.Resolve(ctx, reference)
+	if name.Digest != "" {
+		_, notes, err = v.source.Resolve(ctx, reference)
+	} else {
+		name.Digest, notes, err = v.resolve(ctx, reference)
+	}
 	if err != nil {
 		return name, nil, nil, fmt.Errorf("find out which image %s is: %w", reference, err)
 	}

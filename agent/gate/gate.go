@@ -171,6 +171,20 @@ type Ask struct {
 	Config    string   // digest of the image's configuration, where the engine knows it
 }
 
+// Attested is the profile that a trusted signer attached to an image, named by its digest; nil where there is none, or no
+// policy is about the image.
+func (g *Gate) Attested(ctx context.Context, name string) []byte {
+	f := g.now.Load()
+	if f == nil || !f.policies.About(name) {
+		return nil
+	}
+	raw, _, err := f.verifier.Attested(ctx, name, "profile")
+	if err != nil {
+		return nil
+	}
+	return raw
+}
+
 // Status says what is known of an image.
 type Status string
 

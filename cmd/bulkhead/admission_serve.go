@@ -23,6 +23,7 @@ type webhookOptions struct {
 	podSecurity, imageFailure, cache                              string
 	rules, exempt, plain                                          []string
 	lifetime, drain                                               time.Duration
+	seccomp                                                       bool
 }
 
 func newAdmissionServe(a *app) *cobra.Command {
@@ -49,6 +50,7 @@ func newAdmissionServe(a *app) *cobra.Command {
 	f.StringArrayVar(&o.rules, "rules", nil, "`DIR` of admission rules that are laid over the default ones")
 	f.StringArrayVar(&o.exempt, "exempt-namespace", nil, "`NAMESPACE` that is not judged")
 	f.StringSliceVar(&o.plain, "insecure-http", nil, "`REGISTRY` that may be spoken to without TLS; no other is")
+	f.BoolVar(&o.seccomp, "learned-seccomp", false, "put the seccomp profile of the image's signed behaviour profile into pods that name none; agents write the files on the nodes")
 	f.DurationVar(&o.lifetime, "certificate-lifetime", 90*24*time.Hour, "how long a certificate is good for; it is renewed after two thirds")
 	f.DurationVar(&o.drain, "drain", 5*time.Second, "how long to go on answering once told to end")
 	c.RunE = func(c *cobra.Command, _ []string) error {
@@ -86,18 +88,18 @@ func (a *app) serveAdmission(ctx context.Context, o webhookOptions, base kube.Op
 	if err != nil {
 		log.Warn("verified images are not remembered", "error", err)
 	}
-	images := sign.Options{Registry: image.Options{PlainHTTP: o.plain}, Cache: cache}
+	images := sign.Options{Registry: image.Options{PlainHTTP: o.plain}, Cache: cache, TagFresh: 2 * time.Second}
 	return webhook.Run(ctx, webhook.Options{
 		Listen: o.listen, Kubeconfig: o.kubeconfig, Namespace: o.namespace, Service: o.service, Configuration: o.configuration, Secret: o.secret,
 		Lifetime: o.lifetime, Drain: o.drain, Base: base, Log: log,
 		Trust: func(documents map[string][]byte) (kube.Verifier, map[string]error) {
-			return trustedImages(documents, images)
+			return trustedImages(documents, images, o.seccomp)
 		},
 	})
 }
 
 // trustedImages makes a verifier of the policies that can be read; each of the others is told.
-func trustedImages(documents map[string][]byte, o sign.Options) (kube.Verifier, map[string]error) {
+func trustedImages(documents map[string][]byte, o sign.Options, seccomp bool) (kube.Verifier, map[string]error) {
 	var policies []*sign.Policies
 	problems := map[string]error{}
 	for _, name := range slices.Sorted(maps.Keys(documents)) {
@@ -112,14 +114,17 @@ func trustedImages(documents map[string][]byte, o sign.Options) (kube.Verifier, 
 	if err == nil {
 		var v *sign.Verifier
 		if v, err = sign.New(joined, o); err == nil {
-			return verifier{v}, problems
+			return verifier{v, newAttested(v, seccomp)}, problems
 		}
 	}
 	return broken{err}, problems
 }
 
 // verifier lets package kube ask package sign.
-type verifier struct{ images *sign.Verifier }
+type verifier struct {
+	images *sign.Verifier
+	*attested
+}
 
 func (v verifier) Verify(ctx context.Context, reference string) (kube.ImageVerdict, error) {
 	r, err := v.images.Verify(ctx, reference)

@@ -108,6 +108,13 @@ func (w *watch) apply(ctx context.Context) {
 	o.Exceptions = append(slices.Clone(w.Base.Exceptions), w.applyExceptions(ctx)...)
 	if w.Trust != nil {
 		o.Images = w.applyTrust(ctx)
+		// Who verifies images may also know what is attested of them.
+		if scans, ok := o.Images.(kube.Scans); ok {
+			o.Scans = scans
+		}
+		if profiles, ok := o.Images.(kube.Profiles); ok {
+			o.Profiles = profiles
+		}
 	}
 	w.engine.Set(o)
 	w.Log.Info("policies in force", "rules", len(o.Rules.Rules()), "exceptions", len(o.Exceptions), "verifying", o.Images != nil)
