@@ -32,6 +32,7 @@ type Options struct {
 	Run         string                      // client.json and first-sign-in.json for programs on this host; empty: Dir
 	Listen      string                      // HTTPS; empty: 127.0.0.1:8443; port 0 takes a free one
 	BusListen   string                      // for agents; empty: 127.0.0.1:4333; port 0 takes a free one
+	BusAddress  string                      // how agents reach it, as HOST:PORT; empty: BusListen
 	Database    string                      // "postgres://…"; empty: SQLite in Dir
 	Console     http.Handler                // serves what is not the API; nil: a page that says there is none
 	Log         *slog.Logger                // nil: silent
@@ -93,7 +94,7 @@ func Run(ctx context.Context, o Options) error {
 }
 
 func run(ctx context.Context, o Options, db *store.DB) error {
-	cert, pem, err := certificate(o.Dir, o.Listen)
+	cert, pem, err := certificate(o.Dir, o.Listen, hostsOf(o.BusAddress)...)
 	if err != nil {
 		return fmt.Errorf("start the control plane: %w", err)
 	}
@@ -101,7 +102,7 @@ func run(ctx context.Context, o Options, db *store.DB) error {
 	if err != nil {
 		return fmt.Errorf("start the control plane: %w", err)
 	}
-	br, err := broker.Start(broker.Options{Dir: filepath.Join(o.Dir, "bus"), Listen: o.BusListen, Certificate: cert, PEM: pem, Log: o.Log})
+	br, err := broker.Start(broker.Options{Dir: filepath.Join(o.Dir, "bus"), Listen: o.BusListen, Address: o.BusAddress, Certificate: cert, PEM: pem, Log: o.Log})
 	if err != nil {
 		return fmt.Errorf("start the control plane: %w", err)
 	}
@@ -131,6 +132,18 @@ func run(ctx context.Context, o Options, db *store.DB) error {
 	}
 	return s.serve(ctx, stop, o, cert, Address{Token: token, Certificate: absolute(filepath.Join(o.Dir, certFile)), pem: pem})
 }
+
+// hostsOf is the host of an address, where there is one.
+func hostsOf(address string) []string {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil || host == "" {
+		return nil
+	}
+	return []string{host}
+}
+
+// AgentCredentials is the file to give to agents, below the folder of [Options.Dir].
+func AgentCredentials(dir string) string { return filepath.Join(dir, "bus", "agent.json") }
 
 func (o Options) defaults() Options {
 	if o.Listen == "" {

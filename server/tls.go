@@ -15,6 +15,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 )
 
@@ -24,13 +25,13 @@ const (
 	renewal  = 30 * 24 * time.Hour
 )
 
-// certificate takes the one in dir, or makes a self-signed one for loopback, this host's name and the
-// address that is listened on. To use another, put tls.crt and tls.key there.
-func certificate(dir, listen string) (tls.Certificate, []byte, error) {
+// certificate takes the one in dir, or makes a self-signed one for loopback, this host's name, the
+// address that is listened on, and what else agents call it. To use another, put tls.crt and tls.key there.
+func certificate(dir, listen string, also ...string) (tls.Certificate, []byte, error) {
 	certFile, keyFile := filepath.Join(dir, certFile), filepath.Join(dir, "tls.key")
 	cert, err := tls.LoadX509KeyPair(certFile, keyFile)
-	if errors.Is(err, fs.ErrNotExist) || err == nil && old(cert.Leaf) {
-		if err := makeCertificate(certFile, keyFile, listen); err != nil {
+	if errors.Is(err, fs.ErrNotExist) || err == nil && old(cert.Leaf, also) {
+		if err := makeCertificate(certFile, keyFile, listen, also); err != nil {
 			return cert, nil, fmt.Errorf("make a certificate: %w", err)
 		}
 		cert, err = tls.LoadX509KeyPair(certFile, keyFile)
@@ -43,20 +44,24 @@ func certificate(dir, listen string) (tls.Certificate, []byte, error) {
 }
 
 // old is said only of certificates that we made ourselves: another's is the owner's to renew.
-func old(leaf *x509.Certificate) bool {
-	return leaf != nil && leaf.Subject.CommonName == ownName && time.Until(leaf.NotAfter) < renewal
+func old(leaf *x509.Certificate, also []string) bool {
+	if leaf == nil || leaf.Subject.CommonName != ownName {
+		return false
+	}
+	unnamed := slices.ContainsFunc(also, func(name string) bool { return leaf.VerifyHostname(name) != nil })
+	return unnamed || time.Until(leaf.NotAfter) < renewal
 }
 
 const certFile = "tls.crt"
 
 const ownName = "Bulkhead on this host"
 
-func makeCertificate(certFile, keyFile, listen string) error {
+func makeCertificate(certFile, keyFile, listen string, also []string) error {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return err
 	}
-	template, err := template(listen)
+	template, err := template(listen, also)
 	if err != nil {
 		return err
 	}
@@ -74,7 +79,7 @@ func makeCertificate(certFile, keyFile, listen string) error {
 	return writePrivate(certFile, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
 }
 
-func template(listen string) (*x509.Certificate, error) {
+func template(listen string, also []string) (*x509.Certificate, error) {
 	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127))
 	if err != nil {
 		return nil, err
@@ -94,6 +99,13 @@ func template(listen string) (*x509.Certificate, error) {
 	if host, _, err := net.SplitHostPort(listen); err == nil {
 		if ip := net.ParseIP(host); ip != nil && !ip.IsUnspecified() && !ip.IsLoopback() {
 			t.IPAddresses = append(t.IPAddresses, ip)
+		}
+	}
+	for _, name := range also {
+		if ip := net.ParseIP(name); ip != nil {
+			t.IPAddresses = append(t.IPAddresses, ip)
+		} else {
+			t.DNSNames = append(t.DNSNames, name)
 		}
 	}
 	return t, nil

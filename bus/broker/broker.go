@@ -6,6 +6,7 @@
 package broker
 
 import (
+	"cmp"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -27,6 +28,7 @@ import (
 type Options struct {
 	Dir         string          // its files; made when absent, readable by its owner alone
 	Listen      string          // "127.0.0.1:4333"; port 0 takes a free one
+	Address     string          // HOST:PORT by which agents reach it; empty: where it listens
 	Certificate tls.Certificate // shown to clients
 	PEM         []byte          // the same certificate, for the credentials that clients get
 	Log         *slog.Logger
@@ -143,21 +145,30 @@ const (
 )
 
 func (b *Broker) hand(o Options, control, agent nkeys.KeyPair) error {
-	address := "tls://" + b.server.Addr().String()
+	own := b.server.Addr().String()
 	for path, who := range map[string]struct {
-		key   nkeys.KeyPair
-		inbox string
-	}{b.Control(): {control, controlInbox}, b.Agent(): {agent, agentInbox}} {
+		key            nkeys.KeyPair
+		inbox, address string
+	}{b.Control(): {control, controlInbox, loopback(own)}, b.Agent(): {agent, agentInbox, cmp.Or(o.Address, own)}} {
 		seed, err := who.key.Seed()
 		if err != nil {
 			return fmt.Errorf("write bus credentials: %w", err)
 		}
-		c := bus.Credentials{Address: address, Certificate: string(o.PEM), Seed: string(seed), Inbox: who.inbox}
+		c := bus.Credentials{Address: "tls://" + who.address, Certificate: string(o.PEM), Seed: string(seed), Inbox: who.inbox}
 		if err := c.Write(path); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// loopback is an address for this host's own programs: one that listens everywhere is nowhere to connect to.
+func loopback(address string) string {
+	host, port, err := net.SplitHostPort(address)
+	if ip := net.ParseIP(host); err != nil || ip == nil || !ip.IsUnspecified() {
+		return address
+	}
+	return net.JoinHostPort("127.0.0.1", port)
 }
 
 // key takes the key of an earlier start, so that agents stay welcome. A file that cannot be read is

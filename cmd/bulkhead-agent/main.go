@@ -32,6 +32,10 @@ const heap = 64 << 20
 
 func main() {
 	keepToOurselves()
+	if err := joinHostCgroups(); err != nil {
+		fmt.Fprintln(os.Stderr, "bulkhead-agent:", err)
+		os.Exit(1)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	err := command().ExecuteContext(ctx)
 	stop()
@@ -61,6 +65,7 @@ func command() *cobra.Command {
 func runCommand() *cobra.Command {
 	o := agent.Options{Version: version}
 	var state string
+	var contained bool
 	c := &cobra.Command{
 		Use: "run", Short: "Sense, learn, protect and report, in the foreground", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -70,7 +75,7 @@ func runCommand() *cobra.Command {
 			if o.Credentials == "" {
 				o.Credentials = filepath.Join(state, "server", "bus", "agent.json")
 			}
-			o.Keeper = func() keeper.StartOptions { return keeperStart(o) }
+			o.Keeper = func() keeper.StartOptions { return keeperStart(o, contained) }
 			for {
 				err := agent.Run(c.Context(), o)
 				if !agent.EnginesChanged(err) {
@@ -90,15 +95,17 @@ func runCommand() *cobra.Command {
 	f.StringVar(&o.Pin, "pin", "/sys/fs/bpf/bulkhead", "`DIR` on a BPF file system where programs and maps are kept")
 	f.StringSliceVar(&o.Registries.PlainHTTP, "insecure-http", nil, "`REGISTRY` that may be spoken to without TLS for signatures; no other is")
 	f.StringVar(&o.NRI, "nri", "/var/run/nri/nri.sock", "`SOCKET` where containerd or CRI-O takes plug-ins; none there is no fault, empty uses none")
+	f.BoolVar(&contained, "contained", false, "this agent is in a container: its keeper leaves that, so that it outlives it")
+	f.StringVar(&o.Seccomp, "kubelet-seccomp", "", "`DIR` of the kubelet's seccomp profiles: the profiles that are signed onto the images of this node are written there (default: none are)")
 	f.BoolVar(&o.NoLSM, "no-lsm", false, "do not use BPF-LSM, even where the kernel has it")
 	f.BoolVar(&o.Kill, "kill", false, "end a process for a system call outside its profile, instead of answering EPERM")
 	return c
 }
 
 // keeperStart starts this program's keeper with neither its name nor its path.
-func keeperStart(o agent.Options) keeper.StartOptions {
+func keeperStart(o agent.Options, contained bool) keeper.StartOptions {
 	log, _ := os.OpenFile(filepath.Join(o.Run, "keeper.log"), os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
-	return keeper.StartOptions{Args: []string{"keeper", "--socket", filepath.Join(o.Run, "keeper.sock"), "--pin", o.Pin}, Dir: o.Run, Log: log}
+	return keeper.StartOptions{Args: []string{"keeper", "--socket", filepath.Join(o.Run, "keeper.sock"), "--pin", o.Pin}, Dir: o.Run, Leave: contained, Log: log}
 }
 
 func keeperCommand() *cobra.Command {

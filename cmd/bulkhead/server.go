@@ -14,12 +14,14 @@ import (
 	"github.com/spf13/cobra"
 
 	"bulkhead/console"
+	"bulkhead/kube/webhook"
 	"bulkhead/server"
 )
 
 // serverOptions are the flags of `server`.
 type serverOptions struct {
 	listen, busListen, database string
+	busAddress, agentSecret     string
 	images                      server.ImageOptions
 }
 
@@ -36,6 +38,8 @@ func newServer(a *app) *cobra.Command {
 	var o serverOptions
 	a.serverFlags(c, &o)
 	c.Flags().StringVar(&o.database, "database", "", "`URL` of a PostgreSQL database, instead of a file in the state directory [BULKHEAD_DATABASE]")
+	c.Flags().StringVar(&o.busAddress, "bus-address", "", "`HOST:PORT` by which agents elsewhere reach the bus (default: where it listens)")
+	c.Flags().StringVar(&o.agentSecret, "agent-secret", "", "in Kubernetes: `NAME` of a secret of this namespace that gets the credentials of agents")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		if err := checkImages(o.images); err != nil {
 			return err
@@ -102,6 +106,25 @@ func (o serverOptions) flags() []string {
 		"--keep-reports-for", o.images.KeepFor.String())
 }
 
+// shareCredentials puts what agents need to reach the bus into a secret, which they have mounted.
+func (a *app) shareCredentials(ctx context.Context, secret string, log *slog.Logger) {
+	if secret == "" {
+		return
+	}
+	for wait := time.Second; ctx.Err() == nil; wait = min(2*wait, time.Minute) {
+		text, err := os.ReadFile(server.AgentCredentials(serverDir(a.state)))
+		if err == nil {
+			err = webhook.ShareSecret(ctx, or(a.env("BULKHEAD_NAMESPACE"), "bulkhead-system"), secret, map[string][]byte{"agent.json": text})
+		}
+		if err == nil {
+			log.Info("agents' credentials are shared", "secret", secret)
+			return
+		}
+		log.Warn("agents' credentials are not shared; trying again", "secret", secret, "err", err)
+		sleep(ctx, wait)
+	}
+}
+
 // plainFlags are the registries without TLS, for the agent too: it looks for signatures there.
 func (o serverOptions) plainFlags() (list []string) {
 	for _, registry := range o.images.PlainHTTP {
@@ -120,9 +143,12 @@ func (a *app) serve(ctx context.Context, o serverOptions) error {
 	log := slog.New(slog.NewTextHandler(a.err, nil))
 	o.images.Database = a.databasePath(a.env("BULKHEAD_DB"))
 	return server.Run(ctx, server.Options{
-		Dir: serverDir(a.state), Run: a.run, Listen: o.listen, BusListen: o.busListen, Database: o.database,
+		Dir: serverDir(a.state), Run: a.run, Listen: o.listen, BusListen: o.busListen, BusAddress: o.busAddress, Database: o.database,
 		Console: console.Handler(), Log: log, Version: version(),
 		Images: o.images,
-		Ready:  func(address server.Address) { log.Info("control plane is up", "address", address.URL) },
+		Ready: func(address server.Address) {
+			log.Info("control plane is up", "address", address.URL)
+			go a.shareCredentials(ctx, o.agentSecret, log)
+		},
 	})
 }

@@ -1,6 +1,7 @@
 package keeper
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -20,6 +21,7 @@ type StartOptions struct {
 	Env     []string // nil: none; a keeper needs no secrets
 	Dir     string   // where its file goes; on the same file system as Program it takes no room
 	Cgroup  string   // optional: a cgroup v2 directory to run in, so that ending the agent's does not end it
+	Leave   bool     // leave every cgroup of this process: it is in a container, whose end must not be the keeper's
 	Log     *os.File // optional
 }
 
@@ -49,6 +51,9 @@ func Start(o StartOptions) error {
 	if o.Cgroup != "" {
 		err = join(o.Cgroup, cmd.Process.Pid)
 	}
+	if o.Leave {
+		err = errors.Join(err, leave("/sys/fs/cgroup", cmd.Process.Pid))
+	}
 	go cmd.Wait() // only so that it does not stay a zombie while this process lives
 	return err
 }
@@ -61,6 +66,31 @@ func join(cgroup string, pid int) error {
 		return fmt.Errorf("put the keeper into its cgroup: %w", err)
 	}
 	return nil
+}
+
+// leave moves a process to the root of every hierarchy, which is nobody's container.
+func leave(mounts string, pid int) error {
+	roots, err := filepath.Glob(filepath.Join(mounts, "*", "cgroup.procs"))
+	if err != nil {
+		return err
+	}
+	if whole := filepath.Join(mounts, "cgroup.procs"); exists(whole) { // one hierarchy: what is below it are its cgroups
+		roots = []string{whole}
+	}
+	if len(roots) == 0 {
+		return fmt.Errorf("put the keeper outside the container: no cgroups at %s: mount the host's there", mounts)
+	}
+	for _, root := range roots {
+		if err := os.WriteFile(root, []byte(strconv.Itoa(pid)), 0); err != nil {
+			return fmt.Errorf("put the keeper outside the container: %w", err)
+		}
+	}
+	return nil
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }
 
 func ownFile(o StartOptions) (string, error) {
