@@ -50,6 +50,9 @@ func TestContainedAgent(t *testing.T) {
 		}
 		return nil
 	})
+	var nodes []struct{ MemoryBytes uint64 }
+	p.check(p.ask(&nodes, "nodes"))
+	t.Logf("the agent has %d MiB", nodes[0].MemoryBytes>>20)
 	image := p.image(socket, "shop/held:v1", "")
 	// Keeping times and owner are calls that a plain copy does not make.
 	loop := "while :; do if [ -e /go ]; then /bin/busybox cp -p /says /a; echo tried; else /bin/busybox cp /says /a; fi; /bin/busybox sleep 0.2; done"
