@@ -23,10 +23,9 @@ import (
 // bench is an engine as the webhook has it, with a trust policy about the images of a registry in this process.
 type bench struct {
 	*testing.B
-	signer  *attest.Signer
-	policy  []byte
-	engine  *kube.Engine
-	patches int
+	signer *attest.Signer
+	policy []byte
+	engine *kube.Engine
 }
 
 func newBench(b *testing.B, images string, o sign.Options) *bench {
