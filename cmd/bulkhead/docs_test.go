@@ -88,6 +88,9 @@ alerts          [{"id","time","cluster","node","workload","container","image","d
                   "action":"blocked|detected","message","process":{"pid","uid","exe","args":[],"ancestry":[{"pid","comm","exe"}]},
                   "cause":{"kind","reason","object"},"count","heal":{"workload","section","value"},"healed"}]
                 with --follow: one such object a line
+incidents       [{"id","title","severity","first","last","clusters":[],"nodes":[],"workloads":[],"containers":[],"images":[],"blocked","detected",
+                  "path":[{"time","tactic","technique","title","workload","blocked":bool,"times"}],"stopped":[{"where","what","times"}],
+                  "causes":["container|processes|edge|image"],"alerts":[]}]; with an id: one such object
 workloads       [{"name","kind","namespace","image","digest","mode","nodes":[],"containers","completeness","ready":bool,"blockedBy",
                   "sections":{"executables":{"score","heldOut","items","curve":[],"ready"}},"blocked","detected","lastSeen",
                   "enforcement":[{"kind","backend","limits"}]}]

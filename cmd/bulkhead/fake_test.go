@@ -27,6 +27,7 @@ import (
 // with everything that a container may put into a name.
 type fake struct {
 	bulkheadv1connect.UnimplementedAuthServiceHandler
+	bulkheadv1connect.UnimplementedFlowServiceHandler
 	token string
 	run   string
 
@@ -83,6 +84,7 @@ func (f *fake) start() (stop func(), err error) {
 	mux.Handle(bulkheadv1connect.NewWorkloadServiceHandler(f))
 	mux.Handle(bulkheadv1connect.NewAlertServiceHandler(f))
 	mux.Handle(bulkheadv1connect.NewNodeServiceHandler(f))
+	mux.Handle(bulkheadv1connect.NewFlowServiceHandler(f))
 	s := httptest.NewUnstartedServer(f.guard(mux))
 	s.EnableHTTP2 = true
 	s.StartTLS()
@@ -177,6 +179,11 @@ func (f *fake) ListAlerts(_ context.Context, r *connect.Request[pb.ListAlertsReq
 		answer.Alerts, answer.NextPage = fit[:most], fit[most-1].Id
 	}
 	return connect.NewResponse(answer), nil
+}
+
+// ListFlows knows of no flow.
+func (f *fake) ListFlows(context.Context, *connect.Request[pb.ListFlowsRequest]) (*connect.Response[pb.ListFlowsResponse], error) {
+	return connect.NewResponse(&pb.ListFlowsResponse{}), nil
 }
 
 func (f *fake) WatchAlerts(ctx context.Context, _ *connect.Request[pb.WatchAlertsRequest], stream *connect.ServerStream[pb.Alert]) error {

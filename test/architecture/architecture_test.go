@@ -35,6 +35,7 @@ var rooms = map[string][]string{
 	"scan":     {".", "image", "malware", "scan/keyword", "scan/look", "vuln"},
 	"baseline": {".", "rule/condition", "rule/document", "scan"},
 	"topology": {".", "rule/document"},
+	"incident": {"."},
 	"sign":     {".", "image", "profile", "rule/condition", "rule/document"},
 
 	// waf/corpus and waf/train are not part of any program that runs in production
@@ -77,7 +78,7 @@ var rooms = map[string][]string{
 	"demo/engine":        {},
 	"demo/userland":      {},
 	"drill":              {".", "demo/engine", "demo/userland"},
-	"cmd/bulkhead":       {".", "api", "auth", "baseline", "console", "demo", "drill", "image", "kube", "profile", "rule", "scan", "server", "sign", "topology", "vuln", "waf"},
+	"cmd/bulkhead":       {".", "api", "auth", "baseline", "console", "demo", "drill", "image", "incident", "kube", "profile", "rule", "scan", "server", "sign", "topology", "vuln", "waf"},
 	"cmd/bulkhead-agent": {".", "agent", "bpf", "enforce", "intercept", "profile", "waf"},
 
 	// tests of the whole
