@@ -30,10 +30,26 @@ type Product interface {
 	SetMode(ctx context.Context, workload string, mode bulkhead.Mode) error
 	// Alerts returns a workload's alerts since a time, in any order.
 	Alerts(ctx context.Context, workload string, since time.Time) ([]bulkhead.Alert, error)
-	// Admit answers for a manifest as the cluster's admission does: why not, or nothing.
-	Admit(ctx context.Context, manifest string) (reasons []string, err error)
-	// Scan returns what makes an image (a docker-archive) refused, or nothing.
-	Scan(ctx context.Context, archive string) (findings []string, err error)
+	// Admit answers for a manifest as the cluster's admission does.
+	Admit(ctx context.Context, manifest string) ([]Objection, error)
+	// Scan answers for an image (a docker-archive) as the gate of a pipeline does.
+	Scan(ctx context.Context, archive string) ([]Objection, error)
+}
+
+// Objection is what the product has against something before it runs.
+type Objection struct {
+	Refuses   bool   // or only warns
+	Rule      string // "admission/privileged"
+	Technique string // that the rule is about, where it says so
+	Message   string
+}
+
+func (o Objection) String() string {
+	verb := "warned"
+	if o.Refuses {
+		verb = "refused"
+	}
+	return verb + " " + o.Rule + " " + o.Message
 }
 
 // Options says how to run.

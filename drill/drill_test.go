@@ -196,16 +196,19 @@ func (judging) Alerts(context.Context, string, time.Time) ([]bulkhead.Alert, err
 	return nil, errors.New("no alerts")
 }
 
-func (judging) Admit(_ context.Context, manifest string) ([]string, error) {
+func (judging) Admit(_ context.Context, manifest string) ([]Objection, error) {
 	if strings.Contains(manifest, "privileged: true") {
-		return []string{"refused admission/privileged it is"}, nil
+		return []Objection{{Refuses: true, Rule: "admission/privileged"}}, nil
 	}
-	return nil, nil
+	if strings.Contains(manifest, "latest") {
+		return []Objection{{Rule: "admission/moving-tag", Technique: "T1204.003"}}, nil
+	}
+	return []Objection{}, nil
 }
 
-func (judging) Scan(_ context.Context, archive string) ([]string, error) {
+func (judging) Scan(_ context.Context, archive string) ([]Objection, error) {
 	if strings.Contains(archive, "implanted") {
-		return []string{"refused scan/webshell it is"}, nil
+		return []Objection{{Refuses: true, Rule: "scan/webshell"}}, nil
 	}
 	return nil, nil
 }
@@ -217,7 +220,7 @@ func TestRunWithoutContainers(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer os.RemoveAll(state)
-	report, err := Run(t.Context(), Options{Product: judging{}, State: state, Only: []string{"privileged-manifest", "hostpath-manifest", "malicious-image"}})
+	report, err := Run(t.Context(), Options{Product: judging{}, State: state, Only: []string{"privileged-manifest", "hostpath-manifest", "malicious-image", "image-from-anywhere", "pod-like-the-systems"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -225,7 +228,7 @@ func TestRunWithoutContainers(t *testing.T) {
 	for _, s := range report.Steps {
 		got[s.ID] = s.Result
 	}
-	if diff := cmp.Diff(map[string]string{"privileged-manifest": Blocked, "hostpath-manifest": Missed, "malicious-image": Blocked}, got); diff != "" {
+	if diff := cmp.Diff(map[string]string{"privileged-manifest": Blocked, "hostpath-manifest": Missed, "malicious-image": Blocked, "image-from-anywhere": Detected, "pod-like-the-systems": Missed}, got); diff != "" {
 		t.Errorf("results (-want +got):\n%s", diff)
 	}
 	if left, err := os.ReadDir(state); err != nil || len(left) > 0 {

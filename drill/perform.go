@@ -243,7 +243,8 @@ func (g *group) once(ctx context.Context, v *victim, step Step, limit time.Durat
 	if err != nil {
 		return Trial{}, began, err
 	}
-	alerts, err := g.await(ctx, limit, func() ([]bulkhead.Alert, error) { return g.since(ctx, v, before, began) })
+	look := func() ([]bulkhead.Alert, error) { return g.since(ctx, v, before, began) }
+	alerts, err := g.await(ctx, limit, look, func([]bulkhead.Alert) bool { return true })
 	trial.explain(step, alerts, began)
 	return trial, began, err
 }
@@ -259,7 +260,7 @@ func (g *group) again(ctx context.Context, v *victim, step Step, first Trial) (T
 	if err != nil {
 		return first, err
 	}
-	alerts, err := g.await(ctx, settle+travel, func() ([]bulkhead.Alert, error) { return g.fresh(ctx, v, before) })
+	alerts, err := g.await(ctx, settle+travel, func() ([]bulkhead.Alert, error) { return g.fresh(ctx, v, before) }, saysBlocked)
 	first.explain(step, alerts, began)
 	first.Reached = first.Reached || second.Reached
 	return first, err
@@ -297,18 +298,22 @@ func (g *group) since(ctx context.Context, v *victim, before map[string]int, beg
 // clockError is how far the kernel's time of an event may be from the system's.
 const clockError = 20 * time.Millisecond
 
-// await gives alerts the time to travel: limit for the first, a moment for more.
-func (g *group) await(ctx context.Context, limit time.Duration, look func() ([]bulkhead.Alert, error)) ([]bulkhead.Alert, error) {
+func saysBlocked(alerts []bulkhead.Alert) bool {
+	return slices.ContainsFunc(alerts, func(a bulkhead.Alert) bool { return a.Action == bulkhead.ActionBlocked })
+}
+
+// await gives alerts the time to travel: limit for those that are enough, a moment for more.
+func (g *group) await(ctx context.Context, limit time.Duration, look func() ([]bulkhead.Alert, error), enough func([]bulkhead.Alert) bool) ([]bulkhead.Alert, error) {
 	for began := time.Now(); ; {
 		alerts, err := look()
 		switch {
 		case err != nil || ctx.Err() != nil:
 			return alerts, err
-		case len(alerts) > 0:
+		case len(alerts) > 0 && enough(alerts):
 			sleep(ctx, 250*time.Millisecond)
 			return look()
 		case time.Since(began) > limit:
-			return nil, nil
+			return alerts, nil
 		}
 		sleep(ctx, 60*time.Millisecond)
 	}
@@ -331,18 +336,17 @@ func (s *stage) judgeAll(ctx context.Context, steps []Step) ([]*StepResult, erro
 		if err != nil {
 			return nil, fmt.Errorf("twin of step %s: %w", step.ID, err)
 		}
-		r.Twin.Alarms = append(r.Twin.Alarms, twin...)
-		r.Open.Reached = true
-		r.Guarded = Trial{Reached: len(against) == 0, Blocked: len(against) > 0, Alerts: append([]string{}, against...)}
-		if len(against) > 0 {
-			r.Guarded.Best, r.Guarded.Decision = shorten(against[0], 200), "refused before it ran"
+		for _, o := range twin {
+			r.Twin.Alarms = append(r.Twin.Alarms, o.String())
 		}
+		r.Open.Reached = true
+		r.Guarded.object(step, against)
 		results = append(results, r)
 	}
 	return results, nil
 }
 
-func (s *stage) judge(ctx context.Context, step Step, manifest, image string) ([]string, error) {
+func (s *stage) judge(ctx context.Context, step Step, manifest, image string) ([]Objection, error) {
 	if image == "" {
 		return s.Product.Admit(ctx, manifest)
 	}

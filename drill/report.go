@@ -123,6 +123,24 @@ func (t *Trial) explain(step Step, alerts []bulkhead.Alert, began time.Time) {
 	}
 }
 
+// object writes down what was said against something that never ran. A warning counts if it is about a technique of
+// the step: an object has many small faults.
+func (t *Trial) object(step Step, against []Objection) {
+	t.Reached = true
+	for _, o := range against {
+		if !o.Refuses && !slices.ContainsFunc(step.Techniques, func(id string) bool { return o.Technique != "" && within(o.Technique, id) }) {
+			continue
+		}
+		if o.Refuses {
+			t.Reached, t.Blocked, t.Decision = false, true, "refused before it ran"
+		}
+		t.Alerts = append(t.Alerts, o.String())
+	}
+	if len(t.Alerts) > 0 {
+		t.Best = shorten(t.Alerts[0], 200)
+	}
+}
+
 func weight(a bulkhead.Alert, step Step) int {
 	w := a.Severity.Rank()
 	if slices.Contains(step.Techniques, a.Technique) {

@@ -240,7 +240,7 @@ func (p attacked) Alerts(ctx context.Context, workload string, since time.Time) 
 }
 
 // Admit asks the engine that also answers the API server.
-func (p attacked) Admit(ctx context.Context, text string) ([]string, error) {
+func (p attacked) Admit(ctx context.Context, text string) ([]drill.Objection, error) {
 	o := admissionOptions{podSecurity: "baseline"}
 	engine, err := o.engine()
 	if err != nil {
@@ -253,17 +253,40 @@ func (p attacked) Admit(ctx context.Context, text string) ([]string, error) {
 		}
 		return trial.Add(object)
 	})
-	var reasons []string
+	if err != nil {
+		return nil, err
+	}
+	about, err := admissionTechniques()
+	if err != nil {
+		return nil, err
+	}
+	var all []drill.Objection
 	for _, judged := range trial.Judge(ctx) {
 		for _, r := range judged.Verdict.Reasons {
-			reasons = append(reasons, "refused admission/"+r.Rule+" "+r.Message)
+			all = append(all, drill.Objection{Refuses: true, Rule: "admission/" + r.Rule, Technique: about[r.Rule], Message: r.Message})
+		}
+		for _, r := range judged.Verdict.Warnings {
+			all = append(all, drill.Objection{Rule: "admission/" + r.Rule, Technique: about[r.Rule], Message: r.Message})
 		}
 	}
-	return reasons, err
+	return all, nil
+}
+
+// admissionTechniques says which technique each default rule is about.
+func admissionTechniques() (map[string]string, error) {
+	rules, err := loadAdmissionRules(nil)
+	if err != nil {
+		return nil, err
+	}
+	about := map[string]string{}
+	for _, r := range rules.Rules() {
+		about[r.ID] = r.Technique
+	}
+	return about, nil
 }
 
 // Scan is `bulkhead scan --fail-on high`.
-func (p attacked) Scan(ctx context.Context, archive string) ([]string, error) {
+func (p attacked) Scan(ctx context.Context, archive string) ([]drill.Objection, error) {
 	var out bytes.Buffer
 	err := p.app.self(ctx, &out, "scan", "--format", "json", "--no-cache", "--only", "webshell,secret,misconfig", "--fail-on", "high", archive)
 	var exit *exec.ExitError
@@ -277,11 +300,11 @@ func (p attacked) Scan(ctx context.Context, archive string) ([]string, error) {
 	if err := json.Unmarshal(out.Bytes(), &report); err != nil {
 		return nil, fmt.Errorf("reading the scan's report: %w", err)
 	}
-	var findings []string
+	var all []drill.Objection
 	for _, f := range report.Findings {
-		findings = append(findings, fmt.Sprintf("refused scan/%s %s in %s", f.Kind, f.Rule, f.Path))
+		all = append(all, drill.Objection{Refuses: true, Rule: "scan/" + f.Rule, Message: f.Path + ": " + f.Message})
 	}
-	return findings, nil
+	return all, nil
 }
 
 // tellDrill writes the report, and fails if it is worse than one before.
