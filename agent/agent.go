@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"bulkhead"
+	"bulkhead/agent/respond"
 	"bulkhead/bpf"
 	"bulkhead/container"
 	"bulkhead/enforce"
@@ -65,6 +66,7 @@ type Agent struct {
 	network      *network
 	translations *translations
 	trust        *trust
+	response     *respond.Responder
 
 	adopting sync.Mutex // one container after the other
 
@@ -183,6 +185,9 @@ func (a *Agent) openKernel(ctx context.Context) error {
 		return err
 	}
 	a.alerts = newAlerter(a)
+	if a.response, err = respond.New(respond.Options{CgroupRoot: root, Dir: filepath.Join(a.options.State, "response"), Log: a.log}); err != nil {
+		return fmt.Errorf("letting go of what was held: %w", err)
+	}
 	if a.sensor, err = sensor.New(sensor.Options{Kernel: a.kernel, Lookup: a.lookup, Node: a.options.Node, Log: a.log}); err != nil {
 		return err
 	}
@@ -238,6 +243,7 @@ func (a *Agent) run(ctx context.Context) error {
 		"sensor":     func(ctx context.Context) error { return a.sensor.Run(ctx, a.handle) },
 		"clock":      a.clock,
 		"alerts":     a.alerts.run,
+		"response":   a.response.Run,
 		"delivery":   a.deliver,
 		"engines":    a.followEngines,
 		"heads":      a.followHeads,

@@ -45,11 +45,22 @@ func (t *alerter) event(e *bulkhead.Event) {
 	t.agent.mu.Unlock()
 	matches := rules.Eval(*e)
 	for _, m := range matches {
-		t.add(fromRule(t.agent.base(e), e, m))
+		t.add(t.answer(fromRule(t.agent.base(e), e, m), e, m.Rule.Action))
 	}
 	if len(matches) == 0 && e.Verdict != bulkhead.Allowed {
 		t.add(fromProfile(t.agent.base(e), e))
 	}
+}
+
+// answer does what a rule asks for beside telling, and tells of that too.
+func (t *alerter) answer(al bulkhead.Alert, e *bulkhead.Event, action rule.Action) bulkhead.Alert {
+	if action == rule.Alert || t.agent.response == nil {
+		return al
+	}
+	if did := t.agent.response.Do(string(action), e.Container, e.Process, al); did != "" {
+		al.Message += "; " + did
+	}
+	return al
 }
 
 // add folds an alert into an equal one, or writes it.

@@ -2,8 +2,10 @@ package agent
 
 import (
 	"context"
+	"path/filepath"
 	"time"
 
+	"bulkhead/agent/respond"
 	"bulkhead/enforce/keeper"
 )
 
@@ -26,4 +28,14 @@ func ReleaseKeeper(ctx context.Context, socket string) error {
 		}
 	}
 	return nil
+}
+
+// Resume lets every container go on that a rule had held still.
+func Resume(state string) error {
+	root, err := cgroupRoot()
+	if err != nil {
+		return err
+	}
+	_, err = respond.New(respond.Options{CgroupRoot: root, Dir: filepath.Join(state, "response")})
+	return err
 }

@@ -22,8 +22,10 @@ type Action string
 
 // The actions.
 const (
-	Alert Action = "alert" // tell
-	Kill  Action = "kill"  // tell, and kill the process
+	Alert    Action = "alert"    // tell
+	Kill     Action = "kill"     // tell, and end the process
+	Pause    Action = "pause"    // tell, and hold the container still for a while
+	Snapshot Action = "snapshot" // tell, and keep what can be seen of the container
 )
 
 // Rule is one known attack.

@@ -58,7 +58,7 @@ type usageError struct{ error }
 func command() *cobra.Command {
 	root := &cobra.Command{Use: "bulkhead-agent", Short: "Run one node of Bulkhead", SilenceUsage: true, SilenceErrors: true, Version: version}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(runCommand(), sidecarCommand(), keeperCommand(), releaseCommand())
+	root.AddCommand(runCommand(), sidecarCommand(), keeperCommand(), releaseCommand(), resumeCommand())
 	return root
 }
 
@@ -169,5 +169,15 @@ func releaseCommand() *cobra.Command {
 	f.StringVar(&run, "run", "/run/bulkhead", "`DIR` of sockets")
 	f.StringVar(&state, "state", "/var/lib/bulkhead", "`DIR` of everything that is kept; nothing in it changes")
 	f.StringVar(&pin, "pin", "/sys/fs/bpf/bulkhead", "`DIR` on a BPF file system")
+	return c
+}
+
+func resumeCommand() *cobra.Command {
+	var state string
+	c := &cobra.Command{
+		Use: "resume", Short: "Let every container go on that a rule had held still", Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error { return agent.Resume(filepath.Join(state, "agent")) },
+	}
+	c.Flags().StringVar(&state, "state", "/var/lib/bulkhead", "`DIR` of everything that is kept")
 	return c
 }
