@@ -42,6 +42,8 @@ func Needs(procedure string) (Role, bool) {
 		bulkheadv1connect.WorkloadServiceGetProfileProcedure,
 		bulkheadv1connect.AlertServiceListAlertsProcedure,
 		bulkheadv1connect.AlertServiceWatchAlertsProcedure,
+		bulkheadv1connect.AlertServiceListIncidentsProcedure,
+		bulkheadv1connect.DrillServiceGetDrillProcedure,
 		bulkheadv1connect.NodeServiceListNodesProcedure,
 		bulkheadv1connect.FlowServiceListFlowsProcedure,
 		bulkheadv1connect.FlowServiceGetFlowProcedure,
@@ -59,6 +61,7 @@ func Needs(procedure string) (Role, bool) {
 		return Viewer, true
 	case bulkheadv1connect.WorkloadServiceSetModeProcedure,
 		bulkheadv1connect.WorkloadServiceApproveProcedure,
+		bulkheadv1connect.DrillServicePutDrillProcedure,
 		bulkheadv1connect.SegmentServiceApplySegmentsProcedure,
 		bulkheadv1connect.SegmentServiceRemoveSegmentsProcedure,
 		bulkheadv1connect.SegmentServiceQuarantineProcedure,

@@ -100,7 +100,7 @@ type group struct {
 
 // Teaching: often enough for a learner that asks the kernel every second.
 const (
-	lessons     = 2
+	lessons     = 4
 	lessonPause = 2500 * time.Millisecond
 )
 

@@ -34,6 +34,7 @@ func (s *Server) http(console http.Handler, cert tls.Certificate) *http.Server {
 	mux.Handle(pbconnect.NewAuthServiceHandler(authService{s}, options...))
 	mux.Handle(pbconnect.NewWorkloadServiceHandler(workloadService{s}, options...))
 	mux.Handle(pbconnect.NewAlertServiceHandler(alertService{s}, options...))
+	mux.Handle(pbconnect.NewDrillServiceHandler(drillService{s}, options...))
 	mux.Handle(pbconnect.NewNodeServiceHandler(nodeService{s}, options...))
 	mux.Handle(pbconnect.NewFlowServiceHandler(flowService{s}, options...))
 	mux.Handle(pbconnect.NewSegmentServiceHandler(segmentService{s}, options...))

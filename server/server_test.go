@@ -3,6 +3,7 @@ package server_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -18,12 +19,14 @@ import (
 
 	"connectrpc.com/connect"
 	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"bulkhead"
 	"bulkhead/api"
 	pb "bulkhead/api/bulkhead/v1"
 	"bulkhead/api/bulkhead/v1/bulkheadv1connect"
 	"bulkhead/bus"
+	"bulkhead/incident"
 	"bulkhead/profile"
 	"bulkhead/server"
 )
@@ -237,6 +240,27 @@ func TestAlerts(t *testing.T) {
 	p.stop()
 	if stream.Receive() || connect.CodeOf(stream.Err()) != connect.CodeUnavailable {
 		t.Error("the stream ended with", stream.Err())
+	}
+}
+
+// Alerts of one container are one incident, and nobody's workload has none.
+func TestIncidents(t *testing.T) {
+	t.Parallel()
+	p := start(t, t.TempDir())
+	join(t, p.dir, "a").publish(t, alerts(0, 5))
+	eventually(t, "alerts stored", func() bool { return p.total(t) == 5 })
+	since := timestamppb.New(time.Unix(1_700_000_000, 0))
+	answer, err := p.alerts().ListIncidents(t.Context(), connect.NewRequest(&pb.ListIncidentsRequest{Since: since}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []incident.Incident
+	if err := json.Unmarshal(answer.Msg.Json, &all); err != nil || len(all) != 1 || len(all[0].Alerts) != 5 || all[0].ID != alert(0).ID {
+		t.Errorf("%v: %s", err, answer.Msg.Json)
+	}
+	answer, err = p.alerts().ListIncidents(t.Context(), connect.NewRequest(&pb.ListIncidentsRequest{Since: since, Workload: "nobody"}))
+	if err != nil || string(answer.Msg.Json) != "[]" {
+		t.Errorf("%v: %v", answer, err)
 	}
 }
 

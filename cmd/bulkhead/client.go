@@ -34,6 +34,7 @@ type client struct {
 	people    bulkheadv1connect.AuthServiceClient
 	images    bulkheadv1connect.ImageServiceClient
 	flows     bulkheadv1connect.FlowServiceClient
+	drills    bulkheadv1connect.DrillServiceClient
 	policies  bulkheadv1connect.PolicyServiceClient
 	segments  bulkheadv1connect.SegmentServiceClient
 }
@@ -88,6 +89,7 @@ func dial(t target) *client {
 		people:    bulkheadv1connect.NewAuthServiceClient(h, t.address, o...),
 		images:    bulkheadv1connect.NewImageServiceClient(h, t.address, o...),
 		flows:     bulkheadv1connect.NewFlowServiceClient(h, t.address, o...),
+		drills:    bulkheadv1connect.NewDrillServiceClient(h, t.address, o...),
 		policies:  bulkheadv1connect.NewPolicyServiceClient(h, t.address, o...),
 		segments:  bulkheadv1connect.NewSegmentServiceClient(h, t.address, o...),
 	}

@@ -16,8 +16,10 @@ import (
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"bulkhead"
+	pb "bulkhead/api/bulkhead/v1"
 	"bulkhead/drill"
 	"bulkhead/kube"
 	"bulkhead/kube/manifest"
@@ -209,7 +211,26 @@ func (a *app) runDrill(ctx context.Context, o drillOptions, state string) (*dril
 		return nil, err
 	}
 	report.Machine = machine
-	return report, nil
+	if len(o.Only) > 0 {
+		return report, nil // a part is no matrix
+	}
+	return report, handIn(ctx, c, report)
+}
+
+// handIn gives the matrix to the control plane, whose console shows it.
+func handIn(ctx context.Context, c *client, report *drill.Report) error {
+	told := &pb.Drill{Time: timestamppb.New(report.Time), Machine: report.Machine}
+	for _, cell := range report.Cells {
+		one := &pb.DrillCell{Technique: cell.Technique, Name: cell.Name, Tactic: cell.Tactic, Matrix: cell.Matrix, Result: cell.Result, Reason: cell.Reason}
+		for _, e := range cell.Evidence {
+			one.Steps = append(one.Steps, e.Step+": "+e.Result)
+		}
+		told.Cells = append(told.Cells, one)
+	}
+	if _, err := c.drills.PutDrill(ctx, request(&pb.PutDrillRequest{Drill: told})); err != nil {
+		return fmt.Errorf("handing the matrix in: %w", err)
+	}
+	return nil
 }
 
 // describeNodes says what decides where.

@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -20,6 +21,7 @@ import (
 	"bulkhead/api"
 	pb "bulkhead/api/bulkhead/v1"
 	"bulkhead/api/bulkhead/v1/bulkheadv1connect"
+	"bulkhead/incident"
 	"bulkhead/server"
 )
 
@@ -27,7 +29,6 @@ import (
 // with everything that a container may put into a name.
 type fake struct {
 	bulkheadv1connect.UnimplementedAuthServiceHandler
-	bulkheadv1connect.UnimplementedFlowServiceHandler
 	token string
 	run   string
 
@@ -84,7 +85,6 @@ func (f *fake) start() (stop func(), err error) {
 	mux.Handle(bulkheadv1connect.NewWorkloadServiceHandler(f))
 	mux.Handle(bulkheadv1connect.NewAlertServiceHandler(f))
 	mux.Handle(bulkheadv1connect.NewNodeServiceHandler(f))
-	mux.Handle(bulkheadv1connect.NewFlowServiceHandler(f))
 	s := httptest.NewUnstartedServer(f.guard(mux))
 	s.EnableHTTP2 = true
 	s.StartTLS()
@@ -181,9 +181,15 @@ func (f *fake) ListAlerts(_ context.Context, r *connect.Request[pb.ListAlertsReq
 	return connect.NewResponse(answer), nil
 }
 
-// ListFlows knows of no flow.
-func (f *fake) ListFlows(context.Context, *connect.Request[pb.ListFlowsRequest]) (*connect.Response[pb.ListFlowsResponse], error) {
-	return connect.NewResponse(&pb.ListFlowsResponse{}), nil
+// ListIncidents is the engine's own answer.
+func (f *fake) ListIncidents(_ context.Context, r *connect.Request[pb.ListIncidentsRequest]) (*connect.Response[pb.ListIncidentsResponse], error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	all := slices.DeleteFunc(incident.Of(f.alerts, incident.Options{}), func(in incident.Incident) bool {
+		return r.Msg.Workload != "" && !slices.Contains(in.Workloads, r.Msg.Workload)
+	})
+	text, err := json.Marshal(all)
+	return connect.NewResponse(&pb.ListIncidentsResponse{Json: text}), err
 }
 
 func (f *fake) WatchAlerts(ctx context.Context, _ *connect.Request[pb.WatchAlertsRequest], stream *connect.ServerStream[pb.Alert]) error {

@@ -2,9 +2,9 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
-	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -57,39 +57,19 @@ func (a *app) incidents(ctx context.Context, f incidentFilter) ([]incident.Incid
 	if err != nil {
 		return nil, err
 	}
-	alerts, err := c.listAlerts(ctx, alertFilter{since: f.since})
+	ask := &pb.ListIncidentsRequest{Since: timestamppb.New(f.since.Time), Workload: f.workload, GapSeconds: int64(f.gap / time.Second)}
+	answer, err := c.alerts.ListIncidents(ctx, request(ask))
 	if err != nil {
 		return nil, err
 	}
-	owner, err := c.owners(ctx, f.since.Time)
-	if err != nil {
-		return nil, err
+	if answer.Msg.Cut {
+		fmt.Fprintln(a.err, "there are more alerts than are put together at once: the oldest are left out, --since asks for fewer")
 	}
-	all := incident.Of(alerts, incident.Options{Gap: f.gap, Owner: owner})
-	return slices.DeleteFunc(all, func(in incident.Incident) bool {
-		return f.workload != "" && !slices.Contains(in.Workloads, f.workload)
-	}), nil
-}
-
-// mostFlows is the most that the server gives at once.
-const mostFlows = 50000
-
-// owners says whose address is whose, as far as flows tell.
-func (c *client) owners(ctx context.Context, since time.Time) (func(string, netip.Addr) string, error) {
-	ask := &pb.ListFlowsRequest{From: timestamppb.New(since), Limit: mostFlows, Workloads: true}
-	answer, err := c.flows.ListFlows(ctx, request(ask))
-	if err != nil {
-		return nil, fmt.Errorf("asking whose addresses are whose: %w", err)
+	var all []incident.Incident
+	if err := json.Unmarshal(answer.Msg.Json, &all); err != nil {
+		return nil, fmt.Errorf("reading the server's answer: %w", err)
 	}
-	of := map[netip.Addr]string{}
-	for _, w := range answer.Msg.Workloads {
-		for _, text := range w.Addresses {
-			if ip, err := netip.ParseAddr(text); err == nil {
-				of[ip.Unmap()] = w.Workload
-			}
-		}
-	}
-	return func(_ string, ip netip.Addr) string { return of[ip] }, nil
+	return all, nil
 }
 
 func (a *app) listIncidents(all []incident.Incident, format string) error {

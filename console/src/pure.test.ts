@@ -4,9 +4,10 @@ import { Code, ConnectError } from "@connectrpc/connect";
 import { describe, expect, test } from "vitest";
 import { isAway } from "./api";
 import { path, together } from "./curve";
-import { AlertSchema, ApprovalSchema, CompletenessSchema, type Alert } from "./gen/bulkhead/v1/bulkhead_pb";
+import { AlertSchema, ApprovalSchema, CompletenessSchema, DrillCellSchema, type Alert } from "./gen/bulkhead/v1/bulkhead_pb";
 import { bound, heal, merge } from "./ledger";
 import { matrix, techniqueName } from "./matrix";
+import { board } from "./overview/drill";
 import { fits } from "./overview/filter";
 import { commandLine, count, duration, percent, reasonMeans, visible, when } from "./words";
 
@@ -28,6 +29,16 @@ describe("ledger", () => {
     const other = create(ApprovalSchema, { workload: "w", section: "writes", value: "/etc/*" });
     expect(heal([alert(1, { heal: by }), alert(2, { heal: other }), alert(3)], by).map((a) => a.healed)).toEqual([true, false, false]);
   });
+});
+
+describe("drill", () => {
+  const cell = (technique: string, tactic: string, result: string, matrix = "containers") => create(DrillCellSchema, { technique, tactic, result, matrix });
+  test("cells stand under their tactics, and are counted", () => {
+    const got = board([cell("T1", "impact", "blocked"), cell("T2", "execution", "missed"), cell("T3", "impact", "not-applicable"), cell("M1", "impact", "blocked", "kubernetes")], "containers");
+    expect(got.columns.map((c) => [c.tactic, c.cells.map((x) => x.technique)])).toEqual([["execution", ["T2"]], ["impact", ["T1", "T3"]]]);
+    expect([got.applicable, got.blocked, got.noticed]).toEqual([2, 1, 1]);
+  });
+  test("a tactic that nobody knows is not lost", () => expect(board([cell("T1", "new", "blocked")], "containers").columns[0]!.tactic).toBe("new"));
 });
 
 describe("matrix", () => {

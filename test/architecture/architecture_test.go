@@ -69,7 +69,7 @@ var rooms = map[string][]string{
 	"bus/broker": {".", "api", "bus"},
 	"console":    {},
 	"kube":       {".", "rule"},
-	"server":     {".", "api", "auth", "bus", "bus/broker", "image", "malware", "profile", "rule", "scan", "sign", "store", "topology", "vuln"},
+	"server":     {".", "api", "auth", "bus", "bus/broker", "image", "incident", "malware", "profile", "rule", "scan", "sign", "store", "topology", "vuln"},
 
 	"deploy": {}, // the chart and plain manifests, and a test of both
 

@@ -1922,6 +1922,431 @@ func (*WatchAlertsRequest) Descriptor() ([]byte, []int) {
 	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{28}
 }
 
+type ListIncidentsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Since         *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=since,proto3" json:"since,omitempty"`                              // of alerts; default a day ago
+	Workload      string                 `protobuf:"bytes,2,opt,name=workload,proto3" json:"workload,omitempty"`                        // only those that have to do with it
+	GapSeconds    int64                  `protobuf:"varint,3,opt,name=gap_seconds,json=gapSeconds,proto3" json:"gap_seconds,omitempty"` // for so long nothing may happen within an incident; default half an hour
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListIncidentsRequest) Reset() {
+	*x = ListIncidentsRequest{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListIncidentsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListIncidentsRequest) ProtoMessage() {}
+
+func (x *ListIncidentsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListIncidentsRequest.ProtoReflect.Descriptor instead.
+func (*ListIncidentsRequest) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *ListIncidentsRequest) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *ListIncidentsRequest) GetWorkload() string {
+	if x != nil {
+		return x.Workload
+	}
+	return ""
+}
+
+func (x *ListIncidentsRequest) GetGapSeconds() int64 {
+	if x != nil {
+		return x.GapSeconds
+	}
+	return 0
+}
+
+type ListIncidentsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Json          []byte                 `protobuf:"bytes,1,opt,name=json,proto3" json:"json,omitempty"`
+	Cut           bool                   `protobuf:"varint,2,opt,name=cut,proto3" json:"cut,omitempty"` // there were more alerts than are looked at: the oldest are left out
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListIncidentsResponse) Reset() {
+	*x = ListIncidentsResponse{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListIncidentsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListIncidentsResponse) ProtoMessage() {}
+
+func (x *ListIncidentsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListIncidentsResponse.ProtoReflect.Descriptor instead.
+func (*ListIncidentsResponse) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *ListIncidentsResponse) GetJson() []byte {
+	if x != nil {
+		return x.Json
+	}
+	return nil
+}
+
+func (x *ListIncidentsResponse) GetCut() bool {
+	if x != nil {
+		return x.Cut
+	}
+	return false
+}
+
+// Drill is what came of attacks that were run for real.
+type Drill struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Time          *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=time,proto3" json:"time,omitempty"`
+	Machine       string                 `protobuf:"bytes,2,opt,name=machine,proto3" json:"machine,omitempty"` // kernels, and what decides on them
+	Cells         []*DrillCell           `protobuf:"bytes,3,rep,name=cells,proto3" json:"cells,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Drill) Reset() {
+	*x = Drill{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Drill) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Drill) ProtoMessage() {}
+
+func (x *Drill) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Drill.ProtoReflect.Descriptor instead.
+func (*Drill) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *Drill) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+func (x *Drill) GetMachine() string {
+	if x != nil {
+		return x.Machine
+	}
+	return ""
+}
+
+func (x *Drill) GetCells() []*DrillCell {
+	if x != nil {
+		return x.Cells
+	}
+	return nil
+}
+
+type DrillCell struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Technique     string                 `protobuf:"bytes,1,opt,name=technique,proto3" json:"technique,omitempty"`
+	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Tactic        string                 `protobuf:"bytes,3,opt,name=tactic,proto3" json:"tactic,omitempty"`
+	Matrix        string                 `protobuf:"bytes,4,opt,name=matrix,proto3" json:"matrix,omitempty"` // containers, kubernetes, enterprise
+	Result        string                 `protobuf:"bytes,5,opt,name=result,proto3" json:"result,omitempty"` // blocked, detected, missed, not-applicable
+	Reason        string                 `protobuf:"bytes,6,opt,name=reason,proto3" json:"reason,omitempty"`
+	Steps         []string               `protobuf:"bytes,7,rep,name=steps,proto3" json:"steps,omitempty"` // "ID: RESULT"
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DrillCell) Reset() {
+	*x = DrillCell{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DrillCell) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DrillCell) ProtoMessage() {}
+
+func (x *DrillCell) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DrillCell.ProtoReflect.Descriptor instead.
+func (*DrillCell) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *DrillCell) GetTechnique() string {
+	if x != nil {
+		return x.Technique
+	}
+	return ""
+}
+
+func (x *DrillCell) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *DrillCell) GetTactic() string {
+	if x != nil {
+		return x.Tactic
+	}
+	return ""
+}
+
+func (x *DrillCell) GetMatrix() string {
+	if x != nil {
+		return x.Matrix
+	}
+	return ""
+}
+
+func (x *DrillCell) GetResult() string {
+	if x != nil {
+		return x.Result
+	}
+	return ""
+}
+
+func (x *DrillCell) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *DrillCell) GetSteps() []string {
+	if x != nil {
+		return x.Steps
+	}
+	return nil
+}
+
+type GetDrillRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetDrillRequest) Reset() {
+	*x = GetDrillRequest{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetDrillRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetDrillRequest) ProtoMessage() {}
+
+func (x *GetDrillRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetDrillRequest.ProtoReflect.Descriptor instead.
+func (*GetDrillRequest) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{33}
+}
+
+type GetDrillResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Drill         *Drill                 `protobuf:"bytes,1,opt,name=drill,proto3" json:"drill,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetDrillResponse) Reset() {
+	*x = GetDrillResponse{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetDrillResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetDrillResponse) ProtoMessage() {}
+
+func (x *GetDrillResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetDrillResponse.ProtoReflect.Descriptor instead.
+func (*GetDrillResponse) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *GetDrillResponse) GetDrill() *Drill {
+	if x != nil {
+		return x.Drill
+	}
+	return nil
+}
+
+type PutDrillRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Drill         *Drill                 `protobuf:"bytes,1,opt,name=drill,proto3" json:"drill,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PutDrillRequest) Reset() {
+	*x = PutDrillRequest{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PutDrillRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PutDrillRequest) ProtoMessage() {}
+
+func (x *PutDrillRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PutDrillRequest.ProtoReflect.Descriptor instead.
+func (*PutDrillRequest) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *PutDrillRequest) GetDrill() *Drill {
+	if x != nil {
+		return x.Drill
+	}
+	return nil
+}
+
+type PutDrillResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PutDrillResponse) Reset() {
+	*x = PutDrillResponse{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PutDrillResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PutDrillResponse) ProtoMessage() {}
+
+func (x *PutDrillResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PutDrillResponse.ProtoReflect.Descriptor instead.
+func (*PutDrillResponse) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{36}
+}
+
 type Node struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -1948,7 +2373,7 @@ type Node struct {
 
 func (x *Node) Reset() {
 	*x = Node{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[29]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1960,7 +2385,7 @@ func (x *Node) String() string {
 func (*Node) ProtoMessage() {}
 
 func (x *Node) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[29]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1973,7 +2398,7 @@ func (x *Node) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Node.ProtoReflect.Descriptor instead.
 func (*Node) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{29}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Node) GetId() string {
@@ -2114,7 +2539,7 @@ type Engine struct {
 
 func (x *Engine) Reset() {
 	*x = Engine{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[30]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2126,7 +2551,7 @@ func (x *Engine) String() string {
 func (*Engine) ProtoMessage() {}
 
 func (x *Engine) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[30]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2139,7 +2564,7 @@ func (x *Engine) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Engine.ProtoReflect.Descriptor instead.
 func (*Engine) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{30}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Engine) GetName() string {
@@ -2178,7 +2603,7 @@ type ListNodesRequest struct {
 
 func (x *ListNodesRequest) Reset() {
 	*x = ListNodesRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[31]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2190,7 +2615,7 @@ func (x *ListNodesRequest) String() string {
 func (*ListNodesRequest) ProtoMessage() {}
 
 func (x *ListNodesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[31]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2203,7 +2628,7 @@ func (x *ListNodesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListNodesRequest.ProtoReflect.Descriptor instead.
 func (*ListNodesRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{31}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{39}
 }
 
 type ListNodesResponse struct {
@@ -2215,7 +2640,7 @@ type ListNodesResponse struct {
 
 func (x *ListNodesResponse) Reset() {
 	*x = ListNodesResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[32]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2227,7 +2652,7 @@ func (x *ListNodesResponse) String() string {
 func (*ListNodesResponse) ProtoMessage() {}
 
 func (x *ListNodesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[32]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2240,7 +2665,7 @@ func (x *ListNodesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListNodesResponse.ProtoReflect.Descriptor instead.
 func (*ListNodesResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{32}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *ListNodesResponse) GetNodes() []*Node {
@@ -2264,7 +2689,7 @@ type SeverityCounts struct {
 
 func (x *SeverityCounts) Reset() {
 	*x = SeverityCounts{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[33]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2276,7 +2701,7 @@ func (x *SeverityCounts) String() string {
 func (*SeverityCounts) ProtoMessage() {}
 
 func (x *SeverityCounts) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[33]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2289,7 +2714,7 @@ func (x *SeverityCounts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SeverityCounts.ProtoReflect.Descriptor instead.
 func (*SeverityCounts) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{33}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *SeverityCounts) GetCritical() int32 {
@@ -2355,7 +2780,7 @@ type ScannedImage struct {
 
 func (x *ScannedImage) Reset() {
 	*x = ScannedImage{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[34]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2367,7 +2792,7 @@ func (x *ScannedImage) String() string {
 func (*ScannedImage) ProtoMessage() {}
 
 func (x *ScannedImage) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[34]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2380,7 +2805,7 @@ func (x *ScannedImage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScannedImage.ProtoReflect.Descriptor instead.
 func (*ScannedImage) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{34}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *ScannedImage) GetReference() string {
@@ -2529,7 +2954,7 @@ type TrendPoint struct {
 
 func (x *TrendPoint) Reset() {
 	*x = TrendPoint{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[35]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2541,7 +2966,7 @@ func (x *TrendPoint) String() string {
 func (*TrendPoint) ProtoMessage() {}
 
 func (x *TrendPoint) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[35]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2554,7 +2979,7 @@ func (x *TrendPoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TrendPoint.ProtoReflect.Descriptor instead.
 func (*TrendPoint) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{35}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *TrendPoint) GetTime() *timestamppb.Timestamp {
@@ -2606,7 +3031,7 @@ type ListImagesRequest struct {
 
 func (x *ListImagesRequest) Reset() {
 	*x = ListImagesRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[36]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2618,7 +3043,7 @@ func (x *ListImagesRequest) String() string {
 func (*ListImagesRequest) ProtoMessage() {}
 
 func (x *ListImagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[36]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2631,7 +3056,7 @@ func (x *ListImagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListImagesRequest.ProtoReflect.Descriptor instead.
 func (*ListImagesRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{36}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *ListImagesRequest) GetFilter() string {
@@ -2683,7 +3108,7 @@ type ListImagesResponse struct {
 
 func (x *ListImagesResponse) Reset() {
 	*x = ListImagesResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[37]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2695,7 +3120,7 @@ func (x *ListImagesResponse) String() string {
 func (*ListImagesResponse) ProtoMessage() {}
 
 func (x *ListImagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[37]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2708,7 +3133,7 @@ func (x *ListImagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListImagesResponse.ProtoReflect.Descriptor instead.
 func (*ListImagesResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{37}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *ListImagesResponse) GetImages() []*ScannedImage {
@@ -2762,7 +3187,7 @@ type GetImageRequest struct {
 
 func (x *GetImageRequest) Reset() {
 	*x = GetImageRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[38]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2774,7 +3199,7 @@ func (x *GetImageRequest) String() string {
 func (*GetImageRequest) ProtoMessage() {}
 
 func (x *GetImageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[38]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2787,7 +3212,7 @@ func (x *GetImageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetImageRequest.ProtoReflect.Descriptor instead.
 func (*GetImageRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{38}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *GetImageRequest) GetReference() string {
@@ -2810,7 +3235,7 @@ type GetImageResponse struct {
 
 func (x *GetImageResponse) Reset() {
 	*x = GetImageResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[39]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2822,7 +3247,7 @@ func (x *GetImageResponse) String() string {
 func (*GetImageResponse) ProtoMessage() {}
 
 func (x *GetImageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[39]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2835,7 +3260,7 @@ func (x *GetImageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetImageResponse.ProtoReflect.Descriptor instead.
 func (*GetImageResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{39}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *GetImageResponse) GetImage() *ScannedImage {
@@ -2885,7 +3310,7 @@ type Upgrade struct {
 
 func (x *Upgrade) Reset() {
 	*x = Upgrade{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[40]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2897,7 +3322,7 @@ func (x *Upgrade) String() string {
 func (*Upgrade) ProtoMessage() {}
 
 func (x *Upgrade) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[40]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2910,7 +3335,7 @@ func (x *Upgrade) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Upgrade.ProtoReflect.Descriptor instead.
 func (*Upgrade) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{40}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *Upgrade) GetType() string {
@@ -2955,7 +3380,7 @@ type NewVulnerability struct {
 
 func (x *NewVulnerability) Reset() {
 	*x = NewVulnerability{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[41]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2967,7 +3392,7 @@ func (x *NewVulnerability) String() string {
 func (*NewVulnerability) ProtoMessage() {}
 
 func (x *NewVulnerability) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[41]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2980,7 +3405,7 @@ func (x *NewVulnerability) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NewVulnerability.ProtoReflect.Descriptor instead.
 func (*NewVulnerability) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{41}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *NewVulnerability) GetId() string {
@@ -3035,7 +3460,7 @@ type DiffImagesRequest struct {
 
 func (x *DiffImagesRequest) Reset() {
 	*x = DiffImagesRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[42]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3047,7 +3472,7 @@ func (x *DiffImagesRequest) String() string {
 func (*DiffImagesRequest) ProtoMessage() {}
 
 func (x *DiffImagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[42]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3060,7 +3485,7 @@ func (x *DiffImagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiffImagesRequest.ProtoReflect.Descriptor instead.
 func (*DiffImagesRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{42}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *DiffImagesRequest) GetFrom() string {
@@ -3088,7 +3513,7 @@ type DiffImagesResponse struct {
 
 func (x *DiffImagesResponse) Reset() {
 	*x = DiffImagesResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[43]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3100,7 +3525,7 @@ func (x *DiffImagesResponse) String() string {
 func (*DiffImagesResponse) ProtoMessage() {}
 
 func (x *DiffImagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[43]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3113,7 +3538,7 @@ func (x *DiffImagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiffImagesResponse.ProtoReflect.Descriptor instead.
 func (*DiffImagesResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{43}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *DiffImagesResponse) GetFrom() *ScannedImage {
@@ -3154,7 +3579,7 @@ type ImageScan struct {
 
 func (x *ImageScan) Reset() {
 	*x = ImageScan{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[44]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3166,7 +3591,7 @@ func (x *ImageScan) String() string {
 func (*ImageScan) ProtoMessage() {}
 
 func (x *ImageScan) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[44]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3179,7 +3604,7 @@ func (x *ImageScan) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImageScan.ProtoReflect.Descriptor instead.
 func (*ImageScan) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{44}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *ImageScan) GetId() string {
@@ -3254,7 +3679,7 @@ type ScanImageRequest struct {
 
 func (x *ScanImageRequest) Reset() {
 	*x = ScanImageRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[45]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3266,7 +3691,7 @@ func (x *ScanImageRequest) String() string {
 func (*ScanImageRequest) ProtoMessage() {}
 
 func (x *ScanImageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[45]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3279,7 +3704,7 @@ func (x *ScanImageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScanImageRequest.ProtoReflect.Descriptor instead.
 func (*ScanImageRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{45}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *ScanImageRequest) GetReference() string {
@@ -3298,7 +3723,7 @@ type ScanImageResponse struct {
 
 func (x *ScanImageResponse) Reset() {
 	*x = ScanImageResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[46]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3310,7 +3735,7 @@ func (x *ScanImageResponse) String() string {
 func (*ScanImageResponse) ProtoMessage() {}
 
 func (x *ScanImageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[46]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3323,7 +3748,7 @@ func (x *ScanImageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScanImageResponse.ProtoReflect.Descriptor instead.
 func (*ScanImageResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{46}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *ScanImageResponse) GetScan() *ImageScan {
@@ -3343,7 +3768,7 @@ type ListScansRequest struct {
 
 func (x *ListScansRequest) Reset() {
 	*x = ListScansRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[47]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3355,7 +3780,7 @@ func (x *ListScansRequest) String() string {
 func (*ListScansRequest) ProtoMessage() {}
 
 func (x *ListScansRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[47]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3368,7 +3793,7 @@ func (x *ListScansRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListScansRequest.ProtoReflect.Descriptor instead.
 func (*ListScansRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{47}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *ListScansRequest) GetId() string {
@@ -3394,7 +3819,7 @@ type ListScansResponse struct {
 
 func (x *ListScansResponse) Reset() {
 	*x = ListScansResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[48]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3406,7 +3831,7 @@ func (x *ListScansResponse) String() string {
 func (*ListScansResponse) ProtoMessage() {}
 
 func (x *ListScansResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[48]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3419,7 +3844,7 @@ func (x *ListScansResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListScansResponse.ProtoReflect.Descriptor instead.
 func (*ListScansResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{48}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *ListScansResponse) GetScans() []*ImageScan {
@@ -3444,7 +3869,7 @@ type ImageWatch struct {
 
 func (x *ImageWatch) Reset() {
 	*x = ImageWatch{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[49]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3456,7 +3881,7 @@ func (x *ImageWatch) String() string {
 func (*ImageWatch) ProtoMessage() {}
 
 func (x *ImageWatch) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[49]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3469,7 +3894,7 @@ func (x *ImageWatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImageWatch.ProtoReflect.Descriptor instead.
 func (*ImageWatch) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{49}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *ImageWatch) GetRepository() string {
@@ -3534,7 +3959,7 @@ type ImageHook struct {
 
 func (x *ImageHook) Reset() {
 	*x = ImageHook{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[50]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3546,7 +3971,7 @@ func (x *ImageHook) String() string {
 func (*ImageHook) ProtoMessage() {}
 
 func (x *ImageHook) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[50]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3559,7 +3984,7 @@ func (x *ImageHook) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImageHook.ProtoReflect.Descriptor instead.
 func (*ImageHook) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{50}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *ImageHook) GetId() string {
@@ -3605,7 +4030,7 @@ type ListWatchesRequest struct {
 
 func (x *ListWatchesRequest) Reset() {
 	*x = ListWatchesRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[51]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3617,7 +4042,7 @@ func (x *ListWatchesRequest) String() string {
 func (*ListWatchesRequest) ProtoMessage() {}
 
 func (x *ListWatchesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[51]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3630,7 +4055,7 @@ func (x *ListWatchesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWatchesRequest.ProtoReflect.Descriptor instead.
 func (*ListWatchesRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{51}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{59}
 }
 
 type ListWatchesResponse struct {
@@ -3643,7 +4068,7 @@ type ListWatchesResponse struct {
 
 func (x *ListWatchesResponse) Reset() {
 	*x = ListWatchesResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[52]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3655,7 +4080,7 @@ func (x *ListWatchesResponse) String() string {
 func (*ListWatchesResponse) ProtoMessage() {}
 
 func (x *ListWatchesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[52]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3668,7 +4093,7 @@ func (x *ListWatchesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWatchesResponse.ProtoReflect.Descriptor instead.
 func (*ListWatchesResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{52}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *ListWatchesResponse) GetWatches() []*ImageWatch {
@@ -3696,7 +4121,7 @@ type WatchRepositoryRequest struct {
 
 func (x *WatchRepositoryRequest) Reset() {
 	*x = WatchRepositoryRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[53]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3708,7 +4133,7 @@ func (x *WatchRepositoryRequest) String() string {
 func (*WatchRepositoryRequest) ProtoMessage() {}
 
 func (x *WatchRepositoryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[53]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3721,7 +4146,7 @@ func (x *WatchRepositoryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRepositoryRequest.ProtoReflect.Descriptor instead.
 func (*WatchRepositoryRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{53}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *WatchRepositoryRequest) GetRepository() string {
@@ -3754,7 +4179,7 @@ type WatchRepositoryResponse struct {
 
 func (x *WatchRepositoryResponse) Reset() {
 	*x = WatchRepositoryResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[54]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3766,7 +4191,7 @@ func (x *WatchRepositoryResponse) String() string {
 func (*WatchRepositoryResponse) ProtoMessage() {}
 
 func (x *WatchRepositoryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[54]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3779,7 +4204,7 @@ func (x *WatchRepositoryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRepositoryResponse.ProtoReflect.Descriptor instead.
 func (*WatchRepositoryResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{54}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *WatchRepositoryResponse) GetWatch() *ImageWatch {
@@ -3798,7 +4223,7 @@ type AddHookRequest struct {
 
 func (x *AddHookRequest) Reset() {
 	*x = AddHookRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[55]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3810,7 +4235,7 @@ func (x *AddHookRequest) String() string {
 func (*AddHookRequest) ProtoMessage() {}
 
 func (x *AddHookRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[55]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3823,7 +4248,7 @@ func (x *AddHookRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddHookRequest.ProtoReflect.Descriptor instead.
 func (*AddHookRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{55}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *AddHookRequest) GetRegistry() string {
@@ -3843,7 +4268,7 @@ type AddHookResponse struct {
 
 func (x *AddHookResponse) Reset() {
 	*x = AddHookResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[56]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3855,7 +4280,7 @@ func (x *AddHookResponse) String() string {
 func (*AddHookResponse) ProtoMessage() {}
 
 func (x *AddHookResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[56]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3868,7 +4293,7 @@ func (x *AddHookResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddHookResponse.ProtoReflect.Descriptor instead.
 func (*AddHookResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{56}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *AddHookResponse) GetHook() *ImageHook {
@@ -3894,7 +4319,7 @@ type RemoveHookRequest struct {
 
 func (x *RemoveHookRequest) Reset() {
 	*x = RemoveHookRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[57]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3906,7 +4331,7 @@ func (x *RemoveHookRequest) String() string {
 func (*RemoveHookRequest) ProtoMessage() {}
 
 func (x *RemoveHookRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[57]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3919,7 +4344,7 @@ func (x *RemoveHookRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveHookRequest.ProtoReflect.Descriptor instead.
 func (*RemoveHookRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{57}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *RemoveHookRequest) GetId() string {
@@ -3937,7 +4362,7 @@ type RemoveHookResponse struct {
 
 func (x *RemoveHookResponse) Reset() {
 	*x = RemoveHookResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[58]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3949,7 +4374,7 @@ func (x *RemoveHookResponse) String() string {
 func (*RemoveHookResponse) ProtoMessage() {}
 
 func (x *RemoveHookResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[58]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3962,7 +4387,7 @@ func (x *RemoveHookResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveHookResponse.ProtoReflect.Descriptor instead.
 func (*RemoveHookResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{58}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{66}
 }
 
 // Endpoint is one end of an edge.
@@ -3976,7 +4401,7 @@ type Endpoint struct {
 
 func (x *Endpoint) Reset() {
 	*x = Endpoint{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[59]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3988,7 +4413,7 @@ func (x *Endpoint) String() string {
 func (*Endpoint) ProtoMessage() {}
 
 func (x *Endpoint) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[59]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4001,7 +4426,7 @@ func (x *Endpoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Endpoint.ProtoReflect.Descriptor instead.
 func (*Endpoint) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{59}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *Endpoint) GetKind() string {
@@ -4048,7 +4473,7 @@ type Flow struct {
 
 func (x *Flow) Reset() {
 	*x = Flow{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[60]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4060,7 +4485,7 @@ func (x *Flow) String() string {
 func (*Flow) ProtoMessage() {}
 
 func (x *Flow) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[60]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4073,7 +4498,7 @@ func (x *Flow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Flow.ProtoReflect.Descriptor instead.
 func (*Flow) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{60}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *Flow) GetCluster() string {
@@ -4237,7 +4662,7 @@ type ListFlowsRequest struct {
 
 func (x *ListFlowsRequest) Reset() {
 	*x = ListFlowsRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[61]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4249,7 +4674,7 @@ func (x *ListFlowsRequest) String() string {
 func (*ListFlowsRequest) ProtoMessage() {}
 
 func (x *ListFlowsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[61]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4262,7 +4687,7 @@ func (x *ListFlowsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListFlowsRequest.ProtoReflect.Descriptor instead.
 func (*ListFlowsRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{61}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *ListFlowsRequest) GetFrom() *timestamppb.Timestamp {
@@ -4320,7 +4745,7 @@ type ListFlowsResponse struct {
 
 func (x *ListFlowsResponse) Reset() {
 	*x = ListFlowsResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[62]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4332,7 +4757,7 @@ func (x *ListFlowsResponse) String() string {
 func (*ListFlowsResponse) ProtoMessage() {}
 
 func (x *ListFlowsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[62]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4345,7 +4770,7 @@ func (x *ListFlowsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListFlowsResponse.ProtoReflect.Descriptor instead.
 func (*ListFlowsResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{62}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *ListFlowsResponse) GetFlows() []*Flow {
@@ -4394,7 +4819,7 @@ type GetFlowRequest struct {
 
 func (x *GetFlowRequest) Reset() {
 	*x = GetFlowRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[63]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4406,7 +4831,7 @@ func (x *GetFlowRequest) String() string {
 func (*GetFlowRequest) ProtoMessage() {}
 
 func (x *GetFlowRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[63]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4419,7 +4844,7 @@ func (x *GetFlowRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetFlowRequest.ProtoReflect.Descriptor instead.
 func (*GetFlowRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{63}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *GetFlowRequest) GetFlow() *Flow {
@@ -4453,7 +4878,7 @@ type GetFlowResponse struct {
 
 func (x *GetFlowResponse) Reset() {
 	*x = GetFlowResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[64]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4465,7 +4890,7 @@ func (x *GetFlowResponse) String() string {
 func (*GetFlowResponse) ProtoMessage() {}
 
 func (x *GetFlowResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[64]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4478,7 +4903,7 @@ func (x *GetFlowResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetFlowResponse.ProtoReflect.Descriptor instead.
 func (*GetFlowResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{64}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *GetFlowResponse) GetFlow() *Flow {
@@ -4509,7 +4934,7 @@ type Policy struct {
 
 func (x *Policy) Reset() {
 	*x = Policy{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[65]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4521,7 +4946,7 @@ func (x *Policy) String() string {
 func (*Policy) ProtoMessage() {}
 
 func (x *Policy) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[65]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4534,7 +4959,7 @@ func (x *Policy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Policy.ProtoReflect.Descriptor instead.
 func (*Policy) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{65}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *Policy) GetKind() string {
@@ -4581,7 +5006,7 @@ type ApplyPoliciesRequest struct {
 
 func (x *ApplyPoliciesRequest) Reset() {
 	*x = ApplyPoliciesRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[66]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4593,7 +5018,7 @@ func (x *ApplyPoliciesRequest) String() string {
 func (*ApplyPoliciesRequest) ProtoMessage() {}
 
 func (x *ApplyPoliciesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[66]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4606,7 +5031,7 @@ func (x *ApplyPoliciesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyPoliciesRequest.ProtoReflect.Descriptor instead.
 func (*ApplyPoliciesRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{66}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *ApplyPoliciesRequest) GetDocuments() [][]byte {
@@ -4627,7 +5052,7 @@ type ApplyPoliciesResponse struct {
 
 func (x *ApplyPoliciesResponse) Reset() {
 	*x = ApplyPoliciesResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[67]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4639,7 +5064,7 @@ func (x *ApplyPoliciesResponse) String() string {
 func (*ApplyPoliciesResponse) ProtoMessage() {}
 
 func (x *ApplyPoliciesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[67]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4652,7 +5077,7 @@ func (x *ApplyPoliciesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyPoliciesResponse.ProtoReflect.Descriptor instead.
 func (*ApplyPoliciesResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{67}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *ApplyPoliciesResponse) GetApplied() []*ApplyPoliciesResponse_AppliedPolicy {
@@ -4684,7 +5109,7 @@ type ListPoliciesRequest struct {
 
 func (x *ListPoliciesRequest) Reset() {
 	*x = ListPoliciesRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[68]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4696,7 +5121,7 @@ func (x *ListPoliciesRequest) String() string {
 func (*ListPoliciesRequest) ProtoMessage() {}
 
 func (x *ListPoliciesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[68]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4709,7 +5134,7 @@ func (x *ListPoliciesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPoliciesRequest.ProtoReflect.Descriptor instead.
 func (*ListPoliciesRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{68}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{76}
 }
 
 type ListPoliciesResponse struct {
@@ -4721,7 +5146,7 @@ type ListPoliciesResponse struct {
 
 func (x *ListPoliciesResponse) Reset() {
 	*x = ListPoliciesResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[69]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4733,7 +5158,7 @@ func (x *ListPoliciesResponse) String() string {
 func (*ListPoliciesResponse) ProtoMessage() {}
 
 func (x *ListPoliciesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[69]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4746,7 +5171,7 @@ func (x *ListPoliciesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPoliciesResponse.ProtoReflect.Descriptor instead.
 func (*ListPoliciesResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{69}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *ListPoliciesResponse) GetPolicies() []*Policy {
@@ -4766,7 +5191,7 @@ type RemovePolicyRequest struct {
 
 func (x *RemovePolicyRequest) Reset() {
 	*x = RemovePolicyRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[70]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4778,7 +5203,7 @@ func (x *RemovePolicyRequest) String() string {
 func (*RemovePolicyRequest) ProtoMessage() {}
 
 func (x *RemovePolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[70]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4791,7 +5216,7 @@ func (x *RemovePolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemovePolicyRequest.ProtoReflect.Descriptor instead.
 func (*RemovePolicyRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{70}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *RemovePolicyRequest) GetKind() string {
@@ -4817,7 +5242,7 @@ type RemovePolicyResponse struct {
 
 func (x *RemovePolicyResponse) Reset() {
 	*x = RemovePolicyResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[71]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4829,7 +5254,7 @@ func (x *RemovePolicyResponse) String() string {
 func (*RemovePolicyResponse) ProtoMessage() {}
 
 func (x *RemovePolicyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[71]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4842,7 +5267,7 @@ func (x *RemovePolicyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemovePolicyResponse.ProtoReflect.Descriptor instead.
 func (*RemovePolicyResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{71}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *RemovePolicyResponse) GetNodes() []*NodeAnswer {
@@ -4868,7 +5293,7 @@ type GetMapRequest struct {
 
 func (x *GetMapRequest) Reset() {
 	*x = GetMapRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[72]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4880,7 +5305,7 @@ func (x *GetMapRequest) String() string {
 func (*GetMapRequest) ProtoMessage() {}
 
 func (x *GetMapRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[72]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4893,7 +5318,7 @@ func (x *GetMapRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetMapRequest.ProtoReflect.Descriptor instead.
 func (*GetMapRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{72}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *GetMapRequest) GetFrom() *timestamppb.Timestamp {
@@ -4966,7 +5391,7 @@ type GetMapResponse struct {
 
 func (x *GetMapResponse) Reset() {
 	*x = GetMapResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[73]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4978,7 +5403,7 @@ func (x *GetMapResponse) String() string {
 func (*GetMapResponse) ProtoMessage() {}
 
 func (x *GetMapResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[73]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4991,7 +5416,7 @@ func (x *GetMapResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetMapResponse.ProtoReflect.Descriptor instead.
 func (*GetMapResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{73}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *GetMapResponse) GetNodes() []*MapNode {
@@ -5050,7 +5475,7 @@ type MapNode struct {
 
 func (x *MapNode) Reset() {
 	*x = MapNode{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[74]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5062,7 +5487,7 @@ func (x *MapNode) String() string {
 func (*MapNode) ProtoMessage() {}
 
 func (x *MapNode) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[74]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5075,7 +5500,7 @@ func (x *MapNode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MapNode.ProtoReflect.Descriptor instead.
 func (*MapNode) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{74}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *MapNode) GetId() string {
@@ -5138,7 +5563,7 @@ type MapLink struct {
 
 func (x *MapLink) Reset() {
 	*x = MapLink{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[75]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5150,7 +5575,7 @@ func (x *MapLink) String() string {
 func (*MapLink) ProtoMessage() {}
 
 func (x *MapLink) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[75]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5163,7 +5588,7 @@ func (x *MapLink) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MapLink.ProtoReflect.Descriptor instead.
 func (*MapLink) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{75}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *MapLink) GetSource() string {
@@ -5249,7 +5674,7 @@ type ListRisksRequest struct {
 
 func (x *ListRisksRequest) Reset() {
 	*x = ListRisksRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[76]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5261,7 +5686,7 @@ func (x *ListRisksRequest) String() string {
 func (*ListRisksRequest) ProtoMessage() {}
 
 func (x *ListRisksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[76]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5274,7 +5699,7 @@ func (x *ListRisksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRisksRequest.ProtoReflect.Descriptor instead.
 func (*ListRisksRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{76}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *ListRisksRequest) GetFrom() *timestamppb.Timestamp {
@@ -5321,7 +5746,7 @@ type ListRisksResponse struct {
 
 func (x *ListRisksResponse) Reset() {
 	*x = ListRisksResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[77]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5333,7 +5758,7 @@ func (x *ListRisksResponse) String() string {
 func (*ListRisksResponse) ProtoMessage() {}
 
 func (x *ListRisksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[77]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5346,7 +5771,7 @@ func (x *ListRisksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRisksResponse.ProtoReflect.Descriptor instead.
 func (*ListRisksResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{77}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *ListRisksResponse) GetRisksJson() []byte {
@@ -5369,7 +5794,7 @@ type ProposeSegmentsRequest struct {
 
 func (x *ProposeSegmentsRequest) Reset() {
 	*x = ProposeSegmentsRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[78]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5381,7 +5806,7 @@ func (x *ProposeSegmentsRequest) String() string {
 func (*ProposeSegmentsRequest) ProtoMessage() {}
 
 func (x *ProposeSegmentsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[78]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5394,7 +5819,7 @@ func (x *ProposeSegmentsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposeSegmentsRequest.ProtoReflect.Descriptor instead.
 func (*ProposeSegmentsRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{78}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *ProposeSegmentsRequest) GetFrom() *timestamppb.Timestamp {
@@ -5442,7 +5867,7 @@ type ProposeSegmentsResponse struct {
 
 func (x *ProposeSegmentsResponse) Reset() {
 	*x = ProposeSegmentsResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[79]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5454,7 +5879,7 @@ func (x *ProposeSegmentsResponse) String() string {
 func (*ProposeSegmentsResponse) ProtoMessage() {}
 
 func (x *ProposeSegmentsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[79]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5467,7 +5892,7 @@ func (x *ProposeSegmentsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposeSegmentsResponse.ProtoReflect.Descriptor instead.
 func (*ProposeSegmentsResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{79}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *ProposeSegmentsResponse) GetDocuments() string {
@@ -5497,7 +5922,7 @@ type ReplaySegmentsRequest struct {
 
 func (x *ReplaySegmentsRequest) Reset() {
 	*x = ReplaySegmentsRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[80]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5509,7 +5934,7 @@ func (x *ReplaySegmentsRequest) String() string {
 func (*ReplaySegmentsRequest) ProtoMessage() {}
 
 func (x *ReplaySegmentsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[80]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5522,7 +5947,7 @@ func (x *ReplaySegmentsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplaySegmentsRequest.ProtoReflect.Descriptor instead.
 func (*ReplaySegmentsRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{80}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{88}
 }
 
 func (x *ReplaySegmentsRequest) GetFrom() *timestamppb.Timestamp {
@@ -5569,7 +5994,7 @@ type ReplaySegmentsResponse struct {
 
 func (x *ReplaySegmentsResponse) Reset() {
 	*x = ReplaySegmentsResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[81]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5581,7 +6006,7 @@ func (x *ReplaySegmentsResponse) String() string {
 func (*ReplaySegmentsResponse) ProtoMessage() {}
 
 func (x *ReplaySegmentsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[81]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5594,7 +6019,7 @@ func (x *ReplaySegmentsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplaySegmentsResponse.ProtoReflect.Descriptor instead.
 func (*ReplaySegmentsResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{81}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{89}
 }
 
 func (x *ReplaySegmentsResponse) GetOutcomeJson() []byte {
@@ -5620,7 +6045,7 @@ type Segment struct {
 
 func (x *Segment) Reset() {
 	*x = Segment{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[82]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[90]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5632,7 +6057,7 @@ func (x *Segment) String() string {
 func (*Segment) ProtoMessage() {}
 
 func (x *Segment) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[82]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[90]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5645,7 +6070,7 @@ func (x *Segment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Segment.ProtoReflect.Descriptor instead.
 func (*Segment) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{82}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{90}
 }
 
 func (x *Segment) GetKind() string {
@@ -5708,7 +6133,7 @@ type Quarantined struct {
 
 func (x *Quarantined) Reset() {
 	*x = Quarantined{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[83]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[91]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5720,7 +6145,7 @@ func (x *Quarantined) String() string {
 func (*Quarantined) ProtoMessage() {}
 
 func (x *Quarantined) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[83]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[91]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5733,7 +6158,7 @@ func (x *Quarantined) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Quarantined.ProtoReflect.Descriptor instead.
 func (*Quarantined) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{83}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{91}
 }
 
 func (x *Quarantined) GetWorkload() string {
@@ -5765,7 +6190,7 @@ type ListSegmentsRequest struct {
 
 func (x *ListSegmentsRequest) Reset() {
 	*x = ListSegmentsRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[84]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[92]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5777,7 +6202,7 @@ func (x *ListSegmentsRequest) String() string {
 func (*ListSegmentsRequest) ProtoMessage() {}
 
 func (x *ListSegmentsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[84]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[92]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5790,7 +6215,7 @@ func (x *ListSegmentsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSegmentsRequest.ProtoReflect.Descriptor instead.
 func (*ListSegmentsRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{84}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{92}
 }
 
 type ListSegmentsResponse struct {
@@ -5803,7 +6228,7 @@ type ListSegmentsResponse struct {
 
 func (x *ListSegmentsResponse) Reset() {
 	*x = ListSegmentsResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[85]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[93]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5815,7 +6240,7 @@ func (x *ListSegmentsResponse) String() string {
 func (*ListSegmentsResponse) ProtoMessage() {}
 
 func (x *ListSegmentsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[85]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[93]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5828,7 +6253,7 @@ func (x *ListSegmentsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSegmentsResponse.ProtoReflect.Descriptor instead.
 func (*ListSegmentsResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{85}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{93}
 }
 
 func (x *ListSegmentsResponse) GetSegments() []*Segment {
@@ -5857,7 +6282,7 @@ type ApplySegmentsRequest struct {
 
 func (x *ApplySegmentsRequest) Reset() {
 	*x = ApplySegmentsRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[86]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[94]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5869,7 +6294,7 @@ func (x *ApplySegmentsRequest) String() string {
 func (*ApplySegmentsRequest) ProtoMessage() {}
 
 func (x *ApplySegmentsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[86]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[94]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5882,7 +6307,7 @@ func (x *ApplySegmentsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplySegmentsRequest.ProtoReflect.Descriptor instead.
 func (*ApplySegmentsRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{86}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{94}
 }
 
 func (x *ApplySegmentsRequest) GetDocuments() string {
@@ -5924,7 +6349,7 @@ type ApplySegmentsResponse struct {
 
 func (x *ApplySegmentsResponse) Reset() {
 	*x = ApplySegmentsResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[87]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[95]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5936,7 +6361,7 @@ func (x *ApplySegmentsResponse) String() string {
 func (*ApplySegmentsResponse) ProtoMessage() {}
 
 func (x *ApplySegmentsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[87]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[95]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5949,7 +6374,7 @@ func (x *ApplySegmentsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplySegmentsResponse.ProtoReflect.Descriptor instead.
 func (*ApplySegmentsResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{87}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{95}
 }
 
 func (x *ApplySegmentsResponse) GetSegments() []*Segment {
@@ -5982,7 +6407,7 @@ type RemoveSegmentsRequest struct {
 
 func (x *RemoveSegmentsRequest) Reset() {
 	*x = RemoveSegmentsRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[88]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[96]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5994,7 +6419,7 @@ func (x *RemoveSegmentsRequest) String() string {
 func (*RemoveSegmentsRequest) ProtoMessage() {}
 
 func (x *RemoveSegmentsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[88]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[96]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6007,7 +6432,7 @@ func (x *RemoveSegmentsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveSegmentsRequest.ProtoReflect.Descriptor instead.
 func (*RemoveSegmentsRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{88}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{96}
 }
 
 func (x *RemoveSegmentsRequest) GetNames() []string {
@@ -6026,7 +6451,7 @@ type RemoveSegmentsResponse struct {
 
 func (x *RemoveSegmentsResponse) Reset() {
 	*x = RemoveSegmentsResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[89]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[97]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6038,7 +6463,7 @@ func (x *RemoveSegmentsResponse) String() string {
 func (*RemoveSegmentsResponse) ProtoMessage() {}
 
 func (x *RemoveSegmentsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[89]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[97]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6051,7 +6476,7 @@ func (x *RemoveSegmentsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveSegmentsResponse.ProtoReflect.Descriptor instead.
 func (*RemoveSegmentsResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{89}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{97}
 }
 
 func (x *RemoveSegmentsResponse) GetNodes() []*NodeAnswer {
@@ -6071,7 +6496,7 @@ type QuarantineRequest struct {
 
 func (x *QuarantineRequest) Reset() {
 	*x = QuarantineRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[90]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[98]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6083,7 +6508,7 @@ func (x *QuarantineRequest) String() string {
 func (*QuarantineRequest) ProtoMessage() {}
 
 func (x *QuarantineRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[90]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[98]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6096,7 +6521,7 @@ func (x *QuarantineRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuarantineRequest.ProtoReflect.Descriptor instead.
 func (*QuarantineRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{90}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{98}
 }
 
 func (x *QuarantineRequest) GetWorkload() string {
@@ -6122,7 +6547,7 @@ type QuarantineResponse struct {
 
 func (x *QuarantineResponse) Reset() {
 	*x = QuarantineResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[91]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[99]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6134,7 +6559,7 @@ func (x *QuarantineResponse) String() string {
 func (*QuarantineResponse) ProtoMessage() {}
 
 func (x *QuarantineResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[91]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[99]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6147,7 +6572,7 @@ func (x *QuarantineResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuarantineResponse.ProtoReflect.Descriptor instead.
 func (*QuarantineResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{91}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{99}
 }
 
 func (x *QuarantineResponse) GetNodes() []*NodeAnswer {
@@ -6176,7 +6601,7 @@ type FlowReport struct {
 
 func (x *FlowReport) Reset() {
 	*x = FlowReport{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[92]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[100]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6188,7 +6613,7 @@ func (x *FlowReport) String() string {
 func (*FlowReport) ProtoMessage() {}
 
 func (x *FlowReport) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[92]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[100]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6201,7 +6626,7 @@ func (x *FlowReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FlowReport.ProtoReflect.Descriptor instead.
 func (*FlowReport) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{92}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{100}
 }
 
 func (x *FlowReport) GetNode() string {
@@ -6306,7 +6731,7 @@ type NodeFlow struct {
 
 func (x *NodeFlow) Reset() {
 	*x = NodeFlow{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[93]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[101]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6318,7 +6743,7 @@ func (x *NodeFlow) String() string {
 func (*NodeFlow) ProtoMessage() {}
 
 func (x *NodeFlow) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[93]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[101]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6331,7 +6756,7 @@ func (x *NodeFlow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeFlow.ProtoReflect.Descriptor instead.
 func (*NodeFlow) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{93}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{101}
 }
 
 func (x *NodeFlow) GetWorkload() string {
@@ -6508,7 +6933,7 @@ type WorkloadAddresses struct {
 
 func (x *WorkloadAddresses) Reset() {
 	*x = WorkloadAddresses{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[94]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[102]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6520,7 +6945,7 @@ func (x *WorkloadAddresses) String() string {
 func (*WorkloadAddresses) ProtoMessage() {}
 
 func (x *WorkloadAddresses) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[94]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[102]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6533,7 +6958,7 @@ func (x *WorkloadAddresses) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkloadAddresses.ProtoReflect.Descriptor instead.
 func (*WorkloadAddresses) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{94}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{102}
 }
 
 func (x *WorkloadAddresses) GetWorkload() string {
@@ -6584,7 +7009,7 @@ type NetworkService struct {
 
 func (x *NetworkService) Reset() {
 	*x = NetworkService{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[95]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[103]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6596,7 +7021,7 @@ func (x *NetworkService) String() string {
 func (*NetworkService) ProtoMessage() {}
 
 func (x *NetworkService) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[95]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[103]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6609,7 +7034,7 @@ func (x *NetworkService) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkService.ProtoReflect.Descriptor instead.
 func (*NetworkService) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{95}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{103}
 }
 
 func (x *NetworkService) GetProtocol() uint32 {
@@ -6655,7 +7080,7 @@ type NetworkState struct {
 
 func (x *NetworkState) Reset() {
 	*x = NetworkState{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[96]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[104]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6667,7 +7092,7 @@ func (x *NetworkState) String() string {
 func (*NetworkState) ProtoMessage() {}
 
 func (x *NetworkState) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[96]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[104]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6680,7 +7105,7 @@ func (x *NetworkState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkState.ProtoReflect.Descriptor instead.
 func (*NetworkState) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{96}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{104}
 }
 
 func (x *NetworkState) GetGeneration() uint64 {
@@ -6735,7 +7160,7 @@ type HostAddresses struct {
 
 func (x *HostAddresses) Reset() {
 	*x = HostAddresses{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[97]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[105]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6747,7 +7172,7 @@ func (x *HostAddresses) String() string {
 func (*HostAddresses) ProtoMessage() {}
 
 func (x *HostAddresses) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[97]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[105]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6760,7 +7185,7 @@ func (x *HostAddresses) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostAddresses.ProtoReflect.Descriptor instead.
 func (*HostAddresses) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{97}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{105}
 }
 
 func (x *HostAddresses) GetNode() string {
@@ -6788,7 +7213,7 @@ type NodeReport struct {
 
 func (x *NodeReport) Reset() {
 	*x = NodeReport{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[98]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[106]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6800,7 +7225,7 @@ func (x *NodeReport) String() string {
 func (*NodeReport) ProtoMessage() {}
 
 func (x *NodeReport) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[98]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[106]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6813,7 +7238,7 @@ func (x *NodeReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeReport.ProtoReflect.Descriptor instead.
 func (*NodeReport) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{98}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{106}
 }
 
 func (x *NodeReport) GetNode() *Node {
@@ -6840,7 +7265,7 @@ type WorkloadReport struct {
 
 func (x *WorkloadReport) Reset() {
 	*x = WorkloadReport{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[99]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[107]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6852,7 +7277,7 @@ func (x *WorkloadReport) String() string {
 func (*WorkloadReport) ProtoMessage() {}
 
 func (x *WorkloadReport) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[99]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[107]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6865,7 +7290,7 @@ func (x *WorkloadReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkloadReport.ProtoReflect.Descriptor instead.
 func (*WorkloadReport) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{99}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{107}
 }
 
 func (x *WorkloadReport) GetWorkload() *Workload {
@@ -6891,7 +7316,7 @@ type AlertBatch struct {
 
 func (x *AlertBatch) Reset() {
 	*x = AlertBatch{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[100]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[108]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6903,7 +7328,7 @@ func (x *AlertBatch) String() string {
 func (*AlertBatch) ProtoMessage() {}
 
 func (x *AlertBatch) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[100]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[108]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6916,7 +7341,7 @@ func (x *AlertBatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AlertBatch.ProtoReflect.Descriptor instead.
 func (*AlertBatch) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{100}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{108}
 }
 
 func (x *AlertBatch) GetAlerts() []*Alert {
@@ -6943,7 +7368,7 @@ type NodeCommand struct {
 
 func (x *NodeCommand) Reset() {
 	*x = NodeCommand{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[101]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[109]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6955,7 +7380,7 @@ func (x *NodeCommand) String() string {
 func (*NodeCommand) ProtoMessage() {}
 
 func (x *NodeCommand) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[101]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[109]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6968,7 +7393,7 @@ func (x *NodeCommand) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeCommand.ProtoReflect.Descriptor instead.
 func (*NodeCommand) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{101}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{109}
 }
 
 func (x *NodeCommand) GetCommand() isNodeCommand_Command {
@@ -7067,7 +7492,7 @@ type SetPolicies struct {
 
 func (x *SetPolicies) Reset() {
 	*x = SetPolicies{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[102]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[110]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7079,7 +7504,7 @@ func (x *SetPolicies) String() string {
 func (*SetPolicies) ProtoMessage() {}
 
 func (x *SetPolicies) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[102]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[110]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7092,7 +7517,7 @@ func (x *SetPolicies) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetPolicies.ProtoReflect.Descriptor instead.
 func (*SetPolicies) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{102}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{110}
 }
 
 func (x *SetPolicies) GetDocuments() [][]byte {
@@ -7112,7 +7537,7 @@ type NodeCommandAnswer struct {
 
 func (x *NodeCommandAnswer) Reset() {
 	*x = NodeCommandAnswer{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[103]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[111]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7124,7 +7549,7 @@ func (x *NodeCommandAnswer) String() string {
 func (*NodeCommandAnswer) ProtoMessage() {}
 
 func (x *NodeCommandAnswer) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[103]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[111]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7137,7 +7562,7 @@ func (x *NodeCommandAnswer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeCommandAnswer.ProtoReflect.Descriptor instead.
 func (*NodeCommandAnswer) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{103}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{111}
 }
 
 func (x *NodeCommandAnswer) GetAnswer() *NodeAnswer {
@@ -7165,7 +7590,7 @@ type Completeness_Point struct {
 
 func (x *Completeness_Point) Reset() {
 	*x = Completeness_Point{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[104]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[112]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7177,7 +7602,7 @@ func (x *Completeness_Point) String() string {
 func (*Completeness_Point) ProtoMessage() {}
 
 func (x *Completeness_Point) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[104]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[112]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7224,7 +7649,7 @@ type ScannedImage_ImageWorkload struct {
 
 func (x *ScannedImage_ImageWorkload) Reset() {
 	*x = ScannedImage_ImageWorkload{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[107]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[115]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7236,7 +7661,7 @@ func (x *ScannedImage_ImageWorkload) String() string {
 func (*ScannedImage_ImageWorkload) ProtoMessage() {}
 
 func (x *ScannedImage_ImageWorkload) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[107]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[115]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7249,7 +7674,7 @@ func (x *ScannedImage_ImageWorkload) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScannedImage_ImageWorkload.ProtoReflect.Descriptor instead.
 func (*ScannedImage_ImageWorkload) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{34, 1}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{42, 1}
 }
 
 func (x *ScannedImage_ImageWorkload) GetName() string {
@@ -7277,7 +7702,7 @@ type ApplyPoliciesResponse_AppliedPolicy struct {
 
 func (x *ApplyPoliciesResponse_AppliedPolicy) Reset() {
 	*x = ApplyPoliciesResponse_AppliedPolicy{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[108]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[116]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7289,7 +7714,7 @@ func (x *ApplyPoliciesResponse_AppliedPolicy) String() string {
 func (*ApplyPoliciesResponse_AppliedPolicy) ProtoMessage() {}
 
 func (x *ApplyPoliciesResponse_AppliedPolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[108]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[116]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7302,7 +7727,7 @@ func (x *ApplyPoliciesResponse_AppliedPolicy) ProtoReflect() protoreflect.Messag
 
 // Deprecated: Use ApplyPoliciesResponse_AppliedPolicy.ProtoReflect.Descriptor instead.
 func (*ApplyPoliciesResponse_AppliedPolicy) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{67, 0}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{75, 0}
 }
 
 func (x *ApplyPoliciesResponse_AppliedPolicy) GetKind() string {
@@ -7474,7 +7899,33 @@ const file_bulkhead_v1_bulkhead_proto_rawDesc = "" +
 	"\x06alerts\x18\x01 \x03(\v2\x12.bulkhead.v1.AlertR\x06alerts\x12\x1b\n" +
 	"\tnext_page\x18\x02 \x01(\tR\bnextPage\x12\x14\n" +
 	"\x05total\x18\x03 \x01(\x04R\x05total\"\x14\n" +
-	"\x12WatchAlertsRequest\"\xd9\x04\n" +
+	"\x12WatchAlertsRequest\"\x85\x01\n" +
+	"\x14ListIncidentsRequest\x120\n" +
+	"\x05since\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12\x1a\n" +
+	"\bworkload\x18\x02 \x01(\tR\bworkload\x12\x1f\n" +
+	"\vgap_seconds\x18\x03 \x01(\x03R\n" +
+	"gapSeconds\"=\n" +
+	"\x15ListIncidentsResponse\x12\x12\n" +
+	"\x04json\x18\x01 \x01(\fR\x04json\x12\x10\n" +
+	"\x03cut\x18\x02 \x01(\bR\x03cut\"\x7f\n" +
+	"\x05Drill\x12.\n" +
+	"\x04time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x18\n" +
+	"\amachine\x18\x02 \x01(\tR\amachine\x12,\n" +
+	"\x05cells\x18\x03 \x03(\v2\x16.bulkhead.v1.DrillCellR\x05cells\"\xb3\x01\n" +
+	"\tDrillCell\x12\x1c\n" +
+	"\ttechnique\x18\x01 \x01(\tR\ttechnique\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x16\n" +
+	"\x06tactic\x18\x03 \x01(\tR\x06tactic\x12\x16\n" +
+	"\x06matrix\x18\x04 \x01(\tR\x06matrix\x12\x16\n" +
+	"\x06result\x18\x05 \x01(\tR\x06result\x12\x16\n" +
+	"\x06reason\x18\x06 \x01(\tR\x06reason\x12\x14\n" +
+	"\x05steps\x18\a \x03(\tR\x05steps\"\x11\n" +
+	"\x0fGetDrillRequest\"<\n" +
+	"\x10GetDrillResponse\x12(\n" +
+	"\x05drill\x18\x01 \x01(\v2\x12.bulkhead.v1.DrillR\x05drill\";\n" +
+	"\x0fPutDrillRequest\x12(\n" +
+	"\x05drill\x18\x01 \x01(\v2\x12.bulkhead.v1.DrillR\x05drill\"\x12\n" +
+	"\x10PutDrillResponse\"\xd9\x04\n" +
 	"\x04Node\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
@@ -7923,11 +8374,15 @@ const file_bulkhead_v1_bulkhead_proto_rawDesc = "" +
 	"\aSetMode\x12\x1b.bulkhead.v1.SetModeRequest\x1a\x1c.bulkhead.v1.SetModeResponse\x12M\n" +
 	"\n" +
 	"GetProfile\x12\x1e.bulkhead.v1.GetProfileRequest\x1a\x1f.bulkhead.v1.GetProfileResponse\x12D\n" +
-	"\aApprove\x12\x1b.bulkhead.v1.ApproveRequest\x1a\x1c.bulkhead.v1.ApproveResponse2\xa3\x01\n" +
+	"\aApprove\x12\x1b.bulkhead.v1.ApproveRequest\x1a\x1c.bulkhead.v1.ApproveResponse2\xfb\x01\n" +
 	"\fAlertService\x12M\n" +
 	"\n" +
 	"ListAlerts\x12\x1e.bulkhead.v1.ListAlertsRequest\x1a\x1f.bulkhead.v1.ListAlertsResponse\x12D\n" +
-	"\vWatchAlerts\x12\x1f.bulkhead.v1.WatchAlertsRequest\x1a\x12.bulkhead.v1.Alert0\x012Y\n" +
+	"\vWatchAlerts\x12\x1f.bulkhead.v1.WatchAlertsRequest\x1a\x12.bulkhead.v1.Alert0\x01\x12V\n" +
+	"\rListIncidents\x12!.bulkhead.v1.ListIncidentsRequest\x1a\".bulkhead.v1.ListIncidentsResponse2\xa0\x01\n" +
+	"\fDrillService\x12G\n" +
+	"\bGetDrill\x12\x1c.bulkhead.v1.GetDrillRequest\x1a\x1d.bulkhead.v1.GetDrillResponse\x12G\n" +
+	"\bPutDrill\x12\x1c.bulkhead.v1.PutDrillRequest\x1a\x1d.bulkhead.v1.PutDrillResponse2Y\n" +
 	"\vNodeService\x12J\n" +
 	"\tListNodes\x12\x1d.bulkhead.v1.ListNodesRequest\x1a\x1e.bulkhead.v1.ListNodesResponse2\xd2\x05\n" +
 	"\fImageService\x12M\n" +
@@ -7974,7 +8429,7 @@ func file_bulkhead_v1_bulkhead_proto_rawDescGZIP() []byte {
 }
 
 var file_bulkhead_v1_bulkhead_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_bulkhead_v1_bulkhead_proto_msgTypes = make([]protoimpl.MessageInfo, 110)
+var file_bulkhead_v1_bulkhead_proto_msgTypes = make([]protoimpl.MessageInfo, 118)
 var file_bulkhead_v1_bulkhead_proto_goTypes = []any{
 	(Mode)(0),                                   // 0: bulkhead.v1.Mode
 	(*SignInRequest)(nil),                       // 1: bulkhead.v1.SignInRequest
@@ -8006,95 +8461,103 @@ var file_bulkhead_v1_bulkhead_proto_goTypes = []any{
 	(*ListAlertsRequest)(nil),                   // 27: bulkhead.v1.ListAlertsRequest
 	(*ListAlertsResponse)(nil),                  // 28: bulkhead.v1.ListAlertsResponse
 	(*WatchAlertsRequest)(nil),                  // 29: bulkhead.v1.WatchAlertsRequest
-	(*Node)(nil),                                // 30: bulkhead.v1.Node
-	(*Engine)(nil),                              // 31: bulkhead.v1.Engine
-	(*ListNodesRequest)(nil),                    // 32: bulkhead.v1.ListNodesRequest
-	(*ListNodesResponse)(nil),                   // 33: bulkhead.v1.ListNodesResponse
-	(*SeverityCounts)(nil),                      // 34: bulkhead.v1.SeverityCounts
-	(*ScannedImage)(nil),                        // 35: bulkhead.v1.ScannedImage
-	(*TrendPoint)(nil),                          // 36: bulkhead.v1.TrendPoint
-	(*ListImagesRequest)(nil),                   // 37: bulkhead.v1.ListImagesRequest
-	(*ListImagesResponse)(nil),                  // 38: bulkhead.v1.ListImagesResponse
-	(*GetImageRequest)(nil),                     // 39: bulkhead.v1.GetImageRequest
-	(*GetImageResponse)(nil),                    // 40: bulkhead.v1.GetImageResponse
-	(*Upgrade)(nil),                             // 41: bulkhead.v1.Upgrade
-	(*NewVulnerability)(nil),                    // 42: bulkhead.v1.NewVulnerability
-	(*DiffImagesRequest)(nil),                   // 43: bulkhead.v1.DiffImagesRequest
-	(*DiffImagesResponse)(nil),                  // 44: bulkhead.v1.DiffImagesResponse
-	(*ImageScan)(nil),                           // 45: bulkhead.v1.ImageScan
-	(*ScanImageRequest)(nil),                    // 46: bulkhead.v1.ScanImageRequest
-	(*ScanImageResponse)(nil),                   // 47: bulkhead.v1.ScanImageResponse
-	(*ListScansRequest)(nil),                    // 48: bulkhead.v1.ListScansRequest
-	(*ListScansResponse)(nil),                   // 49: bulkhead.v1.ListScansResponse
-	(*ImageWatch)(nil),                          // 50: bulkhead.v1.ImageWatch
-	(*ImageHook)(nil),                           // 51: bulkhead.v1.ImageHook
-	(*ListWatchesRequest)(nil),                  // 52: bulkhead.v1.ListWatchesRequest
-	(*ListWatchesResponse)(nil),                 // 53: bulkhead.v1.ListWatchesResponse
-	(*WatchRepositoryRequest)(nil),              // 54: bulkhead.v1.WatchRepositoryRequest
-	(*WatchRepositoryResponse)(nil),             // 55: bulkhead.v1.WatchRepositoryResponse
-	(*AddHookRequest)(nil),                      // 56: bulkhead.v1.AddHookRequest
-	(*AddHookResponse)(nil),                     // 57: bulkhead.v1.AddHookResponse
-	(*RemoveHookRequest)(nil),                   // 58: bulkhead.v1.RemoveHookRequest
-	(*RemoveHookResponse)(nil),                  // 59: bulkhead.v1.RemoveHookResponse
-	(*Endpoint)(nil),                            // 60: bulkhead.v1.Endpoint
-	(*Flow)(nil),                                // 61: bulkhead.v1.Flow
-	(*ListFlowsRequest)(nil),                    // 62: bulkhead.v1.ListFlowsRequest
-	(*ListFlowsResponse)(nil),                   // 63: bulkhead.v1.ListFlowsResponse
-	(*GetFlowRequest)(nil),                      // 64: bulkhead.v1.GetFlowRequest
-	(*GetFlowResponse)(nil),                     // 65: bulkhead.v1.GetFlowResponse
-	(*Policy)(nil),                              // 66: bulkhead.v1.Policy
-	(*ApplyPoliciesRequest)(nil),                // 67: bulkhead.v1.ApplyPoliciesRequest
-	(*ApplyPoliciesResponse)(nil),               // 68: bulkhead.v1.ApplyPoliciesResponse
-	(*ListPoliciesRequest)(nil),                 // 69: bulkhead.v1.ListPoliciesRequest
-	(*ListPoliciesResponse)(nil),                // 70: bulkhead.v1.ListPoliciesResponse
-	(*RemovePolicyRequest)(nil),                 // 71: bulkhead.v1.RemovePolicyRequest
-	(*RemovePolicyResponse)(nil),                // 72: bulkhead.v1.RemovePolicyResponse
-	(*GetMapRequest)(nil),                       // 73: bulkhead.v1.GetMapRequest
-	(*GetMapResponse)(nil),                      // 74: bulkhead.v1.GetMapResponse
-	(*MapNode)(nil),                             // 75: bulkhead.v1.MapNode
-	(*MapLink)(nil),                             // 76: bulkhead.v1.MapLink
-	(*ListRisksRequest)(nil),                    // 77: bulkhead.v1.ListRisksRequest
-	(*ListRisksResponse)(nil),                   // 78: bulkhead.v1.ListRisksResponse
-	(*ProposeSegmentsRequest)(nil),              // 79: bulkhead.v1.ProposeSegmentsRequest
-	(*ProposeSegmentsResponse)(nil),             // 80: bulkhead.v1.ProposeSegmentsResponse
-	(*ReplaySegmentsRequest)(nil),               // 81: bulkhead.v1.ReplaySegmentsRequest
-	(*ReplaySegmentsResponse)(nil),              // 82: bulkhead.v1.ReplaySegmentsResponse
-	(*Segment)(nil),                             // 83: bulkhead.v1.Segment
-	(*Quarantined)(nil),                         // 84: bulkhead.v1.Quarantined
-	(*ListSegmentsRequest)(nil),                 // 85: bulkhead.v1.ListSegmentsRequest
-	(*ListSegmentsResponse)(nil),                // 86: bulkhead.v1.ListSegmentsResponse
-	(*ApplySegmentsRequest)(nil),                // 87: bulkhead.v1.ApplySegmentsRequest
-	(*ApplySegmentsResponse)(nil),               // 88: bulkhead.v1.ApplySegmentsResponse
-	(*RemoveSegmentsRequest)(nil),               // 89: bulkhead.v1.RemoveSegmentsRequest
-	(*RemoveSegmentsResponse)(nil),              // 90: bulkhead.v1.RemoveSegmentsResponse
-	(*QuarantineRequest)(nil),                   // 91: bulkhead.v1.QuarantineRequest
-	(*QuarantineResponse)(nil),                  // 92: bulkhead.v1.QuarantineResponse
-	(*FlowReport)(nil),                          // 93: bulkhead.v1.FlowReport
-	(*NodeFlow)(nil),                            // 94: bulkhead.v1.NodeFlow
-	(*WorkloadAddresses)(nil),                   // 95: bulkhead.v1.WorkloadAddresses
-	(*NetworkService)(nil),                      // 96: bulkhead.v1.NetworkService
-	(*NetworkState)(nil),                        // 97: bulkhead.v1.NetworkState
-	(*HostAddresses)(nil),                       // 98: bulkhead.v1.HostAddresses
-	(*NodeReport)(nil),                          // 99: bulkhead.v1.NodeReport
-	(*WorkloadReport)(nil),                      // 100: bulkhead.v1.WorkloadReport
-	(*AlertBatch)(nil),                          // 101: bulkhead.v1.AlertBatch
-	(*NodeCommand)(nil),                         // 102: bulkhead.v1.NodeCommand
-	(*SetPolicies)(nil),                         // 103: bulkhead.v1.SetPolicies
-	(*NodeCommandAnswer)(nil),                   // 104: bulkhead.v1.NodeCommandAnswer
-	(*Completeness_Point)(nil),                  // 105: bulkhead.v1.Completeness.Point
-	nil,                                         // 106: bulkhead.v1.Workload.SectionsEntry
-	nil,                                         // 107: bulkhead.v1.ScannedImage.FindingsEntry
-	(*ScannedImage_ImageWorkload)(nil),          // 108: bulkhead.v1.ScannedImage.ImageWorkload
-	(*ApplyPoliciesResponse_AppliedPolicy)(nil), // 109: bulkhead.v1.ApplyPoliciesResponse.AppliedPolicy
-	nil,                           // 110: bulkhead.v1.WorkloadAddresses.LabelsEntry
-	(*timestamppb.Timestamp)(nil), // 111: google.protobuf.Timestamp
+	(*ListIncidentsRequest)(nil),                // 30: bulkhead.v1.ListIncidentsRequest
+	(*ListIncidentsResponse)(nil),               // 31: bulkhead.v1.ListIncidentsResponse
+	(*Drill)(nil),                               // 32: bulkhead.v1.Drill
+	(*DrillCell)(nil),                           // 33: bulkhead.v1.DrillCell
+	(*GetDrillRequest)(nil),                     // 34: bulkhead.v1.GetDrillRequest
+	(*GetDrillResponse)(nil),                    // 35: bulkhead.v1.GetDrillResponse
+	(*PutDrillRequest)(nil),                     // 36: bulkhead.v1.PutDrillRequest
+	(*PutDrillResponse)(nil),                    // 37: bulkhead.v1.PutDrillResponse
+	(*Node)(nil),                                // 38: bulkhead.v1.Node
+	(*Engine)(nil),                              // 39: bulkhead.v1.Engine
+	(*ListNodesRequest)(nil),                    // 40: bulkhead.v1.ListNodesRequest
+	(*ListNodesResponse)(nil),                   // 41: bulkhead.v1.ListNodesResponse
+	(*SeverityCounts)(nil),                      // 42: bulkhead.v1.SeverityCounts
+	(*ScannedImage)(nil),                        // 43: bulkhead.v1.ScannedImage
+	(*TrendPoint)(nil),                          // 44: bulkhead.v1.TrendPoint
+	(*ListImagesRequest)(nil),                   // 45: bulkhead.v1.ListImagesRequest
+	(*ListImagesResponse)(nil),                  // 46: bulkhead.v1.ListImagesResponse
+	(*GetImageRequest)(nil),                     // 47: bulkhead.v1.GetImageRequest
+	(*GetImageResponse)(nil),                    // 48: bulkhead.v1.GetImageResponse
+	(*Upgrade)(nil),                             // 49: bulkhead.v1.Upgrade
+	(*NewVulnerability)(nil),                    // 50: bulkhead.v1.NewVulnerability
+	(*DiffImagesRequest)(nil),                   // 51: bulkhead.v1.DiffImagesRequest
+	(*DiffImagesResponse)(nil),                  // 52: bulkhead.v1.DiffImagesResponse
+	(*ImageScan)(nil),                           // 53: bulkhead.v1.ImageScan
+	(*ScanImageRequest)(nil),                    // 54: bulkhead.v1.ScanImageRequest
+	(*ScanImageResponse)(nil),                   // 55: bulkhead.v1.ScanImageResponse
+	(*ListScansRequest)(nil),                    // 56: bulkhead.v1.ListScansRequest
+	(*ListScansResponse)(nil),                   // 57: bulkhead.v1.ListScansResponse
+	(*ImageWatch)(nil),                          // 58: bulkhead.v1.ImageWatch
+	(*ImageHook)(nil),                           // 59: bulkhead.v1.ImageHook
+	(*ListWatchesRequest)(nil),                  // 60: bulkhead.v1.ListWatchesRequest
+	(*ListWatchesResponse)(nil),                 // 61: bulkhead.v1.ListWatchesResponse
+	(*WatchRepositoryRequest)(nil),              // 62: bulkhead.v1.WatchRepositoryRequest
+	(*WatchRepositoryResponse)(nil),             // 63: bulkhead.v1.WatchRepositoryResponse
+	(*AddHookRequest)(nil),                      // 64: bulkhead.v1.AddHookRequest
+	(*AddHookResponse)(nil),                     // 65: bulkhead.v1.AddHookResponse
+	(*RemoveHookRequest)(nil),                   // 66: bulkhead.v1.RemoveHookRequest
+	(*RemoveHookResponse)(nil),                  // 67: bulkhead.v1.RemoveHookResponse
+	(*Endpoint)(nil),                            // 68: bulkhead.v1.Endpoint
+	(*Flow)(nil),                                // 69: bulkhead.v1.Flow
+	(*ListFlowsRequest)(nil),                    // 70: bulkhead.v1.ListFlowsRequest
+	(*ListFlowsResponse)(nil),                   // 71: bulkhead.v1.ListFlowsResponse
+	(*GetFlowRequest)(nil),                      // 72: bulkhead.v1.GetFlowRequest
+	(*GetFlowResponse)(nil),                     // 73: bulkhead.v1.GetFlowResponse
+	(*Policy)(nil),                              // 74: bulkhead.v1.Policy
+	(*ApplyPoliciesRequest)(nil),                // 75: bulkhead.v1.ApplyPoliciesRequest
+	(*ApplyPoliciesResponse)(nil),               // 76: bulkhead.v1.ApplyPoliciesResponse
+	(*ListPoliciesRequest)(nil),                 // 77: bulkhead.v1.ListPoliciesRequest
+	(*ListPoliciesResponse)(nil),                // 78: bulkhead.v1.ListPoliciesResponse
+	(*RemovePolicyRequest)(nil),                 // 79: bulkhead.v1.RemovePolicyRequest
+	(*RemovePolicyResponse)(nil),                // 80: bulkhead.v1.RemovePolicyResponse
+	(*GetMapRequest)(nil),                       // 81: bulkhead.v1.GetMapRequest
+	(*GetMapResponse)(nil),                      // 82: bulkhead.v1.GetMapResponse
+	(*MapNode)(nil),                             // 83: bulkhead.v1.MapNode
+	(*MapLink)(nil),                             // 84: bulkhead.v1.MapLink
+	(*ListRisksRequest)(nil),                    // 85: bulkhead.v1.ListRisksRequest
+	(*ListRisksResponse)(nil),                   // 86: bulkhead.v1.ListRisksResponse
+	(*ProposeSegmentsRequest)(nil),              // 87: bulkhead.v1.ProposeSegmentsRequest
+	(*ProposeSegmentsResponse)(nil),             // 88: bulkhead.v1.ProposeSegmentsResponse
+	(*ReplaySegmentsRequest)(nil),               // 89: bulkhead.v1.ReplaySegmentsRequest
+	(*ReplaySegmentsResponse)(nil),              // 90: bulkhead.v1.ReplaySegmentsResponse
+	(*Segment)(nil),                             // 91: bulkhead.v1.Segment
+	(*Quarantined)(nil),                         // 92: bulkhead.v1.Quarantined
+	(*ListSegmentsRequest)(nil),                 // 93: bulkhead.v1.ListSegmentsRequest
+	(*ListSegmentsResponse)(nil),                // 94: bulkhead.v1.ListSegmentsResponse
+	(*ApplySegmentsRequest)(nil),                // 95: bulkhead.v1.ApplySegmentsRequest
+	(*ApplySegmentsResponse)(nil),               // 96: bulkhead.v1.ApplySegmentsResponse
+	(*RemoveSegmentsRequest)(nil),               // 97: bulkhead.v1.RemoveSegmentsRequest
+	(*RemoveSegmentsResponse)(nil),              // 98: bulkhead.v1.RemoveSegmentsResponse
+	(*QuarantineRequest)(nil),                   // 99: bulkhead.v1.QuarantineRequest
+	(*QuarantineResponse)(nil),                  // 100: bulkhead.v1.QuarantineResponse
+	(*FlowReport)(nil),                          // 101: bulkhead.v1.FlowReport
+	(*NodeFlow)(nil),                            // 102: bulkhead.v1.NodeFlow
+	(*WorkloadAddresses)(nil),                   // 103: bulkhead.v1.WorkloadAddresses
+	(*NetworkService)(nil),                      // 104: bulkhead.v1.NetworkService
+	(*NetworkState)(nil),                        // 105: bulkhead.v1.NetworkState
+	(*HostAddresses)(nil),                       // 106: bulkhead.v1.HostAddresses
+	(*NodeReport)(nil),                          // 107: bulkhead.v1.NodeReport
+	(*WorkloadReport)(nil),                      // 108: bulkhead.v1.WorkloadReport
+	(*AlertBatch)(nil),                          // 109: bulkhead.v1.AlertBatch
+	(*NodeCommand)(nil),                         // 110: bulkhead.v1.NodeCommand
+	(*SetPolicies)(nil),                         // 111: bulkhead.v1.SetPolicies
+	(*NodeCommandAnswer)(nil),                   // 112: bulkhead.v1.NodeCommandAnswer
+	(*Completeness_Point)(nil),                  // 113: bulkhead.v1.Completeness.Point
+	nil,                                         // 114: bulkhead.v1.Workload.SectionsEntry
+	nil,                                         // 115: bulkhead.v1.ScannedImage.FindingsEntry
+	(*ScannedImage_ImageWorkload)(nil),          // 116: bulkhead.v1.ScannedImage.ImageWorkload
+	(*ApplyPoliciesResponse_AppliedPolicy)(nil), // 117: bulkhead.v1.ApplyPoliciesResponse.AppliedPolicy
+	nil,                           // 118: bulkhead.v1.WorkloadAddresses.LabelsEntry
+	(*timestamppb.Timestamp)(nil), // 119: google.protobuf.Timestamp
 }
 var file_bulkhead_v1_bulkhead_proto_depIdxs = []int32{
-	111, // 0: bulkhead.v1.SignInResponse.expires:type_name -> google.protobuf.Timestamp
-	105, // 1: bulkhead.v1.Completeness.curve:type_name -> bulkhead.v1.Completeness.Point
+	119, // 0: bulkhead.v1.SignInResponse.expires:type_name -> google.protobuf.Timestamp
+	113, // 1: bulkhead.v1.Completeness.curve:type_name -> bulkhead.v1.Completeness.Point
 	0,   // 2: bulkhead.v1.Workload.mode:type_name -> bulkhead.v1.Mode
-	106, // 3: bulkhead.v1.Workload.sections:type_name -> bulkhead.v1.Workload.SectionsEntry
-	111, // 4: bulkhead.v1.Workload.last_seen:type_name -> google.protobuf.Timestamp
+	114, // 3: bulkhead.v1.Workload.sections:type_name -> bulkhead.v1.Workload.SectionsEntry
+	119, // 4: bulkhead.v1.Workload.last_seen:type_name -> google.protobuf.Timestamp
 	10,  // 5: bulkhead.v1.Workload.enforcement:type_name -> bulkhead.v1.Enforcement
 	9,   // 6: bulkhead.v1.Workload.trust:type_name -> bulkhead.v1.ImageTrust
 	8,   // 7: bulkhead.v1.ListWorkloadsResponse.workloads:type_name -> bulkhead.v1.Workload
@@ -8103,181 +8566,192 @@ var file_bulkhead_v1_bulkhead_proto_depIdxs = []int32{
 	8,   // 10: bulkhead.v1.SetModeResponse.workload:type_name -> bulkhead.v1.Workload
 	17,  // 11: bulkhead.v1.SetModeResponse.nodes:type_name -> bulkhead.v1.NodeAnswer
 	17,  // 12: bulkhead.v1.ApproveResponse.nodes:type_name -> bulkhead.v1.NodeAnswer
-	111, // 13: bulkhead.v1.Alert.time:type_name -> google.protobuf.Timestamp
+	119, // 13: bulkhead.v1.Alert.time:type_name -> google.protobuf.Timestamp
 	23,  // 14: bulkhead.v1.Alert.process:type_name -> bulkhead.v1.AlertProcess
 	25,  // 15: bulkhead.v1.Alert.cause:type_name -> bulkhead.v1.AlertCause
 	26,  // 16: bulkhead.v1.Alert.heal:type_name -> bulkhead.v1.Approval
 	24,  // 17: bulkhead.v1.AlertProcess.ancestry:type_name -> bulkhead.v1.Ancestor
-	111, // 18: bulkhead.v1.ListAlertsRequest.since:type_name -> google.protobuf.Timestamp
+	119, // 18: bulkhead.v1.ListAlertsRequest.since:type_name -> google.protobuf.Timestamp
 	22,  // 19: bulkhead.v1.ListAlertsResponse.alerts:type_name -> bulkhead.v1.Alert
-	111, // 20: bulkhead.v1.Node.last_seen:type_name -> google.protobuf.Timestamp
-	10,  // 21: bulkhead.v1.Node.backends:type_name -> bulkhead.v1.Enforcement
-	31,  // 22: bulkhead.v1.Node.engines:type_name -> bulkhead.v1.Engine
-	30,  // 23: bulkhead.v1.ListNodesResponse.nodes:type_name -> bulkhead.v1.Node
-	111, // 24: bulkhead.v1.ScannedImage.scanned:type_name -> google.protobuf.Timestamp
-	111, // 25: bulkhead.v1.ScannedImage.matched:type_name -> google.protobuf.Timestamp
-	34,  // 26: bulkhead.v1.ScannedImage.vulnerabilities:type_name -> bulkhead.v1.SeverityCounts
-	107, // 27: bulkhead.v1.ScannedImage.findings:type_name -> bulkhead.v1.ScannedImage.FindingsEntry
-	111, // 28: bulkhead.v1.ScannedImage.fresh_since:type_name -> google.protobuf.Timestamp
-	36,  // 29: bulkhead.v1.ScannedImage.trend:type_name -> bulkhead.v1.TrendPoint
-	108, // 30: bulkhead.v1.ScannedImage.workloads:type_name -> bulkhead.v1.ScannedImage.ImageWorkload
-	111, // 31: bulkhead.v1.TrendPoint.time:type_name -> google.protobuf.Timestamp
-	34,  // 32: bulkhead.v1.TrendPoint.vulnerabilities:type_name -> bulkhead.v1.SeverityCounts
-	35,  // 33: bulkhead.v1.ListImagesResponse.images:type_name -> bulkhead.v1.ScannedImage
-	35,  // 34: bulkhead.v1.GetImageResponse.image:type_name -> bulkhead.v1.ScannedImage
-	42,  // 35: bulkhead.v1.GetImageResponse.fresh:type_name -> bulkhead.v1.NewVulnerability
-	41,  // 36: bulkhead.v1.GetImageResponse.upgrades:type_name -> bulkhead.v1.Upgrade
-	111, // 37: bulkhead.v1.NewVulnerability.since:type_name -> google.protobuf.Timestamp
-	35,  // 38: bulkhead.v1.DiffImagesResponse.from:type_name -> bulkhead.v1.ScannedImage
-	35,  // 39: bulkhead.v1.DiffImagesResponse.to:type_name -> bulkhead.v1.ScannedImage
-	111, // 40: bulkhead.v1.ImageScan.created:type_name -> google.protobuf.Timestamp
-	111, // 41: bulkhead.v1.ImageScan.ended:type_name -> google.protobuf.Timestamp
-	45,  // 42: bulkhead.v1.ScanImageResponse.scan:type_name -> bulkhead.v1.ImageScan
-	45,  // 43: bulkhead.v1.ListScansResponse.scans:type_name -> bulkhead.v1.ImageScan
-	111, // 44: bulkhead.v1.ImageWatch.last:type_name -> google.protobuf.Timestamp
-	111, // 45: bulkhead.v1.ImageWatch.next:type_name -> google.protobuf.Timestamp
-	111, // 46: bulkhead.v1.ImageHook.created:type_name -> google.protobuf.Timestamp
-	111, // 47: bulkhead.v1.ImageHook.used:type_name -> google.protobuf.Timestamp
-	50,  // 48: bulkhead.v1.ListWatchesResponse.watches:type_name -> bulkhead.v1.ImageWatch
-	51,  // 49: bulkhead.v1.ListWatchesResponse.hooks:type_name -> bulkhead.v1.ImageHook
-	50,  // 50: bulkhead.v1.WatchRepositoryResponse.watch:type_name -> bulkhead.v1.ImageWatch
-	51,  // 51: bulkhead.v1.AddHookResponse.hook:type_name -> bulkhead.v1.ImageHook
-	60,  // 52: bulkhead.v1.Flow.source:type_name -> bulkhead.v1.Endpoint
-	60,  // 53: bulkhead.v1.Flow.destination:type_name -> bulkhead.v1.Endpoint
-	111, // 54: bulkhead.v1.Flow.first:type_name -> google.protobuf.Timestamp
-	111, // 55: bulkhead.v1.Flow.last:type_name -> google.protobuf.Timestamp
-	111, // 56: bulkhead.v1.ListFlowsRequest.from:type_name -> google.protobuf.Timestamp
-	111, // 57: bulkhead.v1.ListFlowsRequest.to:type_name -> google.protobuf.Timestamp
-	61,  // 58: bulkhead.v1.ListFlowsResponse.flows:type_name -> bulkhead.v1.Flow
-	111, // 59: bulkhead.v1.ListFlowsResponse.since:type_name -> google.protobuf.Timestamp
-	95,  // 60: bulkhead.v1.ListFlowsResponse.workloads:type_name -> bulkhead.v1.WorkloadAddresses
-	61,  // 61: bulkhead.v1.GetFlowRequest.flow:type_name -> bulkhead.v1.Flow
-	111, // 62: bulkhead.v1.GetFlowRequest.from:type_name -> google.protobuf.Timestamp
-	111, // 63: bulkhead.v1.GetFlowRequest.to:type_name -> google.protobuf.Timestamp
-	61,  // 64: bulkhead.v1.GetFlowResponse.flow:type_name -> bulkhead.v1.Flow
-	61,  // 65: bulkhead.v1.GetFlowResponse.history:type_name -> bulkhead.v1.Flow
-	111, // 66: bulkhead.v1.Policy.applied:type_name -> google.protobuf.Timestamp
-	109, // 67: bulkhead.v1.ApplyPoliciesResponse.applied:type_name -> bulkhead.v1.ApplyPoliciesResponse.AppliedPolicy
-	17,  // 68: bulkhead.v1.ApplyPoliciesResponse.nodes:type_name -> bulkhead.v1.NodeAnswer
-	66,  // 69: bulkhead.v1.ListPoliciesResponse.policies:type_name -> bulkhead.v1.Policy
-	17,  // 70: bulkhead.v1.RemovePolicyResponse.nodes:type_name -> bulkhead.v1.NodeAnswer
-	111, // 71: bulkhead.v1.GetMapRequest.from:type_name -> google.protobuf.Timestamp
-	111, // 72: bulkhead.v1.GetMapRequest.to:type_name -> google.protobuf.Timestamp
-	111, // 73: bulkhead.v1.GetMapRequest.before_from:type_name -> google.protobuf.Timestamp
-	111, // 74: bulkhead.v1.GetMapRequest.before_to:type_name -> google.protobuf.Timestamp
-	75,  // 75: bulkhead.v1.GetMapResponse.nodes:type_name -> bulkhead.v1.MapNode
-	76,  // 76: bulkhead.v1.GetMapResponse.links:type_name -> bulkhead.v1.MapLink
-	61,  // 77: bulkhead.v1.GetMapResponse.flows:type_name -> bulkhead.v1.Flow
-	111, // 78: bulkhead.v1.GetMapResponse.since:type_name -> google.protobuf.Timestamp
-	111, // 79: bulkhead.v1.ListRisksRequest.from:type_name -> google.protobuf.Timestamp
-	111, // 80: bulkhead.v1.ListRisksRequest.to:type_name -> google.protobuf.Timestamp
-	111, // 81: bulkhead.v1.ListRisksRequest.learned_from:type_name -> google.protobuf.Timestamp
-	111, // 82: bulkhead.v1.ListRisksRequest.learned_to:type_name -> google.protobuf.Timestamp
-	111, // 83: bulkhead.v1.ProposeSegmentsRequest.from:type_name -> google.protobuf.Timestamp
-	111, // 84: bulkhead.v1.ProposeSegmentsRequest.to:type_name -> google.protobuf.Timestamp
-	111, // 85: bulkhead.v1.ReplaySegmentsRequest.from:type_name -> google.protobuf.Timestamp
-	111, // 86: bulkhead.v1.ReplaySegmentsRequest.to:type_name -> google.protobuf.Timestamp
-	111, // 87: bulkhead.v1.Segment.at:type_name -> google.protobuf.Timestamp
-	111, // 88: bulkhead.v1.Quarantined.at:type_name -> google.protobuf.Timestamp
-	83,  // 89: bulkhead.v1.ListSegmentsResponse.segments:type_name -> bulkhead.v1.Segment
-	84,  // 90: bulkhead.v1.ListSegmentsResponse.quarantined:type_name -> bulkhead.v1.Quarantined
-	83,  // 91: bulkhead.v1.ApplySegmentsResponse.segments:type_name -> bulkhead.v1.Segment
-	17,  // 92: bulkhead.v1.ApplySegmentsResponse.nodes:type_name -> bulkhead.v1.NodeAnswer
-	17,  // 93: bulkhead.v1.RemoveSegmentsResponse.nodes:type_name -> bulkhead.v1.NodeAnswer
-	17,  // 94: bulkhead.v1.QuarantineResponse.nodes:type_name -> bulkhead.v1.NodeAnswer
-	94,  // 95: bulkhead.v1.FlowReport.flows:type_name -> bulkhead.v1.NodeFlow
-	95,  // 96: bulkhead.v1.FlowReport.addresses:type_name -> bulkhead.v1.WorkloadAddresses
-	96,  // 97: bulkhead.v1.FlowReport.services:type_name -> bulkhead.v1.NetworkService
-	111, // 98: bulkhead.v1.NodeFlow.first:type_name -> google.protobuf.Timestamp
-	111, // 99: bulkhead.v1.NodeFlow.last:type_name -> google.protobuf.Timestamp
-	110, // 100: bulkhead.v1.WorkloadAddresses.labels:type_name -> bulkhead.v1.WorkloadAddresses.LabelsEntry
-	83,  // 101: bulkhead.v1.NetworkState.segments:type_name -> bulkhead.v1.Segment
-	95,  // 102: bulkhead.v1.NetworkState.workloads:type_name -> bulkhead.v1.WorkloadAddresses
-	98,  // 103: bulkhead.v1.NetworkState.hosts:type_name -> bulkhead.v1.HostAddresses
-	96,  // 104: bulkhead.v1.NetworkState.services:type_name -> bulkhead.v1.NetworkService
-	30,  // 105: bulkhead.v1.NodeReport.node:type_name -> bulkhead.v1.Node
-	100, // 106: bulkhead.v1.NodeReport.workloads:type_name -> bulkhead.v1.WorkloadReport
-	8,   // 107: bulkhead.v1.WorkloadReport.workload:type_name -> bulkhead.v1.Workload
-	22,  // 108: bulkhead.v1.AlertBatch.alerts:type_name -> bulkhead.v1.Alert
-	15,  // 109: bulkhead.v1.NodeCommand.set_mode:type_name -> bulkhead.v1.SetModeRequest
-	26,  // 110: bulkhead.v1.NodeCommand.approve:type_name -> bulkhead.v1.Approval
-	18,  // 111: bulkhead.v1.NodeCommand.get_profile:type_name -> bulkhead.v1.GetProfileRequest
-	103, // 112: bulkhead.v1.NodeCommand.set_policies:type_name -> bulkhead.v1.SetPolicies
-	97,  // 113: bulkhead.v1.NodeCommand.network:type_name -> bulkhead.v1.NetworkState
-	17,  // 114: bulkhead.v1.NodeCommandAnswer.answer:type_name -> bulkhead.v1.NodeAnswer
-	7,   // 115: bulkhead.v1.Workload.SectionsEntry.value:type_name -> bulkhead.v1.Completeness
-	0,   // 116: bulkhead.v1.ScannedImage.ImageWorkload.mode:type_name -> bulkhead.v1.Mode
-	1,   // 117: bulkhead.v1.AuthService.SignIn:input_type -> bulkhead.v1.SignInRequest
-	3,   // 118: bulkhead.v1.AuthService.SignOut:input_type -> bulkhead.v1.SignOutRequest
-	5,   // 119: bulkhead.v1.AuthService.WhoAmI:input_type -> bulkhead.v1.WhoAmIRequest
-	11,  // 120: bulkhead.v1.WorkloadService.ListWorkloads:input_type -> bulkhead.v1.ListWorkloadsRequest
-	13,  // 121: bulkhead.v1.WorkloadService.GetWorkload:input_type -> bulkhead.v1.GetWorkloadRequest
-	15,  // 122: bulkhead.v1.WorkloadService.SetMode:input_type -> bulkhead.v1.SetModeRequest
-	18,  // 123: bulkhead.v1.WorkloadService.GetProfile:input_type -> bulkhead.v1.GetProfileRequest
-	20,  // 124: bulkhead.v1.WorkloadService.Approve:input_type -> bulkhead.v1.ApproveRequest
-	27,  // 125: bulkhead.v1.AlertService.ListAlerts:input_type -> bulkhead.v1.ListAlertsRequest
-	29,  // 126: bulkhead.v1.AlertService.WatchAlerts:input_type -> bulkhead.v1.WatchAlertsRequest
-	32,  // 127: bulkhead.v1.NodeService.ListNodes:input_type -> bulkhead.v1.ListNodesRequest
-	37,  // 128: bulkhead.v1.ImageService.ListImages:input_type -> bulkhead.v1.ListImagesRequest
-	39,  // 129: bulkhead.v1.ImageService.GetImage:input_type -> bulkhead.v1.GetImageRequest
-	43,  // 130: bulkhead.v1.ImageService.DiffImages:input_type -> bulkhead.v1.DiffImagesRequest
-	46,  // 131: bulkhead.v1.ImageService.ScanImage:input_type -> bulkhead.v1.ScanImageRequest
-	48,  // 132: bulkhead.v1.ImageService.ListScans:input_type -> bulkhead.v1.ListScansRequest
-	52,  // 133: bulkhead.v1.ImageService.ListWatches:input_type -> bulkhead.v1.ListWatchesRequest
-	54,  // 134: bulkhead.v1.ImageService.WatchRepository:input_type -> bulkhead.v1.WatchRepositoryRequest
-	56,  // 135: bulkhead.v1.ImageService.AddHook:input_type -> bulkhead.v1.AddHookRequest
-	58,  // 136: bulkhead.v1.ImageService.RemoveHook:input_type -> bulkhead.v1.RemoveHookRequest
-	62,  // 137: bulkhead.v1.FlowService.ListFlows:input_type -> bulkhead.v1.ListFlowsRequest
-	64,  // 138: bulkhead.v1.FlowService.GetFlow:input_type -> bulkhead.v1.GetFlowRequest
-	73,  // 139: bulkhead.v1.FlowService.GetMap:input_type -> bulkhead.v1.GetMapRequest
-	77,  // 140: bulkhead.v1.FlowService.ListRisks:input_type -> bulkhead.v1.ListRisksRequest
-	79,  // 141: bulkhead.v1.SegmentService.ProposeSegments:input_type -> bulkhead.v1.ProposeSegmentsRequest
-	81,  // 142: bulkhead.v1.SegmentService.ReplaySegments:input_type -> bulkhead.v1.ReplaySegmentsRequest
-	85,  // 143: bulkhead.v1.SegmentService.ListSegments:input_type -> bulkhead.v1.ListSegmentsRequest
-	87,  // 144: bulkhead.v1.SegmentService.ApplySegments:input_type -> bulkhead.v1.ApplySegmentsRequest
-	89,  // 145: bulkhead.v1.SegmentService.RemoveSegments:input_type -> bulkhead.v1.RemoveSegmentsRequest
-	91,  // 146: bulkhead.v1.SegmentService.Quarantine:input_type -> bulkhead.v1.QuarantineRequest
-	67,  // 147: bulkhead.v1.PolicyService.ApplyPolicies:input_type -> bulkhead.v1.ApplyPoliciesRequest
-	69,  // 148: bulkhead.v1.PolicyService.ListPolicies:input_type -> bulkhead.v1.ListPoliciesRequest
-	71,  // 149: bulkhead.v1.PolicyService.RemovePolicy:input_type -> bulkhead.v1.RemovePolicyRequest
-	2,   // 150: bulkhead.v1.AuthService.SignIn:output_type -> bulkhead.v1.SignInResponse
-	4,   // 151: bulkhead.v1.AuthService.SignOut:output_type -> bulkhead.v1.SignOutResponse
-	6,   // 152: bulkhead.v1.AuthService.WhoAmI:output_type -> bulkhead.v1.WhoAmIResponse
-	12,  // 153: bulkhead.v1.WorkloadService.ListWorkloads:output_type -> bulkhead.v1.ListWorkloadsResponse
-	14,  // 154: bulkhead.v1.WorkloadService.GetWorkload:output_type -> bulkhead.v1.GetWorkloadResponse
-	16,  // 155: bulkhead.v1.WorkloadService.SetMode:output_type -> bulkhead.v1.SetModeResponse
-	19,  // 156: bulkhead.v1.WorkloadService.GetProfile:output_type -> bulkhead.v1.GetProfileResponse
-	21,  // 157: bulkhead.v1.WorkloadService.Approve:output_type -> bulkhead.v1.ApproveResponse
-	28,  // 158: bulkhead.v1.AlertService.ListAlerts:output_type -> bulkhead.v1.ListAlertsResponse
-	22,  // 159: bulkhead.v1.AlertService.WatchAlerts:output_type -> bulkhead.v1.Alert
-	33,  // 160: bulkhead.v1.NodeService.ListNodes:output_type -> bulkhead.v1.ListNodesResponse
-	38,  // 161: bulkhead.v1.ImageService.ListImages:output_type -> bulkhead.v1.ListImagesResponse
-	40,  // 162: bulkhead.v1.ImageService.GetImage:output_type -> bulkhead.v1.GetImageResponse
-	44,  // 163: bulkhead.v1.ImageService.DiffImages:output_type -> bulkhead.v1.DiffImagesResponse
-	47,  // 164: bulkhead.v1.ImageService.ScanImage:output_type -> bulkhead.v1.ScanImageResponse
-	49,  // 165: bulkhead.v1.ImageService.ListScans:output_type -> bulkhead.v1.ListScansResponse
-	53,  // 166: bulkhead.v1.ImageService.ListWatches:output_type -> bulkhead.v1.ListWatchesResponse
-	55,  // 167: bulkhead.v1.ImageService.WatchRepository:output_type -> bulkhead.v1.WatchRepositoryResponse
-	57,  // 168: bulkhead.v1.ImageService.AddHook:output_type -> bulkhead.v1.AddHookResponse
-	59,  // 169: bulkhead.v1.ImageService.RemoveHook:output_type -> bulkhead.v1.RemoveHookResponse
-	63,  // 170: bulkhead.v1.FlowService.ListFlows:output_type -> bulkhead.v1.ListFlowsResponse
-	65,  // 171: bulkhead.v1.FlowService.GetFlow:output_type -> bulkhead.v1.GetFlowResponse
-	74,  // 172: bulkhead.v1.FlowService.GetMap:output_type -> bulkhead.v1.GetMapResponse
-	78,  // 173: bulkhead.v1.FlowService.ListRisks:output_type -> bulkhead.v1.ListRisksResponse
-	80,  // 174: bulkhead.v1.SegmentService.ProposeSegments:output_type -> bulkhead.v1.ProposeSegmentsResponse
-	82,  // 175: bulkhead.v1.SegmentService.ReplaySegments:output_type -> bulkhead.v1.ReplaySegmentsResponse
-	86,  // 176: bulkhead.v1.SegmentService.ListSegments:output_type -> bulkhead.v1.ListSegmentsResponse
-	88,  // 177: bulkhead.v1.SegmentService.ApplySegments:output_type -> bulkhead.v1.ApplySegmentsResponse
-	90,  // 178: bulkhead.v1.SegmentService.RemoveSegments:output_type -> bulkhead.v1.RemoveSegmentsResponse
-	92,  // 179: bulkhead.v1.SegmentService.Quarantine:output_type -> bulkhead.v1.QuarantineResponse
-	68,  // 180: bulkhead.v1.PolicyService.ApplyPolicies:output_type -> bulkhead.v1.ApplyPoliciesResponse
-	70,  // 181: bulkhead.v1.PolicyService.ListPolicies:output_type -> bulkhead.v1.ListPoliciesResponse
-	72,  // 182: bulkhead.v1.PolicyService.RemovePolicy:output_type -> bulkhead.v1.RemovePolicyResponse
-	150, // [150:183] is the sub-list for method output_type
-	117, // [117:150] is the sub-list for method input_type
-	117, // [117:117] is the sub-list for extension type_name
-	117, // [117:117] is the sub-list for extension extendee
-	0,   // [0:117] is the sub-list for field type_name
+	119, // 20: bulkhead.v1.ListIncidentsRequest.since:type_name -> google.protobuf.Timestamp
+	119, // 21: bulkhead.v1.Drill.time:type_name -> google.protobuf.Timestamp
+	33,  // 22: bulkhead.v1.Drill.cells:type_name -> bulkhead.v1.DrillCell
+	32,  // 23: bulkhead.v1.GetDrillResponse.drill:type_name -> bulkhead.v1.Drill
+	32,  // 24: bulkhead.v1.PutDrillRequest.drill:type_name -> bulkhead.v1.Drill
+	119, // 25: bulkhead.v1.Node.last_seen:type_name -> google.protobuf.Timestamp
+	10,  // 26: bulkhead.v1.Node.backends:type_name -> bulkhead.v1.Enforcement
+	39,  // 27: bulkhead.v1.Node.engines:type_name -> bulkhead.v1.Engine
+	38,  // 28: bulkhead.v1.ListNodesResponse.nodes:type_name -> bulkhead.v1.Node
+	119, // 29: bulkhead.v1.ScannedImage.scanned:type_name -> google.protobuf.Timestamp
+	119, // 30: bulkhead.v1.ScannedImage.matched:type_name -> google.protobuf.Timestamp
+	42,  // 31: bulkhead.v1.ScannedImage.vulnerabilities:type_name -> bulkhead.v1.SeverityCounts
+	115, // 32: bulkhead.v1.ScannedImage.findings:type_name -> bulkhead.v1.ScannedImage.FindingsEntry
+	119, // 33: bulkhead.v1.ScannedImage.fresh_since:type_name -> google.protobuf.Timestamp
+	44,  // 34: bulkhead.v1.ScannedImage.trend:type_name -> bulkhead.v1.TrendPoint
+	116, // 35: bulkhead.v1.ScannedImage.workloads:type_name -> bulkhead.v1.ScannedImage.ImageWorkload
+	119, // 36: bulkhead.v1.TrendPoint.time:type_name -> google.protobuf.Timestamp
+	42,  // 37: bulkhead.v1.TrendPoint.vulnerabilities:type_name -> bulkhead.v1.SeverityCounts
+	43,  // 38: bulkhead.v1.ListImagesResponse.images:type_name -> bulkhead.v1.ScannedImage
+	43,  // 39: bulkhead.v1.GetImageResponse.image:type_name -> bulkhead.v1.ScannedImage
+	50,  // 40: bulkhead.v1.GetImageResponse.fresh:type_name -> bulkhead.v1.NewVulnerability
+	49,  // 41: bulkhead.v1.GetImageResponse.upgrades:type_name -> bulkhead.v1.Upgrade
+	119, // 42: bulkhead.v1.NewVulnerability.since:type_name -> google.protobuf.Timestamp
+	43,  // 43: bulkhead.v1.DiffImagesResponse.from:type_name -> bulkhead.v1.ScannedImage
+	43,  // 44: bulkhead.v1.DiffImagesResponse.to:type_name -> bulkhead.v1.ScannedImage
+	119, // 45: bulkhead.v1.ImageScan.created:type_name -> google.protobuf.Timestamp
+	119, // 46: bulkhead.v1.ImageScan.ended:type_name -> google.protobuf.Timestamp
+	53,  // 47: bulkhead.v1.ScanImageResponse.scan:type_name -> bulkhead.v1.ImageScan
+	53,  // 48: bulkhead.v1.ListScansResponse.scans:type_name -> bulkhead.v1.ImageScan
+	119, // 49: bulkhead.v1.ImageWatch.last:type_name -> google.protobuf.Timestamp
+	119, // 50: bulkhead.v1.ImageWatch.next:type_name -> google.protobuf.Timestamp
+	119, // 51: bulkhead.v1.ImageHook.created:type_name -> google.protobuf.Timestamp
+	119, // 52: bulkhead.v1.ImageHook.used:type_name -> google.protobuf.Timestamp
+	58,  // 53: bulkhead.v1.ListWatchesResponse.watches:type_name -> bulkhead.v1.ImageWatch
+	59,  // 54: bulkhead.v1.ListWatchesResponse.hooks:type_name -> bulkhead.v1.ImageHook
+	58,  // 55: bulkhead.v1.WatchRepositoryResponse.watch:type_name -> bulkhead.v1.ImageWatch
+	59,  // 56: bulkhead.v1.AddHookResponse.hook:type_name -> bulkhead.v1.ImageHook
+	68,  // 57: bulkhead.v1.Flow.source:type_name -> bulkhead.v1.Endpoint
+	68,  // 58: bulkhead.v1.Flow.destination:type_name -> bulkhead.v1.Endpoint
+	119, // 59: bulkhead.v1.Flow.first:type_name -> google.protobuf.Timestamp
+	119, // 60: bulkhead.v1.Flow.last:type_name -> google.protobuf.Timestamp
+	119, // 61: bulkhead.v1.ListFlowsRequest.from:type_name -> google.protobuf.Timestamp
+	119, // 62: bulkhead.v1.ListFlowsRequest.to:type_name -> google.protobuf.Timestamp
+	69,  // 63: bulkhead.v1.ListFlowsResponse.flows:type_name -> bulkhead.v1.Flow
+	119, // 64: bulkhead.v1.ListFlowsResponse.since:type_name -> google.protobuf.Timestamp
+	103, // 65: bulkhead.v1.ListFlowsResponse.workloads:type_name -> bulkhead.v1.WorkloadAddresses
+	69,  // 66: bulkhead.v1.GetFlowRequest.flow:type_name -> bulkhead.v1.Flow
+	119, // 67: bulkhead.v1.GetFlowRequest.from:type_name -> google.protobuf.Timestamp
+	119, // 68: bulkhead.v1.GetFlowRequest.to:type_name -> google.protobuf.Timestamp
+	69,  // 69: bulkhead.v1.GetFlowResponse.flow:type_name -> bulkhead.v1.Flow
+	69,  // 70: bulkhead.v1.GetFlowResponse.history:type_name -> bulkhead.v1.Flow
+	119, // 71: bulkhead.v1.Policy.applied:type_name -> google.protobuf.Timestamp
+	117, // 72: bulkhead.v1.ApplyPoliciesResponse.applied:type_name -> bulkhead.v1.ApplyPoliciesResponse.AppliedPolicy
+	17,  // 73: bulkhead.v1.ApplyPoliciesResponse.nodes:type_name -> bulkhead.v1.NodeAnswer
+	74,  // 74: bulkhead.v1.ListPoliciesResponse.policies:type_name -> bulkhead.v1.Policy
+	17,  // 75: bulkhead.v1.RemovePolicyResponse.nodes:type_name -> bulkhead.v1.NodeAnswer
+	119, // 76: bulkhead.v1.GetMapRequest.from:type_name -> google.protobuf.Timestamp
+	119, // 77: bulkhead.v1.GetMapRequest.to:type_name -> google.protobuf.Timestamp
+	119, // 78: bulkhead.v1.GetMapRequest.before_from:type_name -> google.protobuf.Timestamp
+	119, // 79: bulkhead.v1.GetMapRequest.before_to:type_name -> google.protobuf.Timestamp
+	83,  // 80: bulkhead.v1.GetMapResponse.nodes:type_name -> bulkhead.v1.MapNode
+	84,  // 81: bulkhead.v1.GetMapResponse.links:type_name -> bulkhead.v1.MapLink
+	69,  // 82: bulkhead.v1.GetMapResponse.flows:type_name -> bulkhead.v1.Flow
+	119, // 83: bulkhead.v1.GetMapResponse.since:type_name -> google.protobuf.Timestamp
+	119, // 84: bulkhead.v1.ListRisksRequest.from:type_name -> google.protobuf.Timestamp
+	119, // 85: bulkhead.v1.ListRisksRequest.to:type_name -> google.protobuf.Timestamp
+	119, // 86: bulkhead.v1.ListRisksRequest.learned_from:type_name -> google.protobuf.Timestamp
+	119, // 87: bulkhead.v1.ListRisksRequest.learned_to:type_name -> google.protobuf.Timestamp
+	119, // 88: bulkhead.v1.ProposeSegmentsRequest.from:type_name -> google.protobuf.Timestamp
+	119, // 89: bulkhead.v1.ProposeSegmentsRequest.to:type_name -> google.protobuf.Timestamp
+	119, // 90: bulkhead.v1.ReplaySegmentsRequest.from:type_name -> google.protobuf.Timestamp
+	119, // 91: bulkhead.v1.ReplaySegmentsRequest.to:type_name -> google.protobuf.Timestamp
+	119, // 92: bulkhead.v1.Segment.at:type_name -> google.protobuf.Timestamp
+	119, // 93: bulkhead.v1.Quarantined.at:type_name -> google.protobuf.Timestamp
+	91,  // 94: bulkhead.v1.ListSegmentsResponse.segments:type_name -> bulkhead.v1.Segment
+	92,  // 95: bulkhead.v1.ListSegmentsResponse.quarantined:type_name -> bulkhead.v1.Quarantined
+	91,  // 96: bulkhead.v1.ApplySegmentsResponse.segments:type_name -> bulkhead.v1.Segment
+	17,  // 97: bulkhead.v1.ApplySegmentsResponse.nodes:type_name -> bulkhead.v1.NodeAnswer
+	17,  // 98: bulkhead.v1.RemoveSegmentsResponse.nodes:type_name -> bulkhead.v1.NodeAnswer
+	17,  // 99: bulkhead.v1.QuarantineResponse.nodes:type_name -> bulkhead.v1.NodeAnswer
+	102, // 100: bulkhead.v1.FlowReport.flows:type_name -> bulkhead.v1.NodeFlow
+	103, // 101: bulkhead.v1.FlowReport.addresses:type_name -> bulkhead.v1.WorkloadAddresses
+	104, // 102: bulkhead.v1.FlowReport.services:type_name -> bulkhead.v1.NetworkService
+	119, // 103: bulkhead.v1.NodeFlow.first:type_name -> google.protobuf.Timestamp
+	119, // 104: bulkhead.v1.NodeFlow.last:type_name -> google.protobuf.Timestamp
+	118, // 105: bulkhead.v1.WorkloadAddresses.labels:type_name -> bulkhead.v1.WorkloadAddresses.LabelsEntry
+	91,  // 106: bulkhead.v1.NetworkState.segments:type_name -> bulkhead.v1.Segment
+	103, // 107: bulkhead.v1.NetworkState.workloads:type_name -> bulkhead.v1.WorkloadAddresses
+	106, // 108: bulkhead.v1.NetworkState.hosts:type_name -> bulkhead.v1.HostAddresses
+	104, // 109: bulkhead.v1.NetworkState.services:type_name -> bulkhead.v1.NetworkService
+	38,  // 110: bulkhead.v1.NodeReport.node:type_name -> bulkhead.v1.Node
+	108, // 111: bulkhead.v1.NodeReport.workloads:type_name -> bulkhead.v1.WorkloadReport
+	8,   // 112: bulkhead.v1.WorkloadReport.workload:type_name -> bulkhead.v1.Workload
+	22,  // 113: bulkhead.v1.AlertBatch.alerts:type_name -> bulkhead.v1.Alert
+	15,  // 114: bulkhead.v1.NodeCommand.set_mode:type_name -> bulkhead.v1.SetModeRequest
+	26,  // 115: bulkhead.v1.NodeCommand.approve:type_name -> bulkhead.v1.Approval
+	18,  // 116: bulkhead.v1.NodeCommand.get_profile:type_name -> bulkhead.v1.GetProfileRequest
+	111, // 117: bulkhead.v1.NodeCommand.set_policies:type_name -> bulkhead.v1.SetPolicies
+	105, // 118: bulkhead.v1.NodeCommand.network:type_name -> bulkhead.v1.NetworkState
+	17,  // 119: bulkhead.v1.NodeCommandAnswer.answer:type_name -> bulkhead.v1.NodeAnswer
+	7,   // 120: bulkhead.v1.Workload.SectionsEntry.value:type_name -> bulkhead.v1.Completeness
+	0,   // 121: bulkhead.v1.ScannedImage.ImageWorkload.mode:type_name -> bulkhead.v1.Mode
+	1,   // 122: bulkhead.v1.AuthService.SignIn:input_type -> bulkhead.v1.SignInRequest
+	3,   // 123: bulkhead.v1.AuthService.SignOut:input_type -> bulkhead.v1.SignOutRequest
+	5,   // 124: bulkhead.v1.AuthService.WhoAmI:input_type -> bulkhead.v1.WhoAmIRequest
+	11,  // 125: bulkhead.v1.WorkloadService.ListWorkloads:input_type -> bulkhead.v1.ListWorkloadsRequest
+	13,  // 126: bulkhead.v1.WorkloadService.GetWorkload:input_type -> bulkhead.v1.GetWorkloadRequest
+	15,  // 127: bulkhead.v1.WorkloadService.SetMode:input_type -> bulkhead.v1.SetModeRequest
+	18,  // 128: bulkhead.v1.WorkloadService.GetProfile:input_type -> bulkhead.v1.GetProfileRequest
+	20,  // 129: bulkhead.v1.WorkloadService.Approve:input_type -> bulkhead.v1.ApproveRequest
+	27,  // 130: bulkhead.v1.AlertService.ListAlerts:input_type -> bulkhead.v1.ListAlertsRequest
+	29,  // 131: bulkhead.v1.AlertService.WatchAlerts:input_type -> bulkhead.v1.WatchAlertsRequest
+	30,  // 132: bulkhead.v1.AlertService.ListIncidents:input_type -> bulkhead.v1.ListIncidentsRequest
+	34,  // 133: bulkhead.v1.DrillService.GetDrill:input_type -> bulkhead.v1.GetDrillRequest
+	36,  // 134: bulkhead.v1.DrillService.PutDrill:input_type -> bulkhead.v1.PutDrillRequest
+	40,  // 135: bulkhead.v1.NodeService.ListNodes:input_type -> bulkhead.v1.ListNodesRequest
+	45,  // 136: bulkhead.v1.ImageService.ListImages:input_type -> bulkhead.v1.ListImagesRequest
+	47,  // 137: bulkhead.v1.ImageService.GetImage:input_type -> bulkhead.v1.GetImageRequest
+	51,  // 138: bulkhead.v1.ImageService.DiffImages:input_type -> bulkhead.v1.DiffImagesRequest
+	54,  // 139: bulkhead.v1.ImageService.ScanImage:input_type -> bulkhead.v1.ScanImageRequest
+	56,  // 140: bulkhead.v1.ImageService.ListScans:input_type -> bulkhead.v1.ListScansRequest
+	60,  // 141: bulkhead.v1.ImageService.ListWatches:input_type -> bulkhead.v1.ListWatchesRequest
+	62,  // 142: bulkhead.v1.ImageService.WatchRepository:input_type -> bulkhead.v1.WatchRepositoryRequest
+	64,  // 143: bulkhead.v1.ImageService.AddHook:input_type -> bulkhead.v1.AddHookRequest
+	66,  // 144: bulkhead.v1.ImageService.RemoveHook:input_type -> bulkhead.v1.RemoveHookRequest
+	70,  // 145: bulkhead.v1.FlowService.ListFlows:input_type -> bulkhead.v1.ListFlowsRequest
+	72,  // 146: bulkhead.v1.FlowService.GetFlow:input_type -> bulkhead.v1.GetFlowRequest
+	81,  // 147: bulkhead.v1.FlowService.GetMap:input_type -> bulkhead.v1.GetMapRequest
+	85,  // 148: bulkhead.v1.FlowService.ListRisks:input_type -> bulkhead.v1.ListRisksRequest
+	87,  // 149: bulkhead.v1.SegmentService.ProposeSegments:input_type -> bulkhead.v1.ProposeSegmentsRequest
+	89,  // 150: bulkhead.v1.SegmentService.ReplaySegments:input_type -> bulkhead.v1.ReplaySegmentsRequest
+	93,  // 151: bulkhead.v1.SegmentService.ListSegments:input_type -> bulkhead.v1.ListSegmentsRequest
+	95,  // 152: bulkhead.v1.SegmentService.ApplySegments:input_type -> bulkhead.v1.ApplySegmentsRequest
+	97,  // 153: bulkhead.v1.SegmentService.RemoveSegments:input_type -> bulkhead.v1.RemoveSegmentsRequest
+	99,  // 154: bulkhead.v1.SegmentService.Quarantine:input_type -> bulkhead.v1.QuarantineRequest
+	75,  // 155: bulkhead.v1.PolicyService.ApplyPolicies:input_type -> bulkhead.v1.ApplyPoliciesRequest
+	77,  // 156: bulkhead.v1.PolicyService.ListPolicies:input_type -> bulkhead.v1.ListPoliciesRequest
+	79,  // 157: bulkhead.v1.PolicyService.RemovePolicy:input_type -> bulkhead.v1.RemovePolicyRequest
+	2,   // 158: bulkhead.v1.AuthService.SignIn:output_type -> bulkhead.v1.SignInResponse
+	4,   // 159: bulkhead.v1.AuthService.SignOut:output_type -> bulkhead.v1.SignOutResponse
+	6,   // 160: bulkhead.v1.AuthService.WhoAmI:output_type -> bulkhead.v1.WhoAmIResponse
+	12,  // 161: bulkhead.v1.WorkloadService.ListWorkloads:output_type -> bulkhead.v1.ListWorkloadsResponse
+	14,  // 162: bulkhead.v1.WorkloadService.GetWorkload:output_type -> bulkhead.v1.GetWorkloadResponse
+	16,  // 163: bulkhead.v1.WorkloadService.SetMode:output_type -> bulkhead.v1.SetModeResponse
+	19,  // 164: bulkhead.v1.WorkloadService.GetProfile:output_type -> bulkhead.v1.GetProfileResponse
+	21,  // 165: bulkhead.v1.WorkloadService.Approve:output_type -> bulkhead.v1.ApproveResponse
+	28,  // 166: bulkhead.v1.AlertService.ListAlerts:output_type -> bulkhead.v1.ListAlertsResponse
+	22,  // 167: bulkhead.v1.AlertService.WatchAlerts:output_type -> bulkhead.v1.Alert
+	31,  // 168: bulkhead.v1.AlertService.ListIncidents:output_type -> bulkhead.v1.ListIncidentsResponse
+	35,  // 169: bulkhead.v1.DrillService.GetDrill:output_type -> bulkhead.v1.GetDrillResponse
+	37,  // 170: bulkhead.v1.DrillService.PutDrill:output_type -> bulkhead.v1.PutDrillResponse
+	41,  // 171: bulkhead.v1.NodeService.ListNodes:output_type -> bulkhead.v1.ListNodesResponse
+	46,  // 172: bulkhead.v1.ImageService.ListImages:output_type -> bulkhead.v1.ListImagesResponse
+	48,  // 173: bulkhead.v1.ImageService.GetImage:output_type -> bulkhead.v1.GetImageResponse
+	52,  // 174: bulkhead.v1.ImageService.DiffImages:output_type -> bulkhead.v1.DiffImagesResponse
+	55,  // 175: bulkhead.v1.ImageService.ScanImage:output_type -> bulkhead.v1.ScanImageResponse
+	57,  // 176: bulkhead.v1.ImageService.ListScans:output_type -> bulkhead.v1.ListScansResponse
+	61,  // 177: bulkhead.v1.ImageService.ListWatches:output_type -> bulkhead.v1.ListWatchesResponse
+	63,  // 178: bulkhead.v1.ImageService.WatchRepository:output_type -> bulkhead.v1.WatchRepositoryResponse
+	65,  // 179: bulkhead.v1.ImageService.AddHook:output_type -> bulkhead.v1.AddHookResponse
+	67,  // 180: bulkhead.v1.ImageService.RemoveHook:output_type -> bulkhead.v1.RemoveHookResponse
+	71,  // 181: bulkhead.v1.FlowService.ListFlows:output_type -> bulkhead.v1.ListFlowsResponse
+	73,  // 182: bulkhead.v1.FlowService.GetFlow:output_type -> bulkhead.v1.GetFlowResponse
+	82,  // 183: bulkhead.v1.FlowService.GetMap:output_type -> bulkhead.v1.GetMapResponse
+	86,  // 184: bulkhead.v1.FlowService.ListRisks:output_type -> bulkhead.v1.ListRisksResponse
+	88,  // 185: bulkhead.v1.SegmentService.ProposeSegments:output_type -> bulkhead.v1.ProposeSegmentsResponse
+	90,  // 186: bulkhead.v1.SegmentService.ReplaySegments:output_type -> bulkhead.v1.ReplaySegmentsResponse
+	94,  // 187: bulkhead.v1.SegmentService.ListSegments:output_type -> bulkhead.v1.ListSegmentsResponse
+	96,  // 188: bulkhead.v1.SegmentService.ApplySegments:output_type -> bulkhead.v1.ApplySegmentsResponse
+	98,  // 189: bulkhead.v1.SegmentService.RemoveSegments:output_type -> bulkhead.v1.RemoveSegmentsResponse
+	100, // 190: bulkhead.v1.SegmentService.Quarantine:output_type -> bulkhead.v1.QuarantineResponse
+	76,  // 191: bulkhead.v1.PolicyService.ApplyPolicies:output_type -> bulkhead.v1.ApplyPoliciesResponse
+	78,  // 192: bulkhead.v1.PolicyService.ListPolicies:output_type -> bulkhead.v1.ListPoliciesResponse
+	80,  // 193: bulkhead.v1.PolicyService.RemovePolicy:output_type -> bulkhead.v1.RemovePolicyResponse
+	158, // [158:194] is the sub-list for method output_type
+	122, // [122:158] is the sub-list for method input_type
+	122, // [122:122] is the sub-list for extension type_name
+	122, // [122:122] is the sub-list for extension extendee
+	0,   // [0:122] is the sub-list for field type_name
 }
 
 func init() { file_bulkhead_v1_bulkhead_proto_init() }
@@ -8285,7 +8759,7 @@ func file_bulkhead_v1_bulkhead_proto_init() {
 	if File_bulkhead_v1_bulkhead_proto != nil {
 		return
 	}
-	file_bulkhead_v1_bulkhead_proto_msgTypes[101].OneofWrappers = []any{
+	file_bulkhead_v1_bulkhead_proto_msgTypes[109].OneofWrappers = []any{
 		(*NodeCommand_SetMode)(nil),
 		(*NodeCommand_Approve)(nil),
 		(*NodeCommand_GetProfile)(nil),
@@ -8298,9 +8772,9 @@ func file_bulkhead_v1_bulkhead_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_bulkhead_v1_bulkhead_proto_rawDesc), len(file_bulkhead_v1_bulkhead_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   110,
+			NumMessages:   118,
 			NumExtensions: 0,
-			NumServices:   8,
+			NumServices:   9,
 		},
 		GoTypes:           file_bulkhead_v1_bulkhead_proto_goTypes,
 		DependencyIndexes: file_bulkhead_v1_bulkhead_proto_depIdxs,

@@ -28,6 +28,8 @@ const (
 	WorkloadServiceName = "bulkhead.v1.WorkloadService"
 	// AlertServiceName is the fully-qualified name of the AlertService service.
 	AlertServiceName = "bulkhead.v1.AlertService"
+	// DrillServiceName is the fully-qualified name of the DrillService service.
+	DrillServiceName = "bulkhead.v1.DrillService"
 	// NodeServiceName is the fully-qualified name of the NodeService service.
 	NodeServiceName = "bulkhead.v1.NodeService"
 	// ImageServiceName is the fully-qualified name of the ImageService service.
@@ -72,6 +74,13 @@ const (
 	// AlertServiceWatchAlertsProcedure is the fully-qualified name of the AlertService's WatchAlerts
 	// RPC.
 	AlertServiceWatchAlertsProcedure = "/bulkhead.v1.AlertService/WatchAlerts"
+	// AlertServiceListIncidentsProcedure is the fully-qualified name of the AlertService's
+	// ListIncidents RPC.
+	AlertServiceListIncidentsProcedure = "/bulkhead.v1.AlertService/ListIncidents"
+	// DrillServiceGetDrillProcedure is the fully-qualified name of the DrillService's GetDrill RPC.
+	DrillServiceGetDrillProcedure = "/bulkhead.v1.DrillService/GetDrill"
+	// DrillServicePutDrillProcedure is the fully-qualified name of the DrillService's PutDrill RPC.
+	DrillServicePutDrillProcedure = "/bulkhead.v1.DrillService/PutDrill"
 	// NodeServiceListNodesProcedure is the fully-qualified name of the NodeService's ListNodes RPC.
 	NodeServiceListNodesProcedure = "/bulkhead.v1.NodeService/ListNodes"
 	// ImageServiceListImagesProcedure is the fully-qualified name of the ImageService's ListImages RPC.
@@ -442,6 +451,8 @@ type AlertServiceClient interface {
 	ListAlerts(context.Context, *connect.Request[v1.ListAlertsRequest]) (*connect.Response[v1.ListAlertsResponse], error)
 	// WatchAlerts sends alerts as they arrive.
 	WatchAlerts(context.Context, *connect.Request[v1.WatchAlertsRequest]) (*connect.ServerStreamForClient[v1.Alert], error)
+	// ListIncidents puts alerts of one cause together and returns them as JSON (see docs/incidents.md), the newest first.
+	ListIncidents(context.Context, *connect.Request[v1.ListIncidentsRequest]) (*connect.Response[v1.ListIncidentsResponse], error)
 }
 
 // NewAlertServiceClient constructs a client for the bulkhead.v1.AlertService service. By default,
@@ -467,13 +478,20 @@ func NewAlertServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 			connect.WithSchema(alertServiceMethods.ByName("WatchAlerts")),
 			connect.WithClientOptions(opts...),
 		),
+		listIncidents: connect.NewClient[v1.ListIncidentsRequest, v1.ListIncidentsResponse](
+			httpClient,
+			baseURL+AlertServiceListIncidentsProcedure,
+			connect.WithSchema(alertServiceMethods.ByName("ListIncidents")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
 // alertServiceClient implements AlertServiceClient.
 type alertServiceClient struct {
-	listAlerts  *connect.Client[v1.ListAlertsRequest, v1.ListAlertsResponse]
-	watchAlerts *connect.Client[v1.WatchAlertsRequest, v1.Alert]
+	listAlerts    *connect.Client[v1.ListAlertsRequest, v1.ListAlertsResponse]
+	watchAlerts   *connect.Client[v1.WatchAlertsRequest, v1.Alert]
+	listIncidents *connect.Client[v1.ListIncidentsRequest, v1.ListIncidentsResponse]
 }
 
 // ListAlerts calls bulkhead.v1.AlertService.ListAlerts.
@@ -486,11 +504,18 @@ func (c *alertServiceClient) WatchAlerts(ctx context.Context, req *connect.Reque
 	return c.watchAlerts.CallServerStream(ctx, req)
 }
 
+// ListIncidents calls bulkhead.v1.AlertService.ListIncidents.
+func (c *alertServiceClient) ListIncidents(ctx context.Context, req *connect.Request[v1.ListIncidentsRequest]) (*connect.Response[v1.ListIncidentsResponse], error) {
+	return c.listIncidents.CallUnary(ctx, req)
+}
+
 // AlertServiceHandler is an implementation of the bulkhead.v1.AlertService service.
 type AlertServiceHandler interface {
 	ListAlerts(context.Context, *connect.Request[v1.ListAlertsRequest]) (*connect.Response[v1.ListAlertsResponse], error)
 	// WatchAlerts sends alerts as they arrive.
 	WatchAlerts(context.Context, *connect.Request[v1.WatchAlertsRequest], *connect.ServerStream[v1.Alert]) error
+	// ListIncidents puts alerts of one cause together and returns them as JSON (see docs/incidents.md), the newest first.
+	ListIncidents(context.Context, *connect.Request[v1.ListIncidentsRequest]) (*connect.Response[v1.ListIncidentsResponse], error)
 }
 
 // NewAlertServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -512,12 +537,20 @@ func NewAlertServiceHandler(svc AlertServiceHandler, opts ...connect.HandlerOpti
 		connect.WithSchema(alertServiceMethods.ByName("WatchAlerts")),
 		connect.WithHandlerOptions(opts...),
 	)
+	alertServiceListIncidentsHandler := connect.NewUnaryHandler(
+		AlertServiceListIncidentsProcedure,
+		svc.ListIncidents,
+		connect.WithSchema(alertServiceMethods.ByName("ListIncidents")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/bulkhead.v1.AlertService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case AlertServiceListAlertsProcedure:
 			alertServiceListAlertsHandler.ServeHTTP(w, r)
 		case AlertServiceWatchAlertsProcedure:
 			alertServiceWatchAlertsHandler.ServeHTTP(w, r)
+		case AlertServiceListIncidentsProcedure:
+			alertServiceListIncidentsHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -533,6 +566,108 @@ func (UnimplementedAlertServiceHandler) ListAlerts(context.Context, *connect.Req
 
 func (UnimplementedAlertServiceHandler) WatchAlerts(context.Context, *connect.Request[v1.WatchAlertsRequest], *connect.ServerStream[v1.Alert]) error {
 	return connect.NewError(connect.CodeUnimplemented, errors.New("bulkhead.v1.AlertService.WatchAlerts is not implemented"))
+}
+
+func (UnimplementedAlertServiceHandler) ListIncidents(context.Context, *connect.Request[v1.ListIncidentsRequest]) (*connect.Response[v1.ListIncidentsResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("bulkhead.v1.AlertService.ListIncidents is not implemented"))
+}
+
+// DrillServiceClient is a client for the bulkhead.v1.DrillService service.
+type DrillServiceClient interface {
+	// GetDrill returns the matrix of the last drill that was handed in; none where there was none.
+	GetDrill(context.Context, *connect.Request[v1.GetDrillRequest]) (*connect.Response[v1.GetDrillResponse], error)
+	PutDrill(context.Context, *connect.Request[v1.PutDrillRequest]) (*connect.Response[v1.PutDrillResponse], error)
+}
+
+// NewDrillServiceClient constructs a client for the bulkhead.v1.DrillService service. By default,
+// it uses the Connect protocol with the binary Protobuf Codec, asks for gzipped responses, and
+// sends uncompressed requests. To use the gRPC or gRPC-Web protocols, supply the connect.WithGRPC()
+// or connect.WithGRPCWeb() options.
+//
+// The URL supplied here should be the base URL for the Connect or gRPC server (for example,
+// http://api.acme.com or https://acme.com/grpc).
+func NewDrillServiceClient(httpClient connect.HTTPClient, baseURL string, opts ...connect.ClientOption) DrillServiceClient {
+	baseURL = strings.TrimRight(baseURL, "/")
+	drillServiceMethods := v1.File_bulkhead_v1_bulkhead_proto.Services().ByName("DrillService").Methods()
+	return &drillServiceClient{
+		getDrill: connect.NewClient[v1.GetDrillRequest, v1.GetDrillResponse](
+			httpClient,
+			baseURL+DrillServiceGetDrillProcedure,
+			connect.WithSchema(drillServiceMethods.ByName("GetDrill")),
+			connect.WithClientOptions(opts...),
+		),
+		putDrill: connect.NewClient[v1.PutDrillRequest, v1.PutDrillResponse](
+			httpClient,
+			baseURL+DrillServicePutDrillProcedure,
+			connect.WithSchema(drillServiceMethods.ByName("PutDrill")),
+			connect.WithClientOptions(opts...),
+		),
+	}
+}
+
+// drillServiceClient implements DrillServiceClient.
+type drillServiceClient struct {
+	getDrill *connect.Client[v1.GetDrillRequest, v1.GetDrillResponse]
+	putDrill *connect.Client[v1.PutDrillRequest, v1.PutDrillResponse]
+}
+
+// GetDrill calls bulkhead.v1.DrillService.GetDrill.
+func (c *drillServiceClient) GetDrill(ctx context.Context, req *connect.Request[v1.GetDrillRequest]) (*connect.Response[v1.GetDrillResponse], error) {
+	return c.getDrill.CallUnary(ctx, req)
+}
+
+// PutDrill calls bulkhead.v1.DrillService.PutDrill.
+func (c *drillServiceClient) PutDrill(ctx context.Context, req *connect.Request[v1.PutDrillRequest]) (*connect.Response[v1.PutDrillResponse], error) {
+	return c.putDrill.CallUnary(ctx, req)
+}
+
+// DrillServiceHandler is an implementation of the bulkhead.v1.DrillService service.
+type DrillServiceHandler interface {
+	// GetDrill returns the matrix of the last drill that was handed in; none where there was none.
+	GetDrill(context.Context, *connect.Request[v1.GetDrillRequest]) (*connect.Response[v1.GetDrillResponse], error)
+	PutDrill(context.Context, *connect.Request[v1.PutDrillRequest]) (*connect.Response[v1.PutDrillResponse], error)
+}
+
+// NewDrillServiceHandler builds an HTTP handler from the service implementation. It returns the
+// path on which to mount the handler and the handler itself.
+//
+// By default, handlers support the Connect, gRPC, and gRPC-Web protocols with the binary Protobuf
+// and JSON codecs. They also support gzip compression.
+func NewDrillServiceHandler(svc DrillServiceHandler, opts ...connect.HandlerOption) (string, http.Handler) {
+	drillServiceMethods := v1.File_bulkhead_v1_bulkhead_proto.Services().ByName("DrillService").Methods()
+	drillServiceGetDrillHandler := connect.NewUnaryHandler(
+		DrillServiceGetDrillProcedure,
+		svc.GetDrill,
+		connect.WithSchema(drillServiceMethods.ByName("GetDrill")),
+		connect.WithHandlerOptions(opts...),
+	)
+	drillServicePutDrillHandler := connect.NewUnaryHandler(
+		DrillServicePutDrillProcedure,
+		svc.PutDrill,
+		connect.WithSchema(drillServiceMethods.ByName("PutDrill")),
+		connect.WithHandlerOptions(opts...),
+	)
+	return "/bulkhead.v1.DrillService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case DrillServiceGetDrillProcedure:
+			drillServiceGetDrillHandler.ServeHTTP(w, r)
+		case DrillServicePutDrillProcedure:
+			drillServicePutDrillHandler.ServeHTTP(w, r)
+		default:
+			http.NotFound(w, r)
+		}
+	})
+}
+
+// UnimplementedDrillServiceHandler returns CodeUnimplemented from all methods.
+type UnimplementedDrillServiceHandler struct{}
+
+func (UnimplementedDrillServiceHandler) GetDrill(context.Context, *connect.Request[v1.GetDrillRequest]) (*connect.Response[v1.GetDrillResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("bulkhead.v1.DrillService.GetDrill is not implemented"))
+}
+
+func (UnimplementedDrillServiceHandler) PutDrill(context.Context, *connect.Request[v1.PutDrillRequest]) (*connect.Response[v1.PutDrillResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("bulkhead.v1.DrillService.PutDrill is not implemented"))
 }
 
 // NodeServiceClient is a client for the bulkhead.v1.NodeService service.
