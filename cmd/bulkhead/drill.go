@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -173,7 +174,23 @@ func (a *app) endOwn(ctx context.Context, dir string) error {
 	if err := a.self(ctx, io.Discard, "down", "--release", "--run", a.run, "--state", a.state); err != nil {
 		return err
 	}
+	endKeepers(a.run)
 	return os.RemoveAll(dir)
+}
+
+// endKeepers ends the keepers of the drill's own agent, which outlive it by design: what they held was released.
+func endKeepers(run string) {
+	socket := "--socket\x00" + filepath.Join(run, "keeper.sock") + "\x00"
+	lines, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+	for _, file := range lines {
+		line, err := os.ReadFile(file)
+		if err != nil || !bytes.HasPrefix(line, []byte("bulkhead-keeper\x00")) || !bytes.Contains(line, []byte(socket)) {
+			continue
+		}
+		if pid, err := strconv.Atoi(strings.Split(file, "/")[2]); err == nil {
+			_ = unix.Kill(pid, unix.SIGTERM)
+		}
+	}
 }
 
 // self runs this program; what it says on standard error is for a person only when it fails.
