@@ -16,7 +16,7 @@ import (
 const drained = 256 << 10
 
 // serve1 answers the requests of one HTTP/1 connection, one after the other.
-func (p *Proxy) serve1(ctx context.Context, c net.Conn, br *bufio.Reader) {
+func (p *Proxy) serve1(ctx context.Context, c net.Conn, br *bufio.Reader, to *way) {
 	for first := true; ; first = false {
 		wait := p.o.Limits.Idle
 		if first {
@@ -34,7 +34,7 @@ func (p *Proxy) serve1(ctx context.Context, c net.Conn, br *bufio.Reader) {
 			}
 			return
 		}
-		if !p.request1(ctx, c, br, head) {
+		if !p.request1(ctx, c, br, head, to) {
 			return
 		}
 	}
@@ -75,7 +75,7 @@ func headEnd(b []byte) int {
 }
 
 // request1 answers one request, and says whether another may follow.
-func (p *Proxy) request1(ctx context.Context, c net.Conn, br *bufio.Reader, head string) bool {
+func (p *Proxy) request1(ctx context.Context, c net.Conn, br *bufio.Reader, head string, to *way) bool {
 	req, err := http.ReadRequest(br)
 	if err != nil {
 		p.refuse1(c, http.StatusBadRequest, "this is no request\n")
@@ -93,7 +93,7 @@ func (p *Proxy) request1(ctx context.Context, c net.Conn, br *bufio.Reader, head
 		p.refuse1(c, r.status, r.text(), "Content-Type", r.kind(), requestID, j.id)
 		return false
 	}
-	resp, err := p.transport.RoundTrip(p.outgoing(req, j))
+	resp, err := to.transport.RoundTrip(p.outgoing(req, j, to))
 	if err != nil {
 		if r := j.refused.Load(); r != nil { // found while the body went by
 			p.refuse1(c, r.status, r.text(), "Content-Type", r.kind(), requestID, j.id)
@@ -160,7 +160,7 @@ func removeHops(h http.Header) {
 }
 
 // outgoing is the request as the application gets it.
-func (p *Proxy) outgoing(req *http.Request, j *judgement) *http.Request {
+func (p *Proxy) outgoing(req *http.Request, j *judgement, to *way) *http.Request {
 	out := req.Clone(req.Context())
 	upgrade := ""
 	if headerHas(req.Header["Connection"], "upgrade") {
@@ -175,9 +175,9 @@ func (p *Proxy) outgoing(req *http.Request, j *judgement) *http.Request {
 	if trailers { // gRPC wants it
 		out.Header.Set("Te", "trailers")
 	}
-	out.URL.Scheme, out.URL.Host, out.RequestURI, out.Close = p.scheme(), p.o.Upstream.Host, "", false
+	out.URL.Scheme, out.URL.Host, out.RequestURI, out.Close = to.scheme(), to.upstream.Host, "", false
 	out.Body = j.body
-	if host, _, err := net.SplitHostPort(req.RemoteAddr); err == nil {
+	if host, _, err := net.SplitHostPort(req.RemoteAddr); err == nil && p.dial == nil { // inline the application sees it
 		before := out.Header.Values("X-Forwarded-For")
 		out.Header.Set("X-Forwarded-For", strings.Join(append(before, host), ", "))
 	}
@@ -188,8 +188,8 @@ func (p *Proxy) outgoing(req *http.Request, j *judgement) *http.Request {
 	return out
 }
 
-func (p *Proxy) scheme() string {
-	if p.o.Upstream.Scheme == "https" {
+func (w *way) scheme() string {
+	if w.upstream.Scheme == "https" {
 		return "https"
 	}
 	return "http"

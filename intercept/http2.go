@@ -12,16 +12,30 @@ import (
 	"time"
 )
 
+// second2 is one server for all listeners.
+type second2 struct {
+	http.Server
+	start sync.Once
+}
+
+type wayKey struct{}
+
 // server2 speaks HTTP/2, with bounds on what one connection may have open: a client that opens and resets streams
 // waits for its own.
-func (p *Proxy) server2() *http.Server {
+func (p *Proxy) server2() *second2 {
 	protocols := new(http.Protocols)
 	protocols.SetUnencryptedHTTP2(true)
-	return &http.Server{
+	return &second2{Server: http.Server{
 		Handler: http.HandlerFunc(p.handle2), Protocols: protocols, IdleTimeout: p.o.Limits.Idle, MaxHeaderBytes: p.o.Limits.Head,
 		HTTP2:    &http.HTTP2Config{MaxConcurrentStreams: p.o.Limits.Streams, MaxReceiveBufferPerConnection: 1 << 20, MaxReceiveBufferPerStream: 256 << 10},
 		ErrorLog: log.New(io.Discard, "", 0),
-	}
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
+			if h, ok := c.(*peeked); ok {
+				return context.WithValue(ctx, wayKey{}, h.to)
+			}
+			return ctx
+		},
+	}}
 }
 
 func (p *Proxy) serve2(ctx context.Context) {
@@ -33,9 +47,9 @@ func (p *Proxy) serve2(ctx context.Context) {
 }
 
 // hand2 gives the connection to the HTTP/2 server, and returns when that is done with it.
-func (p *Proxy) hand2(ctx context.Context, c net.Conn, br *bufio.Reader) {
+func (p *Proxy) hand2(ctx context.Context, c net.Conn, br *bufio.Reader, to *way) {
 	_ = c.SetReadDeadline(time.Time{})
-	h := &peeked{Conn: c, br: br, closed: make(chan struct{})}
+	h := &peeked{Conn: c, br: br, to: to, closed: make(chan struct{})}
 	select {
 	case p.accepted <- h:
 		<-h.closed
@@ -65,6 +79,7 @@ func (h *handed) Addr() net.Addr { return &net.TCPAddr{} }
 type peeked struct {
 	net.Conn
 	br     *bufio.Reader
+	to     *way
 	closed chan struct{}
 	once   sync.Once
 }
@@ -84,7 +99,11 @@ func (p *Proxy) handle2(w http.ResponseWriter, req *http.Request) {
 		r.write(w, req, j.id)
 		return
 	}
-	resp, err := p.transport.RoundTrip(p.outgoing(req, j))
+	to, ok := req.Context().Value(wayKey{}).(*way)
+	if !ok {
+		to = &way{p.transport, p.o.Upstream}
+	}
+	resp, err := to.transport.RoundTrip(p.outgoing(req, j, to))
 	switch {
 	case err != nil && j.refused.Load() != nil:
 		j.refused.Load().write(w, req, j.id)

@@ -1,5 +1,5 @@
-// Package intercept puts the layer-7 firewall in the path of connections: today as a sidecar, a reverse proxy before
-// one application. Start with [New] and [Proxy.Serve].
+// Package intercept puts the layer-7 firewall in the path of connections: as a sidecar, a reverse proxy before one
+// application, and inline, inside a running workload's network namespace. Start with [New] and [NewInline].
 //
 // It promises that what it forwards has one meaning only (a request whose length or host servers read differently is
 // refused), that streams stream, that memory is bounded whatever a client sends, and that a refused client is shown an
@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"sync"
 	"time"
@@ -81,8 +82,11 @@ type Proxy struct {
 	o         Options
 	transport *http.Transport
 	slots     chan struct{}
-	second    *http.Server // for connections that speak HTTP/2
+	second    *second2 // for connections that speak HTTP/2
 	accepted  chan net.Conn
+
+	// dial connects to the application for one client, who connected to an address; nil: to Upstream, for all.
+	dial func(client, local netip.AddrPort) (net.Conn, error)
 
 	lock  sync.Mutex
 	conns map[net.Conn]bool
@@ -122,13 +126,61 @@ func upstream(u *url.URL) *http.Transport {
 	return t
 }
 
+// way is how the requests of one connection reach the application.
+type way struct {
+	transport *http.Transport
+	upstream  *url.URL
+}
+
+// wayOf opens a way of its own for a connection that was steered here: the application is to see this client. TLS is
+// carried past; then there is no way.
+func (p *Proxy) wayOf(c net.Conn, br *bufio.Reader) (w *way, end func()) {
+	client, local := addrPort(c.RemoteAddr()), addrPort(c.LocalAddr())
+	if isTLS(br) {
+		if up, err := p.dial(client, local); err == nil {
+			past(c, br, up)
+		}
+		return nil, nil
+	}
+	scheme := "http"
+	if first, err := br.Peek(3); err == nil && string(first) == preface[:3] {
+		scheme = "h2c" // it speaks to this client, so it knows HTTP/2
+	}
+	u := &url.URL{Scheme: scheme, Host: local.String()}
+	t := upstream(u)
+	t.MaxIdleConnsPerHost = 1
+	t.DialContext = func(context.Context, string, string) (net.Conn, error) { return p.dial(client, local) }
+	return &way{t, u}, t.CloseIdleConnections
+}
+
+func addrPort(a net.Addr) netip.AddrPort {
+	t, ok := a.(*net.TCPAddr)
+	if !ok {
+		return netip.AddrPort{}
+	}
+	from := t.AddrPort()
+	return netip.AddrPortFrom(from.Addr().Unmap(), from.Port())
+}
+
+// drain waits for connections to end, but not for long.
+func (p *Proxy) drain(wait time.Duration) {
+	for end := time.Now().Add(wait); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		p.lock.Lock()
+		n := len(p.conns)
+		p.lock.Unlock()
+		if n == 0 {
+			return
+		}
+	}
+}
+
 // Serve accepts connections until ctx ends.
 func (p *Proxy) Serve(ctx context.Context, l net.Listener) error {
 	ctx, stop := context.WithCancel(ctx)
 	var all sync.WaitGroup
 	defer all.Wait()
 	defer stop()
-	all.Go(func() { p.serve2(ctx) })
+	p.second.start.Do(func() { all.Go(func() { p.serve2(ctx) }) })
 	all.Go(func() {
 		<-ctx.Done()
 		_ = l.Close()
@@ -192,11 +244,20 @@ func (p *Proxy) connection(ctx context.Context, c net.Conn) {
 		c = t
 	}
 	br := bufio.NewReaderSize(c, p.o.Limits.Head)
+	to := &way{p.transport, p.o.Upstream}
+	if p.dial != nil {
+		own, end := p.wayOf(c, br)
+		if own == nil {
+			return
+		}
+		defer end()
+		to = own
+	}
 	if first, err := br.Peek(3); err != nil || string(first) != preface[:3] {
-		p.serve1(ctx, c, br)
+		p.serve1(ctx, c, br, to)
 		return
 	}
 	if start, err := br.Peek(len(preface)); err == nil && string(start) == preface {
-		p.hand2(ctx, c, br)
+		p.hand2(ctx, c, br, to)
 	}
 }

@@ -58,7 +58,7 @@ type usageError struct{ error }
 func command() *cobra.Command {
 	root := &cobra.Command{Use: "bulkhead-agent", Short: "Run one node of Bulkhead", SilenceUsage: true, SilenceErrors: true, Version: version}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(runCommand(), sidecarCommand(), keeperCommand(), releaseCommand(), resumeCommand())
+	root.AddCommand(runCommand(), sidecarCommand(), inlineCommand(), keeperCommand(), releaseCommand(), resumeCommand())
 	return root
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"net"
 	"net/url"
 	"os"
@@ -48,16 +49,66 @@ func sidecarCommand() *cobra.Command {
 	return c
 }
 
+// inlineFlags are what a person says about a workload that is running.
+type inlineFlags struct {
+	sidecarFlags
+	pid    int
+	ports  []uint
+	closed bool
+}
+
+func inlineCommand() *cobra.Command {
+	o := inlineFlags{}
+	c := &cobra.Command{
+		Use: "inline", Short: "Stand in the path of a running workload's connections, which nobody notices", Args: cobra.NoArgs,
+		Long: "Steers new connections to a workload's ports to this process, inside the workload's network namespace, and on to the application, which sees its\n" +
+			"clients' addresses. Nothing is restarted; existing connections are kept; ended or killed, new connections are direct again within a second, or,\n" +
+			"with --fail-closed, refused. TLS passes unseen. Needs root.",
+		Example: "  bulkhead-agent inline --pid 4711 --port 8080 --mode block",
+		RunE: func(c *cobra.Command, _ []string) error {
+			return runInline(c.Context(), o, c.OutOrStdout())
+		},
+	}
+	f := c.Flags()
+	f.IntVar(&o.pid, "pid", 0, "a process of the workload")
+	f.UintSliceVar(&o.ports, "port", nil, "a `PORT` of the application; may be given more than once")
+	f.BoolVar(&o.closed, "fail-closed", false, "when this process dies nobody gets through; else everybody, directly")
+	f.StringVar(&o.mode, "mode", "detect", "detect (tell) or block (refuse)")
+	f.StringVar(&o.events, "events", "-", "`FILE` that events are appended to; -: standard output")
+	f.StringArrayVar(&o.exceptions, "except", nil, "`RULE[:PATH[:NAME]]` that does not count, where the path begins so and the parameter is called so; may be given more than once")
+	_, _ = c.MarkFlagRequired("pid"), c.MarkFlagRequired("port") // they are flags of this command
+	return c
+}
+
+func runInline(ctx context.Context, o inlineFlags, stdout io.Writer) error {
+	options, err := commonOptions(o.sidecarFlags, stdout)
+	if err != nil {
+		return err
+	}
+	in := intercept.InlineOptions{Namespace: fmt.Sprintf("/proc/%d/ns/net", o.pid), Closed: o.closed, Proxy: options}
+	for _, port := range o.ports {
+		if port == 0 || port > math.MaxUint16 {
+			return usageError{fmt.Errorf("--port %d is none", port)}
+		}
+		in.Ports = append(in.Ports, uint16(port))
+	}
+	if o.closed {
+		in.Pin = fmt.Sprintf("/sys/fs/bpf/bulkhead-inline/%d", o.pid)
+	}
+	i, err := intercept.NewInline(in)
+	if err != nil {
+		return err
+	}
+	options.Log.Info("standing in the path", "pid", o.pid, "ports", o.ports, "mode", o.mode)
+	<-ctx.Done()
+	return i.Close()
+}
+
 func runSidecar(ctx context.Context, o sidecarFlags, stdout io.Writer) error {
-	options, err := sidecarOptions(o)
+	options, err := sidecarOptions(o, stdout)
 	if err != nil {
 		return err
 	}
-	out, err := eventWriter(o.events, stdout)
-	if err != nil {
-		return err
-	}
-	options.Tell = writeEvents(out, options.Log)
 	proxy, err := intercept.New(options)
 	if err != nil {
 		return err
@@ -70,20 +121,31 @@ func runSidecar(ctx context.Context, o sidecarFlags, stdout io.Writer) error {
 	return proxy.Serve(ctx, l)
 }
 
-func sidecarOptions(o sidecarFlags) (intercept.Options, error) {
+// commonOptions are those of both places.
+func commonOptions(o sidecarFlags, stdout io.Writer) (intercept.Options, error) {
 	options := intercept.Options{Mode: intercept.Mode(o.mode), Engine: waf.New(waf.Options{}), Log: slog.New(slog.NewTextHandler(os.Stderr, nil))}
-	u, err := url.Parse(o.upstream)
-	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" && u.Scheme != "h2c" {
-		return options, usageError{fmt.Errorf("--upstream %q is no http, https or h2c address", o.upstream)}
-	}
 	if options.Mode != intercept.Detect && options.Mode != intercept.Block {
 		return options, usageError{fmt.Errorf("--mode %q is neither detect nor block", o.mode)}
 	}
-	options.Upstream = u
 	for _, e := range o.exceptions {
 		parts := append(strings.SplitN(e, ":", 3), "", "")
 		options.Exceptions = append(options.Exceptions, intercept.Exception{Rule: parts[0], Path: parts[1], Name: parts[2]})
 	}
+	out, err := eventWriter(o.events, stdout)
+	options.Tell = writeEvents(out, options.Log)
+	return options, err
+}
+
+func sidecarOptions(o sidecarFlags, stdout io.Writer) (intercept.Options, error) {
+	options, err := commonOptions(o, stdout)
+	if err != nil {
+		return options, err
+	}
+	u, err := url.Parse(o.upstream)
+	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" && u.Scheme != "h2c" {
+		return options, usageError{fmt.Errorf("--upstream %q is no http, https or h2c address", o.upstream)}
+	}
+	options.Upstream = u
 	if o.certificate == "" && o.key == "" {
 		return options, nil
 	}

@@ -60,7 +60,7 @@ var rooms = map[string][]string{
 	"container": {"."},
 	"sensor":    {".", "bpf", "container", "profile"},
 	"enforce":   {".", "bpf", "container", "profile", "topology"},
-	"intercept": {".", "waf"},
+	"intercept": {".", "bpf", "waf"},
 	"agent":     {".", "api", "bpf", "bus", "container", "enforce", "image", "profile", "rule", "sensor", "sign", "topology"},
 
 	// control plane
