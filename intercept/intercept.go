@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"bulkhead/waf"
+	"bulkhead/waf/portrait"
 )
 
 // Mode is what follows from a verdict.
@@ -27,6 +28,7 @@ type Mode string
 
 // The modes.
 const (
+	Learn  Mode = "learn"  // tell, and take what passes into the portrait
 	Detect Mode = "detect" // tell
 	Block  Mode = "block"  // refuse what the engine blocks, tell what it alerts on
 )
@@ -38,7 +40,8 @@ type Options struct {
 	Engine     *waf.Engine
 	Mode       Mode
 	Exceptions []Exception
-	Tell       func(Event) // of everything that was not passed; called by many goroutines at once
+	Portrait   *portrait.Portrait // of the application: learned in Learn, compared with in the others; nil: none
+	Tell       func(Event)        // of everything that was not passed; called by many goroutines at once
 	Log        *slog.Logger
 	Limits     Limits
 }
@@ -97,8 +100,8 @@ func New(o Options) (*Proxy, error) {
 	if o.Upstream == nil || o.Upstream.Host == "" {
 		return nil, errors.New("intercept: no upstream address")
 	}
-	if o.Mode != Detect && o.Mode != Block {
-		return nil, errors.New("intercept: the mode is neither detect nor block: " + string(o.Mode))
+	if o.Mode != Learn && o.Mode != Detect && o.Mode != Block {
+		return nil, errors.New("intercept: the mode is neither learn, detect nor block: " + string(o.Mode))
 	}
 	o.Limits = o.Limits.withDefaults()
 	p := &Proxy{o: o, transport: upstream(o.Upstream), slots: make(chan struct{}, o.Limits.Connections), accepted: make(chan net.Conn), conns: map[net.Conn]bool{}}

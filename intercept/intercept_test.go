@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"bulkhead/waf"
+	"bulkhead/waf/message"
+	"bulkhead/waf/portrait"
 )
 
 // stand is a proxy before an application.
@@ -178,6 +180,30 @@ func TestExceptions(t *testing.T) {
 		if status, _, _ := answer(t, r, "GET"); status != tt.want {
 			t.Errorf("%s: status %d, want %d", tt.path, status, tt.want)
 		}
+	}
+}
+
+// TestPortrait: what clients do in learn is what later requests are compared with.
+func TestPortrait(t *testing.T) {
+	known := portrait.New()
+	s := start(t, http.HandlerFunc(echo), func(o *Options) { o.Mode, o.Portrait = Learn, known })
+	_, r := dial(t, s.addr, strings.Repeat("GET /items/7?sort=asc HTTP/1.1\r\nHost: a\r\n\r\n", 60))
+	for range 60 {
+		answer(t, r, "GET")
+	}
+	for i := range 3 { // one client alone teaches nothing
+		req := message.Parse([]byte("GET /items/8?sort=desc HTTP/1.1\r\nHost: a\r\n\r\n"))
+		known.Learn(req, fmt.Sprint("client ", i))
+	}
+	s = start(t, http.HandlerFunc(echo), func(o *Options) { o.Portrait = known })
+	_, r = dial(t, s.addr, "GET /items/9?sort=asc HTTP/1.1\r\nHost: a\r\n\r\nGET /items/9?sort=4711 HTTP/1.1\r\nHost: a\r\n\r\n")
+	for range 2 {
+		if status, _, _ := answer(t, r, "GET"); status != 200 {
+			t.Errorf("status %d: a deviation refuses nothing", status)
+		}
+	}
+	if e := s.told(); len(e) != 1 || e[0].Action != "detected" || !strings.HasPrefix(e[0].Reasons[0].Rule, "portrait-") {
+		t.Errorf("events %v", e)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"slices"
 	"strings"
@@ -83,7 +84,8 @@ func (p *Proxy) judge(req *http.Request, head string, body io.ReadCloser) *judge
 	}
 	window, whole, rest := p.window(req, body)
 	j.pump, _ = rest.(*pump)
-	v := p.except(p.o.Engine.Inspect(transaction(head, req, window)), req.URL.Path)
+	r := message.Parse(transaction(head, req, window))
+	v := p.compare(r, req, p.except(p.o.Engine.Judge(r), req.URL.Path))
 	if v.Action == waf.Block && p.o.Mode == Block {
 		j.refused.Store(&refusal{status: http.StatusForbidden, why: "the request was refused", id: j.id, req: req})
 		p.tell(req, j.id, v, "blocked")
@@ -101,6 +103,35 @@ func (p *Proxy) judge(req *http.Request, head string, body io.ReadCloser) *judge
 		j.body = j.passing
 	}
 	return j
+}
+
+// deviates is the score from which a deviation from the portrait is told. It refuses nothing by itself.
+const deviates = 60
+
+// compare takes what passes into the portrait, or tells how it differs from it.
+func (p *Proxy) compare(r *message.Request, req *http.Request, v waf.Verdict) waf.Verdict {
+	if p.o.Portrait == nil {
+		return v
+	}
+	if p.o.Mode == Learn {
+		if v.Action == waf.Pass {
+			source, _, _ := net.SplitHostPort(req.RemoteAddr)
+			p.o.Portrait.Learn(r, source)
+		}
+		return v
+	}
+	for _, d := range p.o.Portrait.Judge(r) {
+		if slices.ContainsFunc(p.o.Exceptions, func(e Exception) bool {
+			return e.covers(waf.Reason{Rule: d.Rule, Name: d.Name}, req.URL.Path)
+		}) {
+			continue
+		}
+		v.Reasons = append(v.Reasons, waf.Reason{Rule: d.Rule, Class: "portrait", Score: d.Score, Place: d.Place, Name: d.Name, Message: d.Message})
+		if d.Score >= deviates && v.Action == waf.Pass {
+			v.Action, v.Score = waf.Alert, d.Score
+		}
+	}
+	return v
 }
 
 // ambiguous are anomalies after which servers disagree where the request ends or whom it is for.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -13,17 +14,19 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"bulkhead/intercept"
 	"bulkhead/waf"
+	"bulkhead/waf/portrait"
 )
 
 // sidecarFlags are what a person says about one sidecar.
 type sidecarFlags struct {
-	listen, upstream, mode, certificate, key, events string
-	exceptions                                       []string
+	listen, upstream, mode, certificate, key, events, portrait string
+	exceptions                                                 []string
 }
 
 func sidecarCommand() *cobra.Command {
@@ -40,7 +43,8 @@ func sidecarCommand() *cobra.Command {
 	f := c.Flags()
 	f.StringVar(&o.listen, "listen", ":8080", "`ADDRESS` where clients connect")
 	f.StringVar(&o.upstream, "upstream", "", "`URL` of the application: http://, https://, or h2c:// for gRPC without TLS")
-	f.StringVar(&o.mode, "mode", "detect", "detect (tell) or block (refuse)")
+	f.StringVar(&o.mode, "mode", "detect", "learn (tell, and learn the portrait), detect (tell) or block (refuse)")
+	f.StringVar(&o.portrait, "portrait", "", "`FILE` of what the application's requests look like: written in learn, compared with in detect and block")
 	f.StringVar(&o.certificate, "tls-certificate", "", "`FILE` with the certificates that clients are shown; connections are then TLS")
 	f.StringVar(&o.key, "tls-key", "", "`FILE` with the key of the certificate")
 	f.StringVar(&o.events, "events", "-", "`FILE` that events are appended to; -: standard output")
@@ -73,7 +77,8 @@ func inlineCommand() *cobra.Command {
 	f.IntVar(&o.pid, "pid", 0, "a process of the workload")
 	f.UintSliceVar(&o.ports, "port", nil, "a `PORT` of the application; may be given more than once")
 	f.BoolVar(&o.closed, "fail-closed", false, "when this process dies nobody gets through; else everybody, directly")
-	f.StringVar(&o.mode, "mode", "detect", "detect (tell) or block (refuse)")
+	f.StringVar(&o.mode, "mode", "detect", "learn (tell, and learn the portrait), detect (tell) or block (refuse)")
+	f.StringVar(&o.portrait, "portrait", "", "`FILE` of what the application's requests look like: written in learn, compared with in detect and block")
 	f.StringVar(&o.events, "events", "-", "`FILE` that events are appended to; -: standard output")
 	f.StringArrayVar(&o.exceptions, "except", nil, "`RULE[:PATH[:NAME]]` that does not count, where the path begins so and the parameter is called so; may be given more than once")
 	_, _ = c.MarkFlagRequired("pid"), c.MarkFlagRequired("port") // they are flags of this command
@@ -95,6 +100,7 @@ func runInline(ctx context.Context, o inlineFlags, stdout io.Writer) error {
 	if o.closed {
 		in.Pin = fmt.Sprintf("/sys/fs/bpf/bulkhead-inline/%d", o.pid)
 	}
+	defer keepPortrait(ctx, o.sidecarFlags, options)()
 	i, err := intercept.NewInline(in)
 	if err != nil {
 		return err
@@ -109,6 +115,7 @@ func runSidecar(ctx context.Context, o sidecarFlags, stdout io.Writer) error {
 	if err != nil {
 		return err
 	}
+	defer keepPortrait(ctx, o, options)()
 	proxy, err := intercept.New(options)
 	if err != nil {
 		return err
@@ -124,8 +131,14 @@ func runSidecar(ctx context.Context, o sidecarFlags, stdout io.Writer) error {
 // commonOptions are those of both places.
 func commonOptions(o sidecarFlags, stdout io.Writer) (intercept.Options, error) {
 	options := intercept.Options{Mode: intercept.Mode(o.mode), Engine: waf.New(waf.Options{}), Log: slog.New(slog.NewTextHandler(os.Stderr, nil))}
-	if options.Mode != intercept.Detect && options.Mode != intercept.Block {
-		return options, usageError{fmt.Errorf("--mode %q is neither detect nor block", o.mode)}
+	if options.Mode != intercept.Learn && options.Mode != intercept.Detect && options.Mode != intercept.Block {
+		return options, usageError{fmt.Errorf("--mode %q is neither learn, detect nor block", o.mode)}
+	}
+	if options.Mode == intercept.Learn && o.portrait == "" {
+		return options, usageError{errors.New("--mode learn needs --portrait FILE to learn into")}
+	}
+	if err := readPortrait(o.portrait, &options); err != nil {
+		return options, err
 	}
 	for _, e := range o.exceptions {
 		parts := append(strings.SplitN(e, ":", 3), "", "")
@@ -155,6 +168,61 @@ func sidecarOptions(o sidecarFlags, stdout io.Writer) (intercept.Options, error)
 	}
 	options.TLS = &tls.Config{Certificates: []tls.Certificate{certificate}, NextProtos: []string{"h2", "http/1.1"}, MinVersion: tls.VersionTLS12}
 	return options, nil
+}
+
+// readPortrait reads the file, if it is there.
+func readPortrait(name string, options *intercept.Options) error {
+	if name == "" {
+		return nil
+	}
+	b, err := os.ReadFile(name)
+	if errors.Is(err, os.ErrNotExist) && options.Mode == intercept.Learn {
+		options.Portrait = portrait.New()
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("reading --portrait: %w", err)
+	}
+	options.Portrait, err = portrait.Read(b)
+	return err
+}
+
+// keepPortrait writes what was learned now and then, and at the end.
+func keepPortrait(ctx context.Context, o sidecarFlags, options intercept.Options) func() {
+	if options.Mode != intercept.Learn {
+		return func() {}
+	}
+	write := func() {
+		b, err := options.Portrait.Write()
+		if err == nil {
+			err = os.WriteFile(o.portrait+".new", b, 0o600)
+		}
+		if err == nil {
+			err = os.Rename(o.portrait+".new", o.portrait)
+		}
+		if err != nil {
+			options.Log.Error("portrait not written", "error", err)
+		}
+	}
+	var done sync.WaitGroup
+	ctx, stop := context.WithCancel(ctx)
+	done.Go(func() {
+		tick := time.NewTicker(30 * time.Second)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+				write()
+			}
+		}
+	})
+	return func() {
+		stop()
+		done.Wait()
+		write()
+	}
 }
 
 func eventWriter(name string, stdout io.Writer) (io.Writer, error) {

@@ -11,6 +11,7 @@ import (
 
 	"bulkhead/waf"
 	"bulkhead/waf/crs"
+	"bulkhead/waf/portrait"
 )
 
 func newWAF(a *app) *cobra.Command {
@@ -21,7 +22,7 @@ func newWAF(a *app) *cobra.Command {
 		Example: "  bulkhead waf inspect request.txt",
 		RunE:    needsCommand,
 	}
-	c.AddCommand(newWAFInspect(a))
+	c.AddCommand(newWAFInspect(a), newWAFOpenAPI(a))
 	return c
 }
 
@@ -45,6 +46,34 @@ func newWAFInspect(a *app) *cobra.Command {
 			args = []string{"-"}
 		}
 		return a.inspectAll(engine, args)
+	}
+	return c
+}
+
+func newWAFOpenAPI(a *app) *cobra.Command {
+	c := &cobra.Command{
+		Use:     "openapi PORTRAIT",
+		Short:   "Write what was learned of an application as OpenAPI",
+		Long:    "Reads a portrait, as bulkhead-agent sidecar --mode learn writes it, and writes what is usual in it as a description in OpenAPI 3.1.",
+		Example: "  bulkhead waf openapi shop.portrait > shop.json",
+		Args:    cobra.ExactArgs(1),
+	}
+	title := c.Flags().String("title", "learned", "`TEXT` that the description is called")
+	c.RunE = func(_ *cobra.Command, args []string) error {
+		b, err := os.ReadFile(args[0])
+		if err != nil {
+			return fmt.Errorf("reading a portrait: %w", err)
+		}
+		p, err := portrait.Read(b)
+		if err != nil {
+			return err
+		}
+		doc, err := p.OpenAPI(*title)
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Fprintf(a.out, "%s\n", doc)
+		return err
 	}
 	return c
 }
