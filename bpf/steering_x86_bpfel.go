@@ -34,6 +34,7 @@ const (
 	steeringMapSteerPorts     = "steer_ports"
 	steeringMapSteerState     = "steer_state"
 	steeringProgSteer         = "steer"
+	steeringVarSteerStale     = "steer_stale"
 )
 
 // loadSteering returns the embedded CollectionSpec for steering.
@@ -95,6 +96,7 @@ type steeringMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type steeringVariableSpecs struct {
+	SteerStale *ebpf.VariableSpec `ebpf:"steer_stale"`
 }
 
 // steeringObjects contains all objects after they have been loaded into the kernel.
@@ -136,6 +138,7 @@ func (m *steeringMaps) Close() error {
 //
 // It can be passed to loadSteeringObjects or ebpf.CollectionSpec.LoadAndAssign.
 type steeringVariables struct {
+	SteerStale *ebpf.Variable `ebpf:"steer_stale"`
 }
 
 // steeringPrograms contains all programs after they have been loaded into the kernel.

@@ -9,7 +9,8 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 #define AF_INET 2
 #define TCP 6
-#define STALE 240000000ULL /* nanoseconds: a proxy that gave no sign for so long answers nobody */
+
+const volatile __u64 steer_stale = 240000000; /* nanoseconds: a proxy that gave no sign for so long answers nobody */
 
 struct source {
 	__u32 addr[4]; /* IPv4 in the first */
@@ -73,7 +74,7 @@ int steer(struct bpf_sk_lookup *c) {
 	if (!s)
 		return SK_PASS;
 	__u64 now = bpf_ktime_get_ns();
-	if (now > s->beat && now - s->beat > STALE)
+	if (now > s->beat && now - s->beat > steer_stale)
 		return without(s);
 	struct bpf_sock *listener = bpf_map_lookup_elem(&steer_listeners, &family);
 	if (!listener)
