@@ -32,6 +32,7 @@ type programsFileKey struct {
 	Inode      uint64
 	Ino        uint64
 	Entry      uint64
+	Name       uint64
 	Dev        uint32
 	Generation uint32
 }

@@ -21,11 +21,14 @@ static __always_inline struct slot *lsm_slot(u32 *number) {
 }
 
 /* Overlayfs opens the files of its layers by itself, under the credentials of whoever mounted it and through a mount
- * that is in no namespace: to copy a file up, say. What the container opened was asked about before. */
+ * that is in no namespace, or, before 6.6, under the name of the file above with an inode that is not that name's: for
+ * every open, or to copy a file up. What the container opened was asked about before. */
 static __always_inline bool is_inner(struct task_struct *t, struct file *f) {
 	if (t->cred == t->real_cred)
 		return false;
-	struct vfsmount *v = BPF_CORE_READ(f, f_path.mnt);
+	if (f->f_inode != f->f_path.dentry->d_inode)
+		return true;
+	struct vfsmount *v = f->f_path.mnt;
 	struct mount *m = (void *)v - bpf_core_field_offset(struct mount, mnt);
 	return (u64)BPF_CORE_READ(m, mnt_ns) >= -4095UL;
 }
@@ -125,7 +128,7 @@ static __always_inline long deny_mprotect(struct vm_area_struct *v, unsigned lon
 }
 
 /* Is there nothing to say of this open? The same as file_opened begins with, but by plain loads, while the verifier
- * still knows what the pointer is: most opens end here, and each checked read costs a call. */
+ * still knows what the pointers are: most opens end here, and each checked read costs a call. */
 static __always_inline bool is_dull(struct slot *slot, struct file *f) {
 	struct inode *inode = f->f_inode;
 	struct dentry *d = f->f_path.dentry;
@@ -134,23 +137,21 @@ static __always_inline bool is_dull(struct slot *slot, struct file *f) {
 		return true;
 	if (f->f_mode & FMODE_WRITE)
 		return false;
-	u64 hash_len = (u64)d->d_name.len << 32 | d->d_name.hash; /* at once the verifier takes it for too much of the hash */
 	struct file_key key = {
-		.inode = number_of(inode), .entry = mix(number_of(d), hash_len), .ino = inode->i_ino,
+		.inode = (u64)inode, .entry = (u64)d, .name = (u64)d->d_name.len << 32 | d->d_name.hash, .ino = inode->i_ino,
 		.dev = inode->i_sb->s_dev, .generation = inode->i_generation,
 	};
-	return is_boring(slot, &key, (void *)key.inode);
+	return is_boring(slot, &key, inode);
 }
 
 static __always_inline long deny_open(struct file *f) {
 	u32 number;
+	if (is_inner(bpf_get_current_task_btf(), f))
+		return passed();
 	struct slot *slot = lsm_slot(&number);
 	if (!slot || is_dull(slot, f))
 		return passed();
-	f = (void *)number_of(f);
-	if (is_inner(bpf_get_current_task_btf(), f))
-		return passed();
-	if (file_opened(number, (u64)f, BACKEND_LSM))
+	if (file_opened(number, number_of(f), BACKEND_LSM))
 		return denied();
 	return passed();
 }

@@ -39,7 +39,7 @@ static __always_inline bool in_runtime(struct task_struct *t, struct slot *slot)
 /* A file that was looked at before is known again by its inode and the name it was found by. */
 static __always_inline struct file_key file_key_of(struct dentry *d, struct inode *inode) {
 	struct file_key key = {
-		.inode = (u64)inode, .entry = mix((u64)d, SEE(struct dentry, d, d_name.hash_len)), .ino = SEE(struct inode, inode, i_ino),
+		.inode = (u64)inode, .entry = (u64)d, .name = SEE(struct dentry, d, d_name.hash_len), .ino = SEE(struct inode, inode, i_ino),
 		.dev = SEE2(struct inode, inode, i_sb, s_dev), .generation = SEE(struct inode, inode, i_generation),
 	};
 	return key;

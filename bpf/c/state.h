@@ -125,7 +125,7 @@ struct peer_key {
 };
 
 struct recent { u64 time; u32 count; u32 pad; };
-struct file_key { u64 inode; u64 ino; u64 entry; u32 dev; u32 generation; };
+struct file_key { u64 inode; u64 ino; u64 entry; u64 name; u32 dev; u32 generation; };
 
 #define MAP(NAME, TYPE, MAX, KEY, VALUE, FLAGS) \
 	struct { __uint(type, TYPE); __uint(max_entries, MAX); __type(key, KEY); __type(value, VALUE); __uint(map_flags, FLAGS); } NAME SEC(".maps")

@@ -1,9 +1,11 @@
 /* Does one thing N times, in three turns, and prints the nanoseconds that one took in the shortest turn. */
 #define _GNU_SOURCE
 #include <fcntl.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -11,6 +13,15 @@
 
 #ifdef CHILD
 int main(void) { return 0; }
+#elif defined(ENTER)
+/* enter ROOT PROGRAM ARGUMENT...: what a container's runtime does last. The first file system cannot be pivoted away. */
+int main(int argc, char **argv) {
+	if (argc > 2 && !unshare(CLONE_NEWNS) && !mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) && !chdir(argv[1]) &&
+	    !mount(".", "/", NULL, MS_MOVE, NULL) && !chroot(".") && !chdir("/"))
+		execv(argv[2], argv + 2);
+	perror("enter");
+	return 5;
+}
 #else
 static void once(const char *what, const char *path) {
 	if (!strcmp(what, "call")) {
