@@ -30,7 +30,7 @@ func (h *host) agentFigures(ctx context.Context) error {
 		return err
 	}
 	time.Sleep(20 * time.Second) // until all are adopted, and what was read at the start is garbage
-	fmt.Printf("\n| the agent and its keeper, %d containers | of one processor | resident now | at most |\n|---|---|---|---|\n", many+len(containers))
+	fmt.Printf("\n| the agent and its keeper, %d containers | of one processor | resident now | at most | what both have counted once |\n|---|---|---|---|---|\n", many+len(containers))
 	for _, mode := range []string{"learn", "monitor", "protect"} {
 		if err := h.manyInto(mode); err != nil {
 			return err
@@ -72,7 +72,7 @@ func (h *host) manyInto(mode string) error {
 
 // figure prints what the two programs used while do ran.
 func (h *host) figure(what string, do func() error) error {
-	before, _, _, err := h.used()
+	before, err := h.used()
 	if err != nil {
 		return err
 	}
@@ -81,35 +81,44 @@ func (h *host) figure(what string, do func() error) error {
 		return err
 	}
 	took := time.Since(began)
-	after, resident, most, err := h.used()
+	after, err := h.used()
 	if err != nil {
 		return err
 	}
-	fmt.Printf("| %s | %.2f %% | %d MiB | %d MiB |\n", what, 100*(after-before).Seconds()/took.Seconds(), resident>>20, most>>20)
+	busy := (after.busy - before.busy).Seconds()
+	fmt.Printf("| %s | %.2f %% | %d MiB | %d MiB | %d MiB |\n", what, 100*busy/took.Seconds(), after.resident>>20, after.most>>20, after.shared>>20)
 	return nil
 }
 
-// used sums the agent's and the keeper's processor time, and their resident bytes now and at most.
-func (h *host) used() (busy time.Duration, resident, most uint64, err error) {
+// usage is what the agent and the keeper used together.
+type usage struct {
+	busy           time.Duration
+	resident, most uint64 // bytes, now and at most: the pages of the program that both are count twice
+	shared         uint64 // bytes now, in which those count once (proportional set sizes)
+}
+
+func (h *host) used() (u usage, err error) {
 	pids, err := h.programs()
 	if err != nil {
-		return 0, 0, 0, err
+		return u, err
 	}
 	for _, pid := range pids {
 		stat, serr := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 		status, terr := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-		if err := errors.Join(serr, terr); err != nil {
-			return 0, 0, 0, err
+		rollup, rerr := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
+		if err := errors.Join(serr, terr, rerr); err != nil {
+			return u, err
 		}
 		fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
 		for _, text := range fields[11:13] { // utime and stime, in hundredths of a second
 			n, _ := strconv.ParseInt(text, 10, 64)
-			busy += time.Duration(n) * 10 * time.Millisecond
+			u.busy += time.Duration(n) * 10 * time.Millisecond
 		}
-		resident += statusBytes(status, "VmRSS:")
-		most += statusBytes(status, "VmHWM:")
+		u.resident += statusBytes(status, "VmRSS:")
+		u.most += statusBytes(status, "VmHWM:")
+		u.shared += statusBytes(rollup, "Pss:")
 	}
-	return busy, resident, most, nil
+	return u, nil
 }
 
 func statusBytes(status []byte, name string) uint64 {

@@ -83,7 +83,7 @@ type host struct {
 }
 
 func main() {
-	rounds := flag.Int("rounds", 5, "how often each mode has its turn")
+	rounds := flag.Int("rounds", 5, "how often each mode has its turn; 0: only what the agent needs")
 	bin := flag.String("bin", "bin", "where bulkhead and bulkhead-agent are")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -113,7 +113,9 @@ func run(ctx context.Context, bin string, rounds int) (err error) {
 		}
 		fmt.Fprintf(os.Stderr, "round %d of %d done\n", n+1, rounds)
 	}
-	print(results)
+	if rounds > 0 {
+		print(results)
+	}
 	return h.agentFigures(ctx)
 }
 
