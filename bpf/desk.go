@@ -85,6 +85,11 @@ func (d *Desk) Beat() error {
 	return d.heartbeat.Put(uint32(0), uint64(bootNow()))
 }
 
+// Rest tells the kernel that nobody is: it stops nothing until the next [Desk.Beat].
+func (d *Desk) Rest() error {
+	return d.heartbeat.Put(uint32(0), uint64(0))
+}
+
 // Next waits for a stopped process; os.ErrClosed after Close.
 func (d *Desk) Next() (Hold, error) {
 	for {

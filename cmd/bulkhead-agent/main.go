@@ -119,8 +119,13 @@ func keeperCommand() *cobra.Command {
 			}
 			defer desk.Close()
 			log := slog.New(slog.NewTextHandler(os.Stderr, nil))
-			go beat(c.Context(), desk)
-			return keeper.Serve(c.Context(), keeper.Options{Socket: socket, Holds: holds(desk), Log: log})
+			over := make(chan struct{})
+			go func() { beat(c.Context(), desk); close(over) }()
+			rest := func() {
+				<-over // no beat comes after it
+				_ = desk.Rest()
+			}
+			return keeper.Serve(c.Context(), keeper.Options{Socket: socket, Holds: holds(desk), Rest: rest, Log: log})
 		},
 	}
 	c.Flags().StringVar(&socket, "socket", "/run/bulkhead/keeper.sock", "where the agent connects")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -29,10 +30,39 @@ func (k *keeper) takeHolds(ctx context.Context) {
 				return
 			}
 			room <- struct{}{}
-			go func() {
+			k.holding.Go(func() {
 				k.hold(ctx, h)
 				<-room
-			}()
+			})
+		}
+	}
+}
+
+// quiet is how long a keeper that ends waits for a process that the kernel stopped just before.
+const quiet = 200 * time.Millisecond
+
+// leaveNobody lets go what is stopped when this keeper ends. An agent that lives starts another keeper, which finds in the
+// ring what this one did not take: those must not run without a filter.
+func (k *keeper) leaveNobody() {
+	defer k.holding.Wait()
+	k.mu.Lock()
+	agent := slices.ContainsFunc(k.conns, func(c *conn) bool { return c.agent })
+	k.mu.Unlock()
+	if agent {
+		return
+	}
+	if k.opts.Rest != nil {
+		k.opts.Rest()
+	}
+	for {
+		select {
+		case h, ok := <-k.opts.Holds:
+			if !ok {
+				return
+			}
+			k.holding.Go(func() { letRun(h.PID) })
+		case <-time.After(quiet):
+			return
 		}
 	}
 }

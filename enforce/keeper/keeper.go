@@ -42,6 +42,7 @@ type Hold struct {
 type Options struct {
 	Socket string      // where agents connect; its directory belongs to root
 	Holds  <-chan Hold // optional
+	Rest   func()      // optional: has the kernel stop nothing more; called by a keeper that ends and leaves nobody
 	Log    *slog.Logger
 }
 
@@ -75,6 +76,7 @@ type keeper struct {
 	log     *slog.Logger
 	denials *denials
 	desk    *desk
+	holding sync.WaitGroup // processes that are being let go
 
 	mu       sync.Mutex
 	wards    map[uint64]*ward
@@ -128,10 +130,16 @@ func Serve(ctx context.Context, opts Options) error {
 	}
 	stop := context.AfterFunc(ctx, func() { l.Close() })
 	defer stop()
-	go k.takeHolds(ctx)
+	taken := make(chan struct{})
+	go func() { k.takeHolds(ctx); close(taken) }()
 	go k.tell(ctx)
 	go k.look(ctx)
-	return k.accept(ctx, l)
+	err = k.accept(ctx, l)
+	if ctx.Err() != nil {
+		<-taken
+		k.leaveNobody()
+	}
+	return err
 }
 
 func lockSocket(socket string) (*os.File, error) {
