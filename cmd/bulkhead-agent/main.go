@@ -30,6 +30,9 @@ var version = "dev"
 // heap bounds what the garbage collector lets grow before it works harder: the agent's whole budget is 80 MiB.
 const heap = 64 << 20
 
+// started is when everything that only the start needs has been done.
+const started = 15 * time.Second
+
 func main() {
 	keepToOurselves()
 	if err := joinHostCgroups(); err != nil {
@@ -76,6 +79,7 @@ func runCommand() *cobra.Command {
 				o.Credentials = filepath.Join(state, "server", "bus", "agent.json")
 			}
 			o.Keeper = func() keeper.StartOptions { return keeperStart(o, contained) }
+			time.AfterFunc(started, giveBack)
 			for {
 				err := agent.Run(c.Context(), o)
 				if !agent.EnginesChanged(err) {
@@ -119,6 +123,7 @@ func keeperCommand() *cobra.Command {
 			}
 			defer desk.Close()
 			log := slog.New(slog.NewTextHandler(os.Stderr, nil))
+			time.AfterFunc(started, giveBack)
 			over := make(chan struct{})
 			go func() { beat(c.Context(), desk); close(over) }()
 			rest := func() {
