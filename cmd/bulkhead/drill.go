@@ -187,9 +187,19 @@ func endKeepers(run string) {
 		if err != nil || !bytes.HasPrefix(line, []byte("bulkhead-keeper\x00")) || !bytes.Contains(line, []byte(socket)) {
 			continue
 		}
-		if pid, err := strconv.Atoi(strings.Split(file, "/")[2]); err == nil {
-			_ = unix.Kill(pid, unix.SIGTERM)
+		if pid, err := strconv.Atoi(strings.Split(file, "/")[2]); err == nil && unix.Kill(pid, unix.SIGTERM) == nil {
+			awaitEnd(pid)
 		}
+	}
+}
+
+// awaitEnd gives a process that was told to end two seconds for it.
+func awaitEnd(pid int) {
+	for range 200 {
+		if errors.Is(unix.Kill(pid, 0), unix.ESRCH) {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
 	}
 }
 
