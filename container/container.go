@@ -12,6 +12,7 @@ import (
 	"context"
 	"log/slog"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -206,14 +207,11 @@ func (d *Directory) Engines() []Engine {
 	return all
 }
 
-// dockerKnows reports whether a Docker engine answers, so that containerd need not tell of its containers.
+// dockerKnows reports whether a Docker engine answers, so that containerd need not tell of its containers. One that has not
+// been asked yet may: a container that containerd names first is another workload until Docker names it, and what
+// is decided about the workload does not hold for it.
 func (d *Directory) dockerKnows() bool {
-	for _, s := range d.sources {
-		if s.name == engineDocker && s.up() {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(d.sources, func(s *source) bool { return s.name == engineDocker && (s.up() || s.unasked()) })
 }
 
 // ask asks all engines that answer about one container, at once, and writes down what they say.

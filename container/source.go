@@ -77,7 +77,7 @@ func sourcesOf(o Options, log *slog.Logger, dockerKnows func() bool) []*source {
 		for _, socket := range sockets {
 			all = append(all, &source{
 				name: name, socket: socket, named: named, log: log.With("engine", name, "socket", socket),
-				talker: open(socket), problem: "not asked yet",
+				talker: open(socket), problem: unasked,
 			})
 		}
 	}
@@ -116,6 +116,15 @@ func realPath(socket string) string {
 		return "/run/" + rest
 	}
 	return socket
+}
+
+// unasked is the problem of an engine to which nobody spoke so far.
+const unasked = "not asked yet"
+
+func (s *source) unasked() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.problem == unasked
 }
 
 func (s *source) up() bool {
