@@ -309,11 +309,7 @@ func interpretersIn(c bulkhead.Container) []string {
 // arrived is asked about a process that was stopped as the first of a container that nobody has named: its
 // container is put under its mode before it goes on.
 func (a *Agent) arrived(ctx context.Context, cgroup uint64, pid int) {
-	defer func() {
-		if a.keeper != nil {
-			_ = a.keeper.Release(ctx, pid)
-		}
-	}()
+	defer a.letGo(context.WithoutCancel(ctx), pid)
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	c, ok := a.containers.Resolve(ctx, cgroup, cgroupPath(pid))
@@ -335,6 +331,17 @@ func (a *Agent) arrived(ctx context.Context, cgroup uint64, pid int) {
 		return
 	}
 	a.firstProgram(c)
+}
+
+// letGo lets a process that was stopped as the first of its container go on. Whoever asked may be over by now: without
+// this the process waits for the keeper's patience to end.
+func (a *Agent) letGo(ctx context.Context, pid int) {
+	if a.keeper == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	_ = a.keeper.Release(ctx, pid)
 }
 
 // firstProgram holds the program that a container starts with against the profile: it was loaded before the

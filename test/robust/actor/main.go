@@ -124,7 +124,7 @@ func warm(string) error {
 		group.Go(func() {
 			for time.Now().Before(end) {
 				if err := do(); err != nil {
-					failed.Store(err)
+					failed.Store(fmt.Errorf("%w", err)) // of one type, whatever it was
 				}
 				time.Sleep(5 * time.Millisecond)
 			}
