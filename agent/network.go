@@ -14,6 +14,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/google/renameio/v2"
+
 	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/proto"
 
@@ -126,7 +128,7 @@ func (a *Agent) setNetwork(state *pb.NetworkState) error {
 	}
 	data, err := proto.Marshal(state)
 	if err == nil {
-		err = replaceFile(filepath.Join(a.options.State, stateFile), data)
+		err = renameio.WriteFile(filepath.Join(a.options.State, stateFile), data, 0o600)
 	}
 	if err != nil {
 		return fmt.Errorf("keeping the network policies: %w; they are in force until the agent restarts", err)

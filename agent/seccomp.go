@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/google/renameio/v2"
+
 	"bulkhead/agent/gate"
 	"bulkhead/container"
 	"bulkhead/profile"
@@ -112,7 +114,7 @@ func writeSeccompFile(dir string, raw []byte) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return fmt.Errorf("writing learned seccomp profiles: %w", err)
 	}
-	if err := replaceFile(filepath.Join(dir, hex.EncodeToString(sum[:16])+".json"), text); err != nil {
+	if err := renameio.WriteFile(filepath.Join(dir, hex.EncodeToString(sum[:16])+".json"), text, 0o600); err != nil {
 		return fmt.Errorf("writing learned seccomp profiles: %w", err)
 	}
 	return nil

@@ -14,6 +14,8 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/google/renameio/v2"
+
 	"bulkhead"
 )
 
@@ -244,7 +246,7 @@ func (s *spool) done(p position, n int) error {
 	s.mu.Lock()
 	s.pending -= min(s.pending, uint64(n))
 	s.mu.Unlock()
-	return replaceFile(filepath.Join(s.dir, "delivered.json"), b)
+	return renameio.WriteFile(filepath.Join(s.dir, "delivered.json"), b, 0o600)
 }
 
 func (s *spool) countPending() uint64 {

@@ -13,6 +13,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/google/renameio/v2"
+
 	"bulkhead"
 	"bulkhead/profile"
 )
@@ -154,14 +156,14 @@ func (a *Agent) save(w *workload) error {
 	if string(b) == w.saved {
 		return nil
 	}
-	if err := replaceFile(a.file(w.Name), b); err != nil {
+	if err := renameio.WriteFile(a.file(w.Name), b, 0o600); err != nil {
 		return fmt.Errorf("saving workload %s: %w", w.Name, err)
 	}
 	w.saved = string(b)
 	if w.Mode == bulkhead.Learn {
 		return nil
 	}
-	if err := replaceFile(a.file(w.Name)+".last", b); err != nil {
+	if err := renameio.WriteFile(a.file(w.Name)+".last", b, 0o600); err != nil {
 		return fmt.Errorf("saving a second copy of workload %s: %w", w.Name, err)
 	}
 	return nil
@@ -179,23 +181,6 @@ func (a *Agent) saveAll() {
 		text = fmt.Sprintf("%v; free room in %s", err, a.options.State)
 	}
 	a.problem("state", text)
-}
-
-// replaceFile writes a file whole or not at all.
-func replaceFile(path string, b []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), ".new-*")
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(b)
-	err = errors.Join(err, f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		_ = os.Remove(f.Name())
-	}
-	return err
 }
 
 // current is the profile that a person sees: what is in force, or what was learned so far.

@@ -14,10 +14,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/google/renameio/v2"
 
 	"golang.org/x/time/rate"
 
@@ -217,16 +218,7 @@ func HostToken(path string) (string, error) {
 
 func newHostToken(path string) (string, error) {
 	token := random()
-	f, err := os.CreateTemp(filepath.Dir(path), ".token-*") // mode 0600
-	if err != nil {
-		return "", fmt.Errorf("write the token of this host: %w", err)
-	}
-	defer os.Remove(f.Name())
-	_, err = f.WriteString(token + "\n")
-	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return "", fmt.Errorf("write the token of this host: %w", err)
-	}
-	if err := os.Rename(f.Name(), path); err != nil {
+	if err := renameio.WriteFile(path, []byte(token+"\n"), 0o600, renameio.WithStaticPermissions(0o600)); err != nil {
 		return "", fmt.Errorf("write the token of this host: %w", err)
 	}
 	return token, nil

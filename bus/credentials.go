@@ -8,8 +8,9 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"strings"
+
+	"github.com/google/renameio/v2"
 )
 
 // Credentials are what one end needs to reach the bus: where it is, whom to believe and who it is itself.
@@ -46,16 +47,7 @@ func (c Credentials) Write(path string) error {
 	if err != nil {
 		return fmt.Errorf("write bus credentials: %w", err)
 	}
-	temporary, err := os.CreateTemp(filepath.Dir(path), ".credentials-*") // mode 0600
-	if err != nil {
-		return fmt.Errorf("write bus credentials: %w", err)
-	}
-	defer os.Remove(temporary.Name())
-	_, err = temporary.Write(append(raw, '\n'))
-	if err := errors.Join(err, temporary.Sync(), temporary.Close()); err != nil {
-		return fmt.Errorf("write bus credentials: %w", err)
-	}
-	if err := os.Rename(temporary.Name(), path); err != nil {
+	if err := renameio.WriteFile(path, append(raw, '\n'), 0o600, renameio.WithStaticPermissions(0o600)); err != nil {
 		return fmt.Errorf("write bus credentials: %w", err)
 	}
 	return nil

@@ -23,6 +23,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/google/renameio/v2"
+
 	"bulkhead/image"
 	"bulkhead/profile"
 	"bulkhead/sign"
@@ -109,7 +111,7 @@ func (g *Gate) Set(documents [][]byte) error {
 	if err := g.use(documents); err != nil {
 		return err
 	}
-	if err := replaceFile(g.file(), raw); err != nil {
+	if err := renameio.WriteFile(g.file(), raw, 0o600); err != nil {
 		return fmt.Errorf("keeping the trust policies: %w; they are in force until the agent ends", err)
 	}
 	return nil
@@ -131,22 +133,6 @@ func (g *Gate) use(documents [][]byte) error {
 	}
 	g.now.Store(&inForce{policies, v})
 	return nil
-}
-
-func replaceFile(path string, raw []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), ".new-*")
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(raw)
-	err = errors.Join(err, f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		_ = os.Remove(f.Name())
-	}
-	return err
 }
 
 // Active reports whether there is any policy.
