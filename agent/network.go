@@ -3,7 +3,9 @@ package agent
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"net/netip"
 	"os"
@@ -57,11 +59,14 @@ func (n *network) generation() uint64 {
 // loadNetwork takes up what was in force before this process.
 func (a *Agent) loadNetwork() {
 	data, err := os.ReadFile(filepath.Join(a.options.State, stateFile))
-	if err != nil {
-		return // there never was one
+	if errors.Is(err, fs.ErrNotExist) {
+		return
 	}
 	state := &pb.NetworkState{}
-	if err = proto.Unmarshal(data, state); err == nil {
+	if err == nil {
+		err = proto.Unmarshal(data, state)
+	}
+	if err == nil {
 		err = a.network.take(state)
 	}
 	if err != nil {
@@ -334,14 +339,12 @@ func (a *Agent) watchAddresses(ctx context.Context, c bulkhead.Container) {
 	for {
 		if _, err := file.Read(buffer); err != nil && ctx.Err() != nil {
 			return
-		} else if err != nil && !isFull(err) {
+		} else if err != nil && !errors.Is(err, unix.ENOBUFS) { // some were missed: all are looked at
 			return
 		}
 		a.locate(ctx, c)
 	}
 }
-
-func isFull(err error) bool { return strings.Contains(err.Error(), unix.ENOBUFS.Error()) }
 
 // addressSocket hears of addresses in a process's network namespace; it stays there when the process moves on.
 func addressSocket(pid int) (fd int, err error) {

@@ -3,9 +3,9 @@ package agent
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
-	"fmt"
 	"maps"
 	"path/filepath"
 	"slices"
@@ -232,7 +232,7 @@ func (a *Agent) refusedBefore(ask gate.Ask, v gate.Verdict) {
 func (a *Agent) tellRefusal(c bulkhead.Container, v gate.Verdict, action string) {
 	now := time.Now().UTC()
 	al := bulkhead.Alert{
-		ID: fmt.Sprintf("trust-%d", now.UnixNano()), Time: now, Cluster: a.options.Cluster, Node: a.options.Node, Workload: c.Workload.Name,
+		ID: "trust-" + rand.Text(), Time: now, Cluster: a.options.Cluster, Node: a.options.Node, Workload: c.Workload.Name,
 		Container: c.Name, Image: c.Image.Reference, Digest: c.Image.Digest, Action: action, Severity: bulkhead.High, Count: 1,
 		Rule: "image/trust", Title: "An image that does not satisfy the trust policies", Technique: "T1204.003", Tactic: "execution",
 		Process: bulkhead.AlertProcess{PID: c.PID, Args: []string{}, Ancestry: []bulkhead.Ancestor{}},

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"path"
 	"slices"
 	"strings"
 	"time"
@@ -94,7 +95,7 @@ func (p *nriPlugin) CreateContainer(ctx context.Context, pod *api.PodSandbox, c 
 var imageAnnotations = []string{"io.kubernetes.cri.image-name", "io.kubernetes.cri-o.ImageName", "io.kubernetes.cri-o.Image"}
 
 func (p *nriPlugin) ask(ctx context.Context, pod *api.PodSandbox, c *api.Container) Ask {
-	a := Ask{Container: c.GetName(), Workload: pod.GetNamespace() + "/" + pod.GetName(), Reference: c.GetImage().GetName(), Powers: nriPowers(c)}
+	a := Ask{Container: c.GetName(), Workload: pod.GetNamespace() + "/" + pod.GetName(), Reference: c.GetImage().GetName(), Powers: nriPowers(pod, c)}
 	digest := c.GetImage().GetDigest()
 	for _, name := range imageAnnotations {
 		if a.Reference == "" {
@@ -112,7 +113,7 @@ func (p *nriPlugin) ask(ctx context.Context, pod *api.PodSandbox, c *api.Contain
 }
 
 // nriPowers are those of [sign.Powers] that show in what the engine is about to run.
-func nriPowers(c *api.Container) []string {
+func nriPowers(pod *api.PodSandbox, c *api.Container) []string {
 	var all []string
 	add := func(name string, has bool) {
 		if has {
@@ -124,7 +125,7 @@ func nriPowers(c *api.Container) []string {
 	}
 	var sources []string
 	for _, m := range c.GetMounts() {
-		if hostMount(m) {
+		if hostMount(m, pod) {
 			sources = append(sources, m.GetSource())
 		}
 	}
@@ -137,10 +138,12 @@ func nriPowers(c *api.Container) []string {
 	return all
 }
 
-// hostMount tells a directory of the host from what the kubelet and the engine make for each pod.
-func hostMount(m *api.Mount) bool {
+// hostMount tells a directory of the host from what the kubelet and the engine made for this pod, in directories that have
+// its number. Another pod's are the host's too.
+func hostMount(m *api.Mount, pod *api.PodSandbox) bool {
 	bind := m.GetType() == "bind" || slices.Contains(m.GetOptions(), "bind") || slices.Contains(m.GetOptions(), "rbind")
-	return bind && !strings.Contains(m.GetSource(), "/pods/") && !strings.Contains(m.GetSource(), "/sandboxes/") && !strings.Contains(m.GetSource(), "/io.containerd.")
+	own := func(id string) bool { return id != "" && strings.Contains(path.Clean(m.GetSource())+"/", "/"+id+"/") }
+	return bind && !own(pod.GetUid()) && !own(pod.GetId())
 }
 
 // nriLog passes on what the library says.

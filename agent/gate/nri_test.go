@@ -13,7 +13,7 @@ import (
 
 // TestNRI speaks with the library that containerd and CRI-O have on their side.
 func TestNRI(t *testing.T) {
-	w := newWorld(t, refusals)
+	w := newWorld(t, "  containers:\n    refuse: [host-pid, host-path, engine-socket]\n")
 	ref := w.Host + "/shop/web:v1"
 	_, signed, _ := strings.Cut(w.push("shop/web:v1", w.release), "@")
 	_, unsigned, _ := strings.Cut(w.push("shop/web:v2"), "@")
@@ -53,10 +53,16 @@ func TestNRI(t *testing.T) {
 		"the engine's socket": {&api.Container{Image: &api.Image{Name: ref, Digest: signed}, Linux: &api.LinuxContainer{Namespaces: all}, Mounts: []*api.Mount{
 			{Type: "bind", Source: "/run/containerd/containerd.sock"},
 		}}, "engine-socket"},
+		"its own volume": {&api.Container{Image: &api.Image{Name: ref, Digest: signed}, Linux: &api.LinuxContainer{Namespaces: all}, Mounts: []*api.Mount{
+			{Type: "bind", Source: "/var/lib/kubelet/pods/7b1f/volumes/kubernetes.io~empty-dir/tmp"}, {Type: "bind", Source: "/run/containerd/io.containerd.grpc.v1.cri/sandboxes/pod/shm"},
+		}}, ""},
+		"another pod's volume": {&api.Container{Image: &api.Image{Name: ref, Digest: signed}, Linux: &api.LinuxContainer{Namespaces: all}, Mounts: []*api.Mount{
+			{Type: "bind", Source: "/var/lib/kubelet/pods/0000/volumes/kubernetes.io~secret/key"},
+		}}, "host-path"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c.container.Id, c.container.PodSandboxId = name, "pod"
-			_, err := runtime.CreateContainer(t.Context(), &api.CreateContainerRequest{Pod: &api.PodSandbox{Id: "pod", Name: "web", Namespace: "shop"}, Container: c.container})
+			_, err := runtime.CreateContainer(t.Context(), &api.CreateContainerRequest{Pod: &api.PodSandbox{Id: "pod", Uid: "7b1f", Name: "web", Namespace: "shop"}, Container: c.container})
 			if c.why == "" && err != nil || c.why != "" && (err == nil || !strings.Contains(err.Error(), c.why)) {
 				t.Errorf("%v, want %q", err, c.why)
 			}
