@@ -66,12 +66,8 @@ func (j *judgement) end() {
 // read says whether the body was read to its end.
 func (j *judgement) read() bool { return j.passing == nil || j.passing.done.Load() }
 
-// The scores from which the engine blocks and alerts, for a verdict of which a reason was excepted.
-const (
-	blockFrom = 70
-	alertFrom = 67
-	cutFrom   = 90 // for a body that is under way: only what no context can excuse
-)
+// cutFrom is the score from which a body that is under way is cut: only what no context can excuse.
+const cutFrom = 90
 
 // judge decides about a request by its head and the first window of its body. What follows of the body is judged as it
 // goes by.
@@ -176,14 +172,7 @@ func (p *Proxy) except(v waf.Verdict, path string) waf.Verdict {
 	for _, r := range v.Reasons {
 		v.Score = max(v.Score, r.Score)
 	}
-	switch {
-	case v.Score >= blockFrom:
-		v.Action = waf.Block
-	case v.Score >= alertFrom:
-		v.Action = waf.Alert
-	default:
-		v.Action = waf.Pass
-	}
+	v.Action = p.o.Engine.ActionAt(v.Score)
 	return v
 }
 

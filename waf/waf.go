@@ -102,6 +102,17 @@ func (e *Engine) Judge(r *message.Request) Verdict {
 	return v
 }
 
+// ActionAt is what follows from a score.
+func (e *Engine) ActionAt(score int) Action {
+	switch {
+	case score >= e.block:
+		return Block
+	case score >= e.alert:
+		return Alert
+	}
+	return Pass
+}
+
 const maxReasons = 8 // of one verdict: enough to understand it
 
 // inspection is the work on one request. It is used again, so that inspecting grows nothing.
@@ -222,13 +233,7 @@ func (in *inspection) sortReasons() {
 }
 
 func (in *inspection) verdict() Verdict {
-	v := Verdict{Action: Pass, Score: in.score, Reasons: []Reason{}}
-	switch {
-	case in.score >= in.e.block:
-		v.Action = Block
-	case in.score >= in.e.alert:
-		v.Action = Alert
-	}
+	v := Verdict{Action: in.e.ActionAt(in.score), Score: in.score, Reasons: []Reason{}}
 	if v.Action == Pass {
 		return v
 	}

@@ -16,7 +16,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/google/renameio/v2"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"bulkhead/intercept"
 	"bulkhead/waf"
@@ -43,14 +45,19 @@ func sidecarCommand() *cobra.Command {
 	f := c.Flags()
 	f.StringVar(&o.listen, "listen", ":8080", "`ADDRESS` where clients connect")
 	f.StringVar(&o.upstream, "upstream", "", "`URL` of the application: http://, https://, or h2c:// for gRPC without TLS")
-	f.StringVar(&o.mode, "mode", "detect", "learn (tell, and learn the portrait), detect (tell) or block (refuse)")
-	f.StringVar(&o.portrait, "portrait", "", "`FILE` of what the application's requests look like: written in learn, compared with in detect and block")
 	f.StringVar(&o.certificate, "tls-certificate", "", "`FILE` with the certificates that clients are shown; connections are then TLS")
 	f.StringVar(&o.key, "tls-key", "", "`FILE` with the key of the certificate")
-	f.StringVar(&o.events, "events", "-", "`FILE` that events are appended to; -: standard output")
-	f.StringArrayVar(&o.exceptions, "except", nil, "`RULE[:PATH[:NAME]]` that does not count, where the path begins so and the parameter is called so; may be given more than once")
+	o.common(f)
 	_ = c.MarkFlagRequired("upstream") // it is a flag of this command
 	return c
+}
+
+// common adds the flags of both places.
+func (o *sidecarFlags) common(f *pflag.FlagSet) {
+	f.StringVar(&o.mode, "mode", "detect", "learn (tell, and learn the portrait), detect (tell) or block (refuse)")
+	f.StringVar(&o.portrait, "portrait", "", "`FILE` of what the application's requests look like: written in learn, compared with in detect and block")
+	f.StringVar(&o.events, "events", "-", "`FILE` that events are appended to; -: standard output")
+	f.StringArrayVar(&o.exceptions, "except", nil, "`RULE[:PATH[:NAME]]` that does not count, where the path begins so and the parameter is called so; may be given more than once")
 }
 
 // inlineFlags are what a person says about a workload that is running.
@@ -77,10 +84,7 @@ func inlineCommand() *cobra.Command {
 	f.IntVar(&o.pid, "pid", 0, "a process of the workload")
 	f.UintSliceVar(&o.ports, "port", nil, "a `PORT` of the application; may be given more than once")
 	f.BoolVar(&o.closed, "fail-closed", false, "when this process dies nobody gets through; else everybody, directly")
-	f.StringVar(&o.mode, "mode", "detect", "learn (tell, and learn the portrait), detect (tell) or block (refuse)")
-	f.StringVar(&o.portrait, "portrait", "", "`FILE` of what the application's requests look like: written in learn, compared with in detect and block")
-	f.StringVar(&o.events, "events", "-", "`FILE` that events are appended to; -: standard output")
-	f.StringArrayVar(&o.exceptions, "except", nil, "`RULE[:PATH[:NAME]]` that does not count, where the path begins so and the parameter is called so; may be given more than once")
+	o.common(f)
 	_, _ = c.MarkFlagRequired("pid"), c.MarkFlagRequired("port") // they are flags of this command
 	return c
 }
@@ -195,10 +199,7 @@ func keepPortrait(ctx context.Context, o sidecarFlags, options intercept.Options
 	write := func() {
 		b, err := options.Portrait.Write()
 		if err == nil {
-			err = os.WriteFile(o.portrait+".new", b, 0o600)
-		}
-		if err == nil {
-			err = os.Rename(o.portrait+".new", o.portrait)
+			err = renameio.WriteFile(o.portrait, b, 0o600)
 		}
 		if err != nil {
 			options.Log.Error("portrait not written", "error", err)
