@@ -31,7 +31,7 @@ func newApply(a *app) *cobra.Command {
 		Example: "  bulkhead apply -f trust.yaml\n  bulkhead policies\n  bulkhead apply -f network.yaml --as staged",
 		Args:    cobra.NoArgs,
 	}
-	files := c.Flags().StringSliceP("file", "f", nil, "`FILE` with documents, divided by ---")
+	files := c.Flags().StringArrayP("filename", "f", nil, "`FILE` with documents, divided by ---; may be repeated")
 	state := &choice{value: "enforced", words: []string{"enforced", "staged", "kept"}}
 	c.Flags().Var(state, "as", "the `STATE` of network policies: enforced, staged or kept")
 	format := formatFlag(c, "table", "json")
