@@ -185,8 +185,10 @@ func (a *Agent) openKernel(ctx context.Context) error {
 		return err
 	}
 	a.alerts = newAlerter(a)
-	if a.response, err = respond.New(respond.Options{CgroupRoot: root, Dir: filepath.Join(a.options.State, "response"), Log: a.log}); err != nil {
-		return fmt.Errorf("letting go of what was held: %w", err)
+	if a.response, err = respond.New(respond.Options{CgroupRoot: root, Dir: filepath.Join(a.options.State, "response"), Log: a.log}); a.response == nil {
+		return err
+	} else if err != nil {
+		a.problem("response", fmt.Sprintf("a container that a rule had held still was not let go: %v; run `bulkhead-agent resume`", err))
 	}
 	if a.sensor, err = sensor.New(sensor.Options{Kernel: a.kernel, Lookup: a.lookup, Node: a.options.Node, Log: a.log}); err != nil {
 		return err

@@ -155,9 +155,11 @@ func (a *Agent) adoptEntered(ctx context.Context, c bulkhead.Container) {
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
-	if now, ok := a.containers.Lookup(c.CgroupID); !ok || now.PID != c.PID {
+	now, ok := a.containers.Lookup(c.CgroupID)
+	if !ok || now.PID != c.PID {
 		return
 	}
+	c = now
 	a.locate(ctx, c)
 	go a.watchUntilEnd(ctx, c)
 	a.holdBeside(c)
@@ -165,7 +167,7 @@ func (a *Agent) adoptEntered(ctx context.Context, c bulkhead.Container) {
 	if !v.Allowed && a.slipped(c) {
 		return
 	}
-	if err := a.adopt(ctx, c, v); err != nil {
+	if _, err := a.adopt(ctx, c, v); err != nil {
 		a.problem("container "+c.ID, err.Error())
 	}
 	if len(v.Reasons) > 0 {
@@ -219,15 +221,16 @@ func (a *Agent) containersOf(w *workload) map[uint64]bulkhead.Container {
 	return w.containers
 }
 
-// adopt puts a running container under its workload's mode, and again where it got a better name meanwhile.
-func (a *Agent) adopt(ctx context.Context, c bulkhead.Container, v gate.Verdict) error {
+// adopt puts a running container under its workload's mode, and again where it got a better name meanwhile: it returns
+// the container under the name that it is held by.
+func (a *Agent) adopt(ctx context.Context, c bulkhead.Container, v gate.Verdict) (bulkhead.Container, error) {
 	for {
 		if err := a.adoptAs(ctx, c, v); err != nil {
-			return err
+			return c, err
 		}
 		now, ok := a.containers.Lookup(c.CgroupID)
 		if !ok || now.ID != c.ID || now.Workload == c.Workload {
-			return nil
+			return c, nil
 		}
 		c.Name, c.Engine, c.Labels, c.Pod, c.Image, c.Workload = now.Name, now.Engine, now.Labels, now.Pod, now.Image, now.Workload
 	}
@@ -326,11 +329,12 @@ func (a *Agent) arrived(ctx context.Context, cgroup uint64, pid int) {
 	if fresh && a.refuse(ctx, c, pid) {
 		return
 	}
-	if err := a.adopt(ctx, c, a.judge(ctx, c)); err != nil {
+	held, err := a.adopt(ctx, c, a.judge(ctx, c))
+	if err != nil {
 		a.problem("container "+c.ID, err.Error())
 		return
 	}
-	a.firstProgram(c)
+	a.firstProgram(held)
 }
 
 // letGo lets a process that was stopped as the first of its container go on. Whoever asked may be over by now: without

@@ -285,7 +285,7 @@ func (a *Agent) judgeRunning(ctx context.Context, c bulkhead.Container) {
 	}
 	if v.Profile != nil {
 		a.locate(ctx, c)
-		if err := a.adopt(ctx, c, v); err != nil {
+		if _, err := a.adopt(ctx, c, v); err != nil {
 			a.problem("container "+c.ID, err.Error())
 		}
 	}
