@@ -23,12 +23,13 @@ type network struct {
 	s     *Server
 	asked chan struct{}
 
-	mu   sync.Mutex
-	sent map[string]*pb.NetworkState // by node: what it took last
+	mu      sync.Mutex
+	sent    map[string]*pb.NetworkState // by node: what it took last
+	telling map[string]bool             // nodes that are being told; true: there is news meanwhile
 }
 
 func newNetwork(s *Server) *network {
-	return &network{s: s, asked: make(chan struct{}, 1), sent: map[string]*pb.NetworkState{}}
+	return &network{s: s, asked: make(chan struct{}, 1), sent: map[string]*pb.NetworkState{}, telling: map[string]bool{}}
 }
 
 // ask never waits.
@@ -47,10 +48,44 @@ func (n *network) run() {
 		case <-n.asked:
 		}
 		time.Sleep(gather)
-		if _, err := n.push(n.s.running); err != nil && n.s.running.Err() == nil {
+		if err := n.spread(n.s.running); err != nil && n.s.running.Err() == nil {
 			n.s.log.Error("nodes were not told of the network", "err", err)
 		}
 	}
+}
+
+// spread sends what each node does not have and waits for none: one that hangs keeps nothing from the others. It is told
+// again when it has answered, if there is news by then.
+func (n *network) spread(ctx context.Context) error {
+	states, err := n.states(ctx)
+	for node, state := range states {
+		if !n.begin(node) {
+			continue
+		}
+		go func() {
+			n.tell(ctx, node, state)
+			if n.finish(node) {
+				n.ask()
+			}
+		}()
+	}
+	return err
+}
+
+func (n *network) begin(node string) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	_, busy := n.telling[node]
+	n.telling[node] = busy
+	return !busy
+}
+
+func (n *network) finish(node string) (news bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	news = n.telling[node]
+	delete(n.telling, node)
+	return news
 }
 
 // behind reports whether a node has another state than it took from us: it lost it, or we are new.
@@ -66,6 +101,24 @@ func (n *network) behind(r *pb.FlowReport) bool {
 
 // push sends what each node does not have, and waits for their answers.
 func (n *network) push(ctx context.Context) ([]answer, error) {
+	states, err := n.states(ctx)
+	var wait sync.WaitGroup
+	var mu sync.Mutex
+	var answers []answer
+	for node, state := range states {
+		wait.Go(func() {
+			a := n.tell(ctx, node, state)
+			mu.Lock()
+			defer mu.Unlock()
+			answers = append(answers, a)
+		})
+	}
+	wait.Wait()
+	return answers, err
+}
+
+// states are what each node should have; those of a cluster are one.
+func (n *network) states(ctx context.Context) (map[string]*pb.NetworkState, error) {
 	segments, err := n.s.db.Segments(ctx)
 	if err != nil {
 		return nil, err
@@ -74,23 +127,15 @@ func (n *network) push(ctx context.Context) ([]answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	var wait sync.WaitGroup
-	var mu sync.Mutex
-	var answers []answer
+	all := map[string]*pb.NetworkState{}
 	for cluster, nodes := range n.s.directory.clusters() {
 		state := n.s.directory.state(cluster)
 		state.Segments, state.Quarantined = inForce(segments), cut
 		for _, node := range nodes {
-			wait.Go(func() {
-				a := n.tell(ctx, node, state)
-				mu.Lock()
-				defer mu.Unlock()
-				answers = append(answers, a)
-			})
+			all[node] = state
 		}
 	}
-	wait.Wait()
-	return answers, nil
+	return all, nil
 }
 
 // inForce are those that nodes need: what is only kept decides nothing.
@@ -122,7 +167,9 @@ func (n *network) tell(ctx context.Context, node string, state *pb.NetworkState)
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.sent[node] = mine
+	if last := n.sent[node]; last == nil || last.Generation < mine.Generation {
+		n.sent[node] = mine
+	}
 	return a
 }
 

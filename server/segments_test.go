@@ -3,6 +3,7 @@ package server_test
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -143,6 +144,31 @@ func TestSegments(t *testing.T) {
 	list, err := p.segments().ListSegments(ctx, connect.NewRequest(&pb.ListSegmentsRequest{}))
 	if err != nil || len(list.Msg.Segments) != 0 || len(list.Msg.Quarantined) != 1 {
 		t.Errorf("left: %v, %v", list, err)
+	}
+}
+
+// A node that hangs keeps nothing from the others.
+func TestNodeHangs(t *testing.T) {
+	t.Parallel()
+	p := start(t, t.TempDir())
+	n, hung := join(t, p.dir, "a"), join(t, p.dir, "b")
+	eventually(t, "flows", func() bool {
+		return n.ReportFlows(t.Context(), counted(1)) == nil && hung.ReportFlows(t.Context(), &pb.FlowReport{Node: "b", Cluster: "local", Boot: "b", Sequence: 1}) == nil
+	})
+	eventually(t, "both have it", func() bool { return len(n.state().GetWorkloads()) == 3 && len(hung.state().GetWorkloads()) == 3 })
+	hung.mu.Lock() // it answers nothing until the end
+	defer hung.mu.Unlock()
+	for i := range 3 {
+		report := counted(uint64(2 + i))
+		report.Addresses = append(report.Addresses, where("docker/shop", "", "x", fmt.Sprintf("10.0.1.%d", i)))
+		if err := n.ReportFlows(t.Context(), report); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "the other hears of a new address", func() bool {
+			return slices.ContainsFunc(n.state().Workloads, func(w *pb.WorkloadAddresses) bool {
+				return slices.Contains(w.Addresses, fmt.Sprintf("10.0.1.%d", i))
+			})
+		})
 	}
 }
 
