@@ -21,6 +21,7 @@ import (
 
 	"bulkhead"
 	"bulkhead/test/lab"
+	"bulkhead/test/product"
 )
 
 // app is one application and what its users do.
@@ -78,7 +79,9 @@ func TestRealApplications(t *testing.T) {
 	if err := l.Images(t.Context(), names...); err != nil {
 		t.Fatal(err)
 	}
-	p := startProduct(t, l.Docker())
+	p := product.New(t)
+	p.Engines("docker " + l.Docker())
+	p.Start()
 	results := make([]*result, len(chosen))
 	var group sync.WaitGroup
 	for i, a := range chosen {
@@ -93,7 +96,7 @@ func TestRealApplications(t *testing.T) {
 }
 
 // play is the life of one application.
-func (r *result) play(t *testing.T, p *product) error {
+func (r *result) play(t *testing.T, p *product.Product) error {
 	ctx := t.Context()
 	b, err := run(ctx, r.app, lab.Reference(r.app.name))
 	if err != nil {
@@ -109,9 +112,9 @@ func (r *result) play(t *testing.T, p *product) error {
 		return fmt.Errorf("learning: %w", err)
 	}
 	r.keep(t, p, name)
-	if r.switching, err = p.protect(ctx, name); err != nil {
+	if r.switching, err = p.Decide("mode", name, "protect"); err != nil {
 		r.gate = err.Error()
-		if r.switching, err = p.protect(ctx, name, "--anyway"); err != nil {
+		if r.switching, err = p.Decide("mode", name, "protect", "--anyway"); err != nil {
 			return err
 		}
 	}
@@ -120,7 +123,7 @@ func (r *result) play(t *testing.T, p *product) error {
 		return fmt.Errorf("protected: %w", err)
 	}
 	time.Sleep(time.Second) // for the last alert to arrive
-	all, err := p.alerts(ctx, name)
+	all, err := p.Alerts("--workload", name)
 	for _, a := range all {
 		if a.Time.Before(began) {
 			r.noise = append(r.noise, a)
@@ -132,7 +135,7 @@ func (r *result) play(t *testing.T, p *product) error {
 }
 
 // learn sends the first script until the gate would open, with a restart early on.
-func (r *result) learn(ctx context.Context, p *product, b *box, name string) error {
+func (r *result) learn(ctx context.Context, p *product.Product, b *box, name string) error {
 	began := time.Now()
 	if err := b.await(ctx, r.app.serves); err != nil {
 		return err
@@ -147,7 +150,7 @@ func (r *result) learn(ctx context.Context, p *product, b *box, name string) err
 	}
 	for served := time.Now(); ; {
 		traffic(ctx, &r.learning, b, r.app, false, 5*time.Second)
-		w, err := p.workload(ctx, name)
+		w, err := look(p, name)
 		if err != nil {
 			return err
 		}
@@ -173,16 +176,16 @@ func (r *result) hold(ctx context.Context, b *box) error {
 }
 
 // keep leaves the profile where a person can look at it, if one said where.
-func (r *result) keep(t *testing.T, p *product, name string) {
+func (r *result) keep(t *testing.T, p *product.Product, name string) {
 	dir := os.Getenv("BULKHEAD_KEEP")
 	if dir == "" {
 		return
 	}
-	out, err := p.text(t.Context(), "profile", "show", name, "--format", "yaml")
+	out, err := p.Bulkhead("profile", "show", name, "--format", "yaml")
 	if err != nil {
 		t.Log(err)
 	}
-	if err := os.WriteFile(filepath.Join(dir, r.app.name+".yaml"), out, 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, r.app.name+".yaml"), []byte(out), 0o644); err != nil {
 		t.Log(err)
 	}
 }

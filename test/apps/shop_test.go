@@ -25,6 +25,7 @@ import (
 
 	"bulkhead"
 	"bulkhead/test/lab"
+	"bulkhead/test/product"
 )
 
 //go:embed shop/service.js
@@ -249,10 +250,10 @@ func shopName(a netip.Addr) string {
 }
 
 // mapped are the edges that the product shows, in the words of the capture, with what was denied.
-func mapped(t *testing.T, p *product, from time.Time) (map[string]bool, map[string]bulkhead.Flow) {
+func mapped(t *testing.T, p *product.Product, from time.Time) (map[string]bool, map[string]bulkhead.Flow) {
 	t.Helper()
 	var list struct{ Flows []bulkhead.Flow }
-	if err := p.ask(t.Context(), &list, "flows", "--from", from.UTC().Format(time.RFC3339Nano)); err != nil {
+	if err := p.Ask(&list, "flows", "--from", from.UTC().Format(time.RFC3339Nano)); err != nil {
 		t.Fatal(err)
 	}
 	name := func(e bulkhead.Endpoint) string {
@@ -279,7 +280,9 @@ func TestShop(t *testing.T) {
 	if err := l.Images(t.Context(), "nginx", "nodejs", "redis", "postgresql", "mariadb", "tomcat", "php-apache"); err != nil {
 		t.Fatal(err)
 	}
-	p := startProduct(t, l.Docker())
+	p := product.New(t)
+	p.Engines("docker " + l.Docker())
+	p.Start()
 	openShop(t, byBoth)
 	for end := time.Now().Add(2 * time.Minute); ; time.Sleep(time.Second) {
 		broken, err := visit(t.Context(), 2)
@@ -314,7 +317,7 @@ func TestShop(t *testing.T) {
 	}
 	t.Logf("%d edges captured, %d shown", len(captured), len(shown))
 
-	p.propose(t, began)
+	propose(t, p, began)
 	broken, err := visit(t.Context(), 200)
 	if broken > 0 {
 		t.Errorf("%d of 200 requests broken by the policy that was made of them: %v", broken, err)
@@ -330,23 +333,23 @@ func TestShop(t *testing.T) {
 }
 
 // propose makes a policy of what was seen, replays it, stages it, enforces it.
-func (p *product) propose(t *testing.T, since time.Time) {
+func propose(t *testing.T, p *product.Product, since time.Time) {
 	t.Helper()
 	from := since.UTC().Format(time.RFC3339Nano)
-	text, err := p.text(t.Context(), "segment", "propose", "--from", from, "--workload", "docker/bulkhead-shop-*", "--format", "bulkhead")
+	text, err := p.Bulkhead("segment", "propose", "--from", from, "--workload", "docker/bulkhead-shop-*", "--format", "bulkhead")
 	if err != nil {
 		t.Fatal(err)
 	}
-	file := p.path("shop.yaml")
-	if err := os.WriteFile(file, text, 0o600); err != nil {
+	file := p.Path("shop.yaml")
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	var outcome struct{ Cut, Uncertain []json.RawMessage }
-	if err := p.ask(t.Context(), &outcome, "segment", "replay", "-f", file, "--from", from); err != nil || len(outcome.Cut)+len(outcome.Uncertain) > 0 {
+	if err := p.Ask(&outcome, "segment", "replay", "-f", file, "--from", from); err != nil || len(outcome.Cut)+len(outcome.Uncertain) > 0 {
 		t.Errorf("replayed on its own window: %s, %v", outcome.Cut, err)
 	}
 	for _, how := range []string{"stage", "enforce"} {
-		if _, err := p.text(t.Context(), "segment", how, "-f", file); err != nil {
+		if _, err := p.Bulkhead("segment", how, "-f", file); err != nil {
 			t.Fatal(err)
 		}
 	}

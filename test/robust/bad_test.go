@@ -36,20 +36,20 @@ func oneLine(t *testing.T, cmd *exec.Cmd, want ...string) {
 
 func TestNoPrivileges(t *testing.T) {
 	p := prepare(t)
-	for _, dir := range []string{p.dir, p.path("run")} {
+	for _, dir := range []string{p.Dir, p.Path("run")} {
 		if err := os.Chmod(dir, 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
-	cmd := exec.Command(p.agent.args[0], p.agent.args[1:]...)
+	cmd := exec.Command(p.Agent.Args[0], p.Agent.Args[1:]...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
 	oneLine(t, cmd, "CAP_SYS_ADMIN", "run the agent as root")
 }
 
 func TestSecondAgent(t *testing.T) {
 	p := start(t)
-	oneLine(t, exec.Command(p.agent.args[0], p.agent.args[1:]...), "another agent runs", p.pin, "stop that one first")
-	if n, err := p.node(t.Context()); err != nil || !n.Connected {
+	oneLine(t, exec.Command(p.Agent.Args[0], p.Agent.Args[1:]...), "another agent runs", p.Pin, "stop that one first")
+	if n, err := p.Node(); err != nil || !n.Connected {
 		t.Errorf("the first one: %+v, %v", n, err)
 	}
 }
@@ -57,7 +57,7 @@ func TestSecondAgent(t *testing.T) {
 // TestBadInput starts without an engine, names one later, fills the disk, and corrupts what was decided.
 func TestBadInput(t *testing.T) {
 	p := prepare(t)
-	disk := p.path("state", "agent")
+	disk := p.Path("state", "agent")
 	if err := os.MkdirAll(disk, 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -65,13 +65,13 @@ func TestBadInput(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = syscall.Unmount(disk, syscall.MNT_DETACH) })
-	p.server.start()
-	p.agent.start()
-	p.await(t) // without an engine
+	p.Server.Start()
+	p.Agent.Start()
+	p.Await() // without an engine
 	b := p.box(t, "bad", p.actorImage(t))
-	p.nameEngine(t)
+	p.Engines(p.engine)
 	b.learn(p)
-	p.mode(t, b.workload(), "protect")
+	p.mode(b.workload(), "protect")
 	blocked := func(when string) {
 		t.Helper()
 		if a := b.do("exec", ""); a.Done || a.NoCall {
@@ -88,21 +88,21 @@ func TestBadInput(t *testing.T) {
 	t.Run("full disk", func(t *testing.T) {
 		filler := filepath.Join(disk, "filler")
 		_ = os.WriteFile(filler, make([]byte, 2<<20), 0o600) // as much as there is room for
-		p.agent.kill()
-		p.agent.start() // on a disk that is full already
+		p.Agent.Kill()
+		p.Agent.Start() // on a disk that is full already
 		time.Sleep(3 * time.Second)
 		blocked("with a full disk")
-		eventually(t, 20*time.Second, func() error { return p.wantProblem(t, "free room in") })
+		p.Eventually(20*time.Second, func() error { return p.wantProblem(t, "free room in") })
 		if err := os.Remove(filler); err != nil {
 			t.Fatal(err)
 		}
-		eventually(t, 30*time.Second, func() error {
+		p.Eventually(30*time.Second, func() error {
 			_ = b.do("connect", "192.0.2.1:1")
 			return p.wantAlert(t, b, "tcp 192.0.2.1:1")
 		})
 	})
 	t.Run("corrupt state", func(t *testing.T) {
-		p.agent.stop()
+		p.Agent.Stop()
 		files, _ := filepath.Glob(filepath.Join(disk, "workloads", "*.json"))
 		if len(files) == 0 {
 			t.Fatal("no state")
@@ -117,9 +117,9 @@ func TestBadInput(t *testing.T) {
 			}
 		}
 		blocked("while no agent runs")
-		p.agent.start()
-		p.await(t)
-		eventually(t, 20*time.Second, func() error { return p.wantProblem(t, ".json:2:15: ", "its last good copy is in force") })
+		p.Agent.Start()
+		p.Await()
+		p.Eventually(20*time.Second, func() error { return p.wantProblem(t, ".json:2:15: ", "its last good copy is in force") })
 		blocked("after the state was corrupt")
 	})
 	if took := b.do("ping", "").Took; took > hang {
@@ -127,8 +127,8 @@ func TestBadInput(t *testing.T) {
 	}
 }
 
-func (p *product) wantProblem(t *testing.T, parts ...string) error {
-	n, err := p.node(t.Context())
+func (p *hull) wantProblem(t *testing.T, parts ...string) error {
+	n, err := p.Node()
 	if err != nil {
 		return err
 	}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"bulkhead/test/lab"
+	"bulkhead/test/product"
 )
 
 const (
@@ -34,11 +35,11 @@ func TestFlood(t *testing.T) {
 	last := strconv.Itoa(lastProcessor(t))
 	evil := p.box(t, "flood", p.actorImage(t), "--pids-limit", "500", "--cpuset-cpus", last)
 	web := p.box(t, "calm", image, "--cpuset-cpus", "0")
-	eventually(t, 20*time.Second, func() error { _, err := net.Dial("tcp", web.ip+":80"); return err })
+	p.Eventually(20*time.Second, func() error { _, err := net.Dial("tcp", web.ip+":80"); return err })
 	wrk(t, web)
 	evil.learn(p) // the flood is of what the profile allows
 	for _, b := range []*box{evil, web} {
-		p.mode(t, b.workload(), "protect")
+		p.mode(b.workload(), "protect")
 	}
 	host := listenOn(t, gateway(t, evil)+":0")
 	go takeAll(host)
@@ -54,14 +55,14 @@ func TestFlood(t *testing.T) {
 	var with, without []float64
 	for i := range rounds {
 		with = append(with, wrk(t, web))
-		largest = max(largest, resident(t, p.agent))
+		largest = max(largest, resident(t, p.Agent))
 		if i == 0 {
 			p.judgeFlood(t, evil, before)
 		}
-		p.agent.stop()
-		p.release(t)
+		p.Agent.Stop()
+		p.Release()
 		without = append(without, wrk(t, web))
-		p.agent.start()
+		p.Agent.Start()
 		time.Sleep(4 * time.Second) // until it has adopted its containers
 	}
 	if largest > memory {
@@ -72,7 +73,7 @@ func TestFlood(t *testing.T) {
 }
 
 // judgeFlood looks while the flood is on.
-func (p *product) judgeFlood(t *testing.T, evil *box, before uint64) {
+func (p *hull) judgeFlood(t *testing.T, evil *box, before uint64) {
 	t.Helper()
 	var l tally
 	if err := evil.get("/tally", &l); err != nil {
@@ -81,7 +82,7 @@ func (p *product) judgeFlood(t *testing.T, evil *box, before uint64) {
 	if l.Succeeded+l.NoCall > 0 || l.Attempts == 0 {
 		t.Errorf("attacker in the flood: %+v", l)
 	}
-	n, err := p.node(t.Context())
+	n, err := p.Node()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -106,7 +107,7 @@ func lastProcessor(t *testing.T) int {
 }
 
 // cgroupUse is how many processes this host has made so far.
-func (p *product) cgroupUse(t *testing.T, _ *box) uint64 {
+func (p *hull) cgroupUse(t *testing.T, _ *box) uint64 {
 	t.Helper()
 	b, err := os.ReadFile("/proc/stat")
 	if err != nil {
@@ -121,9 +122,9 @@ func (p *product) cgroupUse(t *testing.T, _ *box) uint64 {
 	return 0
 }
 
-func resident(t *testing.T, p *program) uint64 {
+func resident(t *testing.T, p *product.Program) uint64 {
 	t.Helper()
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.PID()))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -25,7 +25,7 @@ func TestFlows(t *testing.T) {
 		}
 	}
 	caller.do("connect", peer.ip+":9") // is refused
-	n, err := p.node(t.Context())
+	n, err := p.Node()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -37,9 +37,9 @@ func TestFlows(t *testing.T) {
 		fmt.Sprintf("host:%s -> %s tcp/8080 http", n.Name, end(caller)): 0, // how often the test asked does not matter
 	}
 	var got map[string]uint64
-	eventually(t, 30*time.Second, func() error {
+	p.Eventually(30*time.Second, func() error {
 		var list struct{ Flows []bulkhead.Flow }
-		if err := p.ask(t.Context(), &list, "flows"); err != nil {
+		if err := p.Ask(&list, "flows"); err != nil {
 			return err
 		}
 		got = map[string]uint64{}

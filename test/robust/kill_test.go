@@ -142,9 +142,9 @@ func (w *spoolWatch) written() map[string]int {
 }
 
 // arrived compares the control plane's list with what was ever written.
-func (p *product) arrived(t *testing.T, w *spoolWatch) error {
+func (p *hull) arrived(t *testing.T, w *spoolWatch) error {
 	var list []bulkhead.Alert
-	if err := p.ask(t.Context(), &list, "alerts", "--limit", "0"); err != nil {
+	if err := p.Ask(&list, "alerts", "--limit", "0"); err != nil {
 		return err
 	}
 	w.look()
@@ -167,8 +167,8 @@ func (p *product) arrived(t *testing.T, w *spoolWatch) error {
 	return nil
 }
 
-func (p *product) wantAlert(t *testing.T, b *box, object string) error {
-	list, err := p.alerts(t.Context(), b.workload())
+func (p *hull) wantAlert(t *testing.T, b *box, object string) error {
+	list, err := p.Alerts("--workload", b.workload())
 	for _, a := range list {
 		if a.Cause.Object == object && a.Action == bulkhead.ActionBlocked {
 			return nil
@@ -189,19 +189,19 @@ func TestKill(t *testing.T) {
 	}
 	evil, web := p.box(t, "kill", p.actorImage(t)), p.box(t, "web", image)
 	url := "http://" + web.ip + "/"
-	watch := &spoolWatch{dir: p.path("state", "agent", "spool"), files: map[string]*os.File{}}
+	watch := &spoolWatch{dir: p.Path("state", "agent", "spool"), files: map[string]*os.File{}}
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
 	var following sync.WaitGroup
 	following.Go(func() { watch.follow(ctx) })
-	eventually(t, 20*time.Second, func() error { return new(visitors).one(url) })
+	p.Eventually(20*time.Second, func() error { return new(visitors).one(url) })
 	teaching, taught := context.WithCancel(ctx)
 	teacher := visit(teaching, 2, url)
 	evil.learn(p)
 	taught()
 	teacher.group.Wait()
 	for _, b := range []*box{evil, web} {
-		p.mode(t, b.workload(), "protect")
+		p.mode(b.workload(), "protect")
 	}
 	host := listenOn(t, gateway(t, evil)+":0")
 	go takeAll(host)
@@ -215,17 +215,17 @@ func TestKill(t *testing.T) {
 	t.Logf("seed %d", seed)
 	began := time.Now()
 	for range kills {
-		victim := p.agent
+		victim := p.Agent
 		if random.IntN(5) < 2 {
-			victim = p.server
+			victim = p.Server
 		}
 		time.Sleep(time.Duration(50+random.IntN(1300)) * time.Millisecond)
-		victim.kill()
+		victim.Kill()
 		time.Sleep(time.Duration(random.IntN(200)) * time.Millisecond)
-		victim.start()
+		victim.Start()
 	}
 	t.Logf("%d kills of agent and control plane in %v", kills, time.Since(began).Round(time.Second))
-	p.await(t)
+	p.Await()
 	report(t, evil, users)
 	p.killKeepers(t, random)
 	report(t, evil, users)
@@ -236,7 +236,7 @@ func TestKill(t *testing.T) {
 	}
 	docker(t, "stop", "-t", "1", evil.name) // no more alerts
 	var last error
-	eventually(t, 30*time.Second, func() error { last = p.arrived(t, watch); return last })
+	p.Eventually(30*time.Second, func() error { last = p.arrived(t, watch); return last })
 	stop()
 	following.Wait()
 	t.Logf("%d alerts were written to the spool; each arrived once", len(watch.written()))
@@ -250,12 +250,12 @@ func report(t *testing.T, evil *box, users *visitors) {
 }
 
 // killKeepers: the agent answers in a keeper's place until the next one has everything.
-func (p *product) killKeepers(t *testing.T, random *rand.Rand) {
+func (p *hull) killKeepers(t *testing.T, random *rand.Rand) {
 	t.Helper()
 	for range keeperKills {
 		var pids []int
-		eventually(t, 10*time.Second, func() error {
-			if pids = p.keepers(); len(pids) != 1 {
+		p.Eventually(10*time.Second, func() error {
+			if pids = p.Keepers(); len(pids) != 1 {
 				return fmt.Errorf("keepers: %v", pids)
 			}
 			return nil

@@ -21,9 +21,9 @@ func TestMoved(t *testing.T) {
 	if a := caller.do("connect", peer.ip+":8080"); !a.Done {
 		t.Fatalf("while learning: %+v", a)
 	}
-	eventually(t, 20*time.Second, func() error {
+	p.Eventually(20*time.Second, func() error {
 		var doc bulkhead.Profile
-		if err := p.ask(t.Context(), &doc, "profile", "show", caller.workload()); err != nil {
+		if err := p.Ask(&doc, "profile", "show", caller.workload()); err != nil {
 			return err
 		}
 		for _, q := range doc.Peers {
@@ -33,7 +33,7 @@ func TestMoved(t *testing.T) {
 		}
 		return fmt.Errorf("%s is not among the peers %v", peer.workload(), doc.Peers)
 	})
-	p.mode(t, caller.workload(), "protect")
+	p.mode(caller.workload(), "protect")
 	old := peer.ip
 	if a := caller.do("connect", old+":8080"); !a.Done {
 		t.Errorf("protected: %+v", a)
@@ -51,7 +51,7 @@ func TestMoved(t *testing.T) {
 	docker(t, "start", peer.name)
 	now := docker(t, "inspect", "-f", "{{.NetworkSettings.IPAddress}}", peer.name)
 	began := time.Now()
-	eventually(t, 10*time.Second, func() error {
+	p.Eventually(10*time.Second, func() error {
 		if a := caller.do("connect", now+":8080"); !a.Done {
 			return fmt.Errorf("at its new address: %+v", a)
 		}

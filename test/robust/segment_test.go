@@ -17,10 +17,10 @@ import (
 )
 
 // edges lists who talked to whom over TCP, but for the host and for who asks itself.
-func (p *product) edges(t *testing.T) map[string]bulkhead.Flow {
+func (p *hull) edges(t *testing.T) map[string]bulkhead.Flow {
 	t.Helper()
 	var list struct{ Flows []bulkhead.Flow }
-	if err := p.ask(t.Context(), &list, "flows"); err != nil {
+	if err := p.Ask(&list, "flows"); err != nil {
 		t.Fatal(err)
 	}
 	found := map[string]bulkhead.Flow{}
@@ -33,10 +33,10 @@ func (p *product) edges(t *testing.T) map[string]bulkhead.Flow {
 }
 
 // run does a command of the product and gives its exit code.
-func (p *product) run(t *testing.T, args ...string) (code int, out string) {
+func (p *hull) run(t *testing.T, args ...string) (code int, out string) {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), p.path("bulkhead"), append(args, "--state", p.path("state"), "--run", p.path("run"))...)
-	cmd.Env = append(os.Environ(), "COLUMNS=300") // names are not shortened
+	cmd := p.Command(args...)
+	cmd.Env = append(cmd.Env, "COLUMNS=300") // names are not shortened
 	text, err := cmd.CombinedOutput()
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {
@@ -46,13 +46,6 @@ func (p *product) run(t *testing.T, args ...string) (code int, out string) {
 		code = exit.ExitCode()
 	}
 	return code, string(text)
-}
-
-func (p *product) must(t *testing.T, args ...string) {
-	t.Helper()
-	if code, out := p.run(t, args...); code != 0 {
-		t.Fatalf("bulkhead %s: exit code %d: %s", strings.Join(args, " "), code, out)
-	}
 }
 
 // translate makes the host answer for a container under another address, as a service does, and hide who asks.
@@ -121,7 +114,7 @@ func TestSegment(t *testing.T) {
 		t.Fatalf("nothing is in force: %+v", a)
 	}
 	toDB := func(b *box) string { return fmt.Sprintf("%s -> %s tcp/8080", b.workload(), db.workload()) }
-	eventually(t, 30*time.Second, func() error {
+	p.Eventually(30*time.Second, func() error {
 		found := p.edges(t)
 		if f := found[toDB(web)]; f.Opened != 5 || len(found) != 2 || found[toDB(stranger)].Opened != 1 {
 			return fmt.Errorf("the edges are %+v", found)
@@ -129,7 +122,7 @@ func TestSegment(t *testing.T) {
 		return nil
 	})
 
-	file := p.path("segment.yaml")
+	file := p.Path("segment.yaml")
 	if err := os.WriteFile(file, []byte(segment), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -142,25 +135,25 @@ func TestSegment(t *testing.T) {
 		t.Errorf("propose: exit code %d: %s", code, out)
 	}
 	var risks []topology.Risk
-	if err := p.ask(t.Context(), &risks, "flows", "risks"); err != nil {
+	if err := p.Ask(&risks, "flows", "risks"); err != nil {
 		t.Error(err)
 	}
 
-	p.must(t, "segment", "stage", "-f", file)
+	p.Must("segment", "stage", "-f", file)
 	if a := stranger.do("connect", db.ip+":8080"); !a.Done {
 		t.Errorf("a staged policy cuts: %+v", a)
 	}
-	eventually(t, 30*time.Second, func() error {
+	p.Eventually(30*time.Second, func() error {
 		if f := p.edges(t)[toDB(stranger)]; f.WouldDeny == 0 || f.Denied != 0 {
 			return fmt.Errorf("would deny %d, denied %d", f.WouldDeny, f.Denied)
 		}
 		return nil
 	})
 
-	p.must(t, "segment", "enforce", "db", "web")
+	p.Must("segment", "enforce", "db", "web")
 	began := time.Now()
 	if a := stranger.do("alive", db.ip+":8080"); a.Done {
-		eventually(t, 2*time.Second, func() error {
+		p.Eventually(2*time.Second, func() error {
 			if stranger.do("alive", db.ip+":8080").Done {
 				return errors.New("a connection of before lives")
 			}
@@ -184,28 +177,28 @@ func TestSegment(t *testing.T) {
 		}
 	}
 	p.firstPackets(t, image, db, stranger)
-	eventually(t, 30*time.Second, func() error {
+	p.Eventually(30*time.Second, func() error {
 		if f := p.edges(t)[toDB(stranger)]; f.Denied == 0 {
 			return errors.New("what was denied is not counted")
 		}
-		alerts, err := p.alerts(t.Context(), db.workload())
+		alerts, err := p.Alerts("--workload", db.workload())
 		if err == nil && !slices.ContainsFunc(alerts, func(a bulkhead.Alert) bool { return a.Rule == "network/policy" && a.Action == bulkhead.ActionBlocked }) {
 			err = errors.New("what was denied is not told")
 		}
 		return err
 	})
 
-	p.must(t, "segment", "quarantine", db.workload())
+	p.Must("segment", "quarantine", db.workload())
 	if a := web.do("connect", db.ip+":8080"); a.Done {
 		t.Error("a workload in quarantine is reached")
 	}
-	p.must(t, "segment", "quarantine", "--lift", db.workload())
-	p.agent.kill()
+	p.Must("segment", "quarantine", "--lift", db.workload())
+	p.Agent.Kill()
 	if a := stranger.do("connect", db.ip+":8080"); a.Done {
 		t.Error("with the agent gone a stranger gets through")
 	}
-	p.agent.start()
-	p.await(t)
+	p.Agent.Start()
+	p.Await()
 	for range 20 {
 		if a := stranger.do("connect", db.ip+":8080"); a.Done {
 			t.Error("while the agent starts a stranger gets through")
@@ -215,14 +208,14 @@ func TestSegment(t *testing.T) {
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
-	p.must(t, "segment", "remove", "db", "web")
+	p.Must("segment", "remove", "db", "web")
 	if a := stranger.do("connect", db.ip+":8080"); !a.Done {
 		t.Errorf("it was taken back: %+v", a)
 	}
 }
 
 // firstPackets starts containers whose first act is to connect.
-func (p *product) firstPackets(t *testing.T, image string, db, stranger *box) {
+func (p *hull) firstPackets(t *testing.T, image string, db, stranger *box) {
 	t.Helper()
 	reach := func(label, address string) bool {
 		err := exec.Command("docker", "run", "--rm", "--label", "app="+label, image, "/actor", "reach", address).Run()
@@ -252,11 +245,11 @@ func TestLateAddress(t *testing.T) {
 	web, db := p.box(t, "web", image, "--label", "app=web"), p.box(t, "db", image, "--label", "app=db")
 	web.learn(p)
 	db.learn(p)
-	file := p.path("segment.yaml")
+	file := p.Path("segment.yaml")
 	if err := os.WriteFile(file, []byte(segment), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	p.must(t, "apply", "-f", file)
+	p.Must("apply", "-f", file)
 	pid := docker(t, "inspect", "-f", "{{.State.Pid}}", db.name)
 	late := db.ip[:strings.LastIndexByte(db.ip, '.')] + ".251"
 	if a := web.do("connect", late+":8080"); a.Done {
@@ -276,7 +269,7 @@ func TestLateAddress(t *testing.T) {
 	}
 	other := p.box(t, "other", image)
 	otherPID := docker(t, "inspect", "-f", "{{.State.Pid}}", other.name)
-	eventually(t, 20*time.Second, func() error { return other.get("/do/ping", nil) })
+	p.Eventually(20*time.Second, func() error { return other.get("/do/ping", nil) })
 	if out, err := exec.Command("nsenter", "-t", otherPID, "-n", "ip", "addr", "add", late+"/32", "dev", "eth0").CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}

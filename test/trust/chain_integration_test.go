@@ -21,7 +21,7 @@ const server = "bulkhead-trust-chain"
 // what the tests in CI made the image do.
 func TestChain(t *testing.T) {
 	p := start(t)
-	p.up()
+	p.Start()
 	socket := p.lab.Docker()
 	release := p.key("release")
 	other := p.key("other")
@@ -45,7 +45,7 @@ func TestChain(t *testing.T) {
 		if err == nil || strings.Contains(out, "bare") {
 			t.Errorf("it ran: %s", out)
 		}
-		p.eventually(15*time.Second, func() error {
+		p.Eventually(15*time.Second, func() error {
 			for _, a := range p.alerts("image/trust") {
 				if strings.Contains(a.Message, "no profile attestation") && strings.Contains(a.Message, "no scan attestation") {
 					return nil
@@ -66,13 +66,13 @@ func TestChain(t *testing.T) {
 			t.Fatal(out)
 		}
 		ip, err := docker(socket, "inspect", "-f", "{{.NetworkSettings.IPAddress}}", server)
-		p.check(err)
-		p.eventually(20*time.Second, func() error {
+		p.Check(err)
+		p.Eventually(20*time.Second, func() error {
 			var w struct {
 				Mode  string
 				Trust struct{ Status, Profile string }
 			}
-			if err := p.ask(&w, "workloads", server); err != nil || w.Mode != "protect" || w.Trust.Status != "trusted" || w.Trust.Profile != "protect" {
+			if err := p.Ask(&w, "workloads", server); err != nil || w.Mode != "protect" || w.Trust.Status != "trusted" || w.Trust.Profile != "protect" {
 				return fmt.Errorf("%+v %v", w, err)
 			}
 			return nil
@@ -86,8 +86,8 @@ func TestChain(t *testing.T) {
 			t.Errorf("a program that CI never saw ran: %v %s", err, out)
 		}
 		var list []bulkhead.Alert
-		p.eventually(15*time.Second, func() error {
-			p.check(p.ask(&list, "alerts", "--workload", "docker/"+server, "--limit", "0"))
+		p.Eventually(15*time.Second, func() error {
+			p.Check(p.Ask(&list, "alerts", "--workload", "docker/"+server, "--limit", "0"))
 			if len(list) == 0 || list[0].Action != bulkhead.ActionBlocked {
 				return fmt.Errorf("%+v", list)
 			}
@@ -95,25 +95,25 @@ func TestChain(t *testing.T) {
 		})
 	})
 	t.Run("a profile that was changed, or is of another image, is refused", func(t *testing.T) {
-		raw, err := os.ReadFile(p.path("work", "profile.json"))
-		p.check(err)
+		raw, err := os.ReadFile(p.Path("work", "profile.json"))
+		p.Check(err)
 		twin := p.image(socket, "shop/twin:v1", "twin")
 		p.sign(twin, release)
-		if out, err := p.bulkhead("profile", "attach", twin, p.path("work", "profile.json"), "--key", release, "--insecure-http", p.registry.Host); err == nil || !strings.Contains(err.Error(), "another image") {
+		if out, err := p.Bulkhead("profile", "attach", twin, p.Path("work", "profile.json"), "--key", release, "--insecure-http", p.registry.Host); err == nil || !strings.Contains(err.Error(), "another image") {
 			t.Errorf("it was attached to another image: %v %s", err, out)
 		}
-		p.check(os.WriteFile(p.path("work", "wide.json"), bytes.Replace(raw, []byte(`"syscalls": [`), []byte(`"syscalls": ["ptrace",`), 1), 0o600))
-		p.must("profile", "attach", ref, p.path("work", "wide.json"), "--key", other, "--insecure-http", p.registry.Host)
-		p.must("profile", "pull", ref, "--policy", p.path("shop.yaml"), "--insecure-http", p.registry.Host, "--no-cache", "-o", p.path("pulled.json"))
-		pulled, err := os.ReadFile(p.path("pulled.json"))
-		p.check(err)
+		p.Check(os.WriteFile(p.Path("work", "wide.json"), bytes.Replace(raw, []byte(`"syscalls": [`), []byte(`"syscalls": ["ptrace",`), 1), 0o600))
+		p.Must("profile", "attach", ref, p.Path("work", "wide.json"), "--key", other, "--insecure-http", p.registry.Host)
+		p.Must("profile", "pull", ref, "--policy", p.Path("shop.yaml"), "--insecure-http", p.registry.Host, "--no-cache", "-o", p.Path("pulled.json"))
+		pulled, err := os.ReadFile(p.Path("pulled.json"))
+		p.Check(err)
 		if bytes.Contains(pulled, []byte(`"ptrace"`)) {
 			t.Error("the profile that somebody else signed counts")
 		}
 	})
 	t.Run("the pull request sees what is new", func(t *testing.T) {
-		p.check(os.WriteFile(p.path("work", "old.json"), must(os.ReadFile(p.path("work", "profile.json"))), 0o600))
-		if _, err := p.bulkhead("profile", "diff", p.path("work", "old.json"), p.path("work", "wide.json"), "--fail-on-added"); err == nil || !strings.Contains(err.Error(), "exit status 3") {
+		p.Check(os.WriteFile(p.Path("work", "old.json"), must(os.ReadFile(p.Path("work", "profile.json"))), 0o600))
+		if _, err := p.Bulkhead("profile", "diff", p.Path("work", "old.json"), p.Path("work", "wide.json"), "--fail-on-added"); err == nil || !strings.Contains(err.Error(), "exit status 3") {
 			t.Errorf("a new system call was not told: %v", err)
 		}
 	})
@@ -127,23 +127,23 @@ func must[T any](v T, err error) T {
 }
 
 // chain runs the script of the documentation.
-func (p *product) chain(ref, key, says string) {
+func (p *trial) chain(ref, key, says string) {
 	p.Helper()
-	context := p.path("context")
-	for _, dir := range []string{context, p.path("work"), p.path("bin")} {
-		p.check(os.MkdirAll(dir, 0o700))
+	context := p.Path("context")
+	for _, dir := range []string{context, p.Path("work"), p.Path("bin")} {
+		p.Check(os.MkdirAll(dir, 0o700))
 	}
 	box := must(os.ReadFile("/bin/busybox"))
-	p.check(os.WriteFile(filepath.Join(context, "busybox"), box, 0o755))
-	p.check(os.WriteFile(filepath.Join(context, "index.html"), []byte("hello "+says), 0o644))
-	p.check(os.WriteFile(filepath.Join(context, "Dockerfile"), []byte("FROM scratch\nCOPY busybox /bin/busybox\nCOPY busybox /bin/never\nCOPY index.html /www/\nUSER 1000\nCMD [\"/bin/busybox\", \"httpd\", \"-f\", \"-p\", \"8080\", \"-h\", \"/www\"]\n"), 0o600))
+	p.Check(os.WriteFile(filepath.Join(context, "busybox"), box, 0o755))
+	p.Check(os.WriteFile(filepath.Join(context, "index.html"), []byte("hello "+says), 0o644))
+	p.Check(os.WriteFile(filepath.Join(context, "Dockerfile"), []byte("FROM scratch\nCOPY busybox /bin/busybox\nCOPY busybox /bin/never\nCOPY index.html /www/\nUSER 1000\nCMD [\"/bin/busybox\", \"httpd\", \"-f\", \"-p\", \"8080\", \"-h\", \"/www\"]\n"), 0o600))
 	tests := "#!/bin/bash\nfor i in $(seq 1 65); do curl -sS --max-time 5 http://$IP:8080/ > /dev/null; curl -sS --max-time 5 http://$IP:8080/missing > /dev/null; sleep 1; done\n"
-	p.check(os.WriteFile(p.path("tests.sh"), []byte(tests), 0o755))
-	p.check(os.Symlink(p.path("bulkhead"), p.path("bin", "bulkhead")))
+	p.Check(os.WriteFile(p.Path("tests.sh"), []byte(tests), 0o755))
+	p.Check(os.Symlink(p.Path("bulkhead"), p.Path("bin", "bulkhead")))
 	script := must(filepath.Abs("../../docs/examples/chain.sh"))
-	cmd := exec.Command(script, context, ref, key, p.path("tests.sh"))
-	cmd.Env = append(os.Environ(), "PATH="+p.path("bin")+":"+os.Getenv("PATH"), "WORK="+p.path("work"), "INSECURE_HTTP="+p.registry.Host,
-		"BULKHEAD_STATE="+p.path("state"), "BULKHEAD_RUN="+p.path("run"), "BULKHEAD_KEY_PASSPHRASE=secret", "HOME="+p.dir, "SCAN_FLAGS=--only secret,misconfig --insecure-http "+p.registry.Host)
+	cmd := exec.Command(script, context, ref, key, p.Path("tests.sh"))
+	cmd.Env = append(append(os.Environ(), p.Environment()...), "PATH="+p.Path("bin")+":"+os.Getenv("PATH"), "WORK="+p.Path("work"), "INSECURE_HTTP="+p.registry.Host,
+		"SCAN_FLAGS=--only secret,misconfig --insecure-http "+p.registry.Host)
 	began := time.Now()
 	if out, err := cmd.CombinedOutput(); err != nil {
 		p.Fatalf("%v\n%s", err, out)

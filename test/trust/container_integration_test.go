@@ -26,32 +26,32 @@ func TestContainedAgent(t *testing.T) {
 		_, _ = docker(socket, "rm", "-f", agent, app)
 		_, _ = docker(socket, "rmi", "-f", "bulkhead-trust-agent:test")
 	})
-	p.server.start()
-	p.check(os.MkdirAll(p.path("agentimage"), 0o700))
-	p.check(os.Link(p.path("bulkhead-agent"), p.path("agentimage", "bulkhead-agent")))
-	p.check(os.WriteFile(p.path("agentimage", "Dockerfile"), []byte("FROM scratch\nCOPY bulkhead-agent /\nENTRYPOINT [\"/bulkhead-agent\"]\n"), 0o600))
-	if out, err := docker(socket, "build", "-q", "-t", "bulkhead-trust-agent:test", p.path("agentimage")); err != nil {
+	p.Server.Start()
+	p.Check(os.MkdirAll(p.Path("agentimage"), 0o700))
+	p.Check(os.Link(p.Path("bulkhead-agent"), p.Path("agentimage", "bulkhead-agent")))
+	p.Check(os.WriteFile(p.Path("agentimage", "Dockerfile"), []byte("FROM scratch\nCOPY bulkhead-agent /\nENTRYPOINT [\"/bulkhead-agent\"]\n"), 0o600))
+	if out, err := docker(socket, "build", "-q", "-t", "bulkhead-trust-agent:test", p.Path("agentimage")); err != nil {
 		t.Fatal(out)
 	}
 	run := []string{
 		// What --privileged is, on a machine that may itself not have every capability.
 		"run", "-d", "--name", agent, "--cap-add", "ALL", "--cap-drop", "SYS_RESOURCE", "--security-opt", "seccomp=unconfined", "--security-opt", "apparmor=unconfined", "--security-opt", "systempaths=unconfined",
 		"--pid", "host", "--network", "host", "--cgroupns", "private", "-v", "/sys:/sys", "-v", "/sys/fs/bpf:/sys/fs/bpf", "-v", "/sys/fs/cgroup:/sys/fs/cgroup",
-		"-v", p.dir + ":" + p.dir, "-v", p.lab.Dir() + ":" + p.lab.Dir(), "bulkhead-trust-agent:test", "run", "--contained", "--pin", p.pin,
+		"-v", p.Dir + ":" + p.Dir, "-v", p.lab.Dir() + ":" + p.lab.Dir(), "bulkhead-trust-agent:test", "run", "--contained",
 	}
-	run = append(run, p.where()...)
+	run = append(run, p.WithPin()...)
 	if out, err := docker(socket, run...); err != nil {
 		t.Fatal(out)
 	}
-	p.eventually(40*time.Second, func() error {
+	p.Eventually(40*time.Second, func() error {
 		var nodes []struct{ Connected bool }
-		if err := p.ask(&nodes, "nodes"); err != nil || len(nodes) != 1 || !nodes[0].Connected {
+		if err := p.Ask(&nodes, "nodes"); err != nil || len(nodes) != 1 || !nodes[0].Connected {
 			return fmt.Errorf("the node is not there: %v %v", nodes, err)
 		}
 		return nil
 	})
 	var nodes []struct{ MemoryBytes uint64 }
-	p.check(p.ask(&nodes, "nodes"))
+	p.Check(p.Ask(&nodes, "nodes"))
 	t.Logf("the agent has %d MiB", nodes[0].MemoryBytes>>20)
 	image := p.image(socket, "shop/held:v1", "")
 	// Keeping times and owner are calls that a plain copy does not make.
@@ -59,14 +59,14 @@ func TestContainedAgent(t *testing.T) {
 	if out, err := docker(socket, "run", "-d", "--name", app, "--network", "none", image, "/bin/busybox", "sh", "-c", loop); err != nil {
 		t.Fatal(out)
 	}
-	p.eventually(20*time.Second, func() error { _, err := p.bulkhead("workloads", app); return err })
+	p.Eventually(20*time.Second, func() error { _, err := p.Bulkhead("workloads", app); return err })
 	time.Sleep(3 * time.Second)
-	p.must("mode", app, "protect", "--anyway")
+	p.Must("mode", app, "protect", "--anyway")
 	if out, err := docker(socket, "rm", "-f", agent); err != nil {
 		t.Fatal(out)
 	}
-	p.check(os.WriteFile(p.path("go"), nil, 0o644))
-	if out, err := docker(socket, "cp", p.path("go"), app+":/go"); err != nil {
+	p.Check(os.WriteFile(p.Path("go"), nil, 0o644))
+	if out, err := docker(socket, "cp", p.Path("go"), app+":/go"); err != nil {
 		t.Fatal(out)
 	}
 	time.Sleep(3 * time.Second)
@@ -74,7 +74,7 @@ func TestContainedAgent(t *testing.T) {
 	if !strings.Contains(said, "Operation not permitted") || strings.Contains(said, "not implemented") || !strings.Contains(said, "tried") {
 		t.Errorf("without the agent's container a denied call gets:\n%s", said)
 	}
-	keepers, _ := exec.Command("sh", "-c", "grep -l "+p.path("run", "keeper.sock")+" /proc/[0-9]*/cmdline").Output()
+	keepers, _ := exec.Command("sh", "-c", "grep -l "+p.Path("run", "keeper.sock")+" /proc/[0-9]*/cmdline").Output()
 	for k := range strings.FieldsSeq(string(keepers)) {
 		if text, _ := os.ReadFile(filepath.Join(filepath.Dir(k), "cgroup")); strings.Contains(string(text), "docker") {
 			t.Errorf("the keeper is still in the container's cgroup:\n%s", text)
@@ -83,12 +83,12 @@ func TestContainedAgent(t *testing.T) {
 	if out, err := docker(socket, run...); err != nil {
 		t.Fatal(out)
 	}
-	p.eventually(40*time.Second, func() error {
+	p.Eventually(40*time.Second, func() error {
 		var w struct {
 			Mode       string
 			Containers int
 		}
-		if err := p.ask(&w, "workloads", app); err != nil || w.Mode != "protect" || w.Containers != 1 {
+		if err := p.Ask(&w, "workloads", app); err != nil || w.Mode != "protect" || w.Containers != 1 {
 			return fmt.Errorf("%+v %v", w, err)
 		}
 		return nil

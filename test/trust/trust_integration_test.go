@@ -15,55 +15,55 @@ import (
 )
 
 // dockerd starts an engine of its own, which asks the agent; it may not be the lab's, which others use.
-func (p *product) dockerd() (socket string) {
+func (p *trial) dockerd() (socket string) {
 	p.Helper()
-	name := "bulkhead-" + filepath.Base(p.dir)
+	name := "bulkhead-" + filepath.Base(p.Dir)
 	spec := filepath.Join("/etc/docker/plugins", name+".spec")
-	p.check(os.MkdirAll(filepath.Dir(spec), 0o755))
-	p.check(os.WriteFile(spec, []byte("unix://"+p.path("run", "docker-plugin.sock")), 0o600))
+	p.Check(os.MkdirAll(filepath.Dir(spec), 0o755))
+	p.Check(os.WriteFile(spec, []byte("unix://"+p.Path("run", "docker-plugin.sock")), 0o600))
 	p.Cleanup(func() { _ = os.Remove(spec) })
-	p.check(os.WriteFile(p.path("docker.json"), []byte("{}\n"), 0o600))
-	socket = p.path("docker.sock")
-	d := &program{t: p.T, log: p.path("dockerd.log"), args: []string{
-		"dockerd", "--host", "unix://" + socket, "--containerd", p.lab.Containerd(), "--containerd-namespace", name, "--containerd-plugins-namespace", name + "-plugins",
-		"--data-root", p.path("docker"), "--exec-root", p.path("exec"), "--pidfile", p.path("dockerd.pid"), "--config-file", p.path("docker.json"),
-		"--bridge", "none", "--iptables=false", "--ip-forward=false", "--authorization-plugin", name,
-	}}
-	d.start()
+	p.Check(os.WriteFile(p.Path("docker.json"), []byte("{}\n"), 0o600))
+	socket = p.Path("docker.sock")
+	d := p.Program("dockerd",
+		"--host", "unix://" + socket, "--containerd", p.lab.Containerd(), "--containerd-namespace", name, "--containerd-plugins-namespace", name + "-plugins",
+		"--data-root", p.Path("docker"), "--exec-root", p.Path("exec"), "--pidfile", p.Path("dockerd.pid"), "--config-file", p.Path("docker.json"),
+		"--bridge", "none", "--iptables=false", "--ip-forward=false", "--authorization-plugin", name)
+	d.Start()
 	p.Cleanup(func() {
 		if p.Failed() {
-			p.Logf("dockerd:\n%s", d.tail())
+			p.Logf("dockerd:\n%s", d.Tail())
 		}
-		d.stop()
-		_ = exec.Command("umount", "-l", p.path("docker")).Run()
+		d.Stop()
+		_ = exec.Command("umount", "-l", p.Path("docker")).Run()
 	})
-	p.eventually(60*time.Second, func() error {
+	p.Eventually(60*time.Second, func() error {
 		out, err := docker(socket, "version")
 		if err != nil {
 			return fmt.Errorf("%w: %s", err, out)
 		}
 		return nil
 	})
-	p.check(os.WriteFile(p.path("run", "engines.d", "own"), []byte("docker "+socket+"\n"), 0o600))
+	p.Engines("docker "+p.lab.Docker(), "containerd "+p.lab.Containerd(), "docker "+socket)
 	return socket
 }
 
-func (p *product) alerts(rule string) (list []bulkhead.Alert) {
+func (p *trial) alerts(rule string) []bulkhead.Alert {
 	p.Helper()
-	p.check(p.ask(&list, "alerts", "--rule", rule, "--limit", "0"))
+	list, err := p.Alerts("--rule", rule)
+	p.Check(err)
 	return list
 }
 
 // TestDocker shows what an engine with the plug-in answers.
 func TestDocker(t *testing.T) {
 	p := start(t)
-	p.up()
+	p.Start()
 	socket := p.dockerd()
-	p.eventually(30*time.Second, func() error {
+	p.Eventually(30*time.Second, func() error {
 		var nodes []struct {
 			Engines []struct{ Socket, Error string }
 		}
-		if err := p.ask(&nodes, "nodes"); err != nil || !strings.Contains(fmt.Sprint(nodes), "{"+socket+" }") {
+		if err := p.Ask(&nodes, "nodes"); err != nil || !strings.Contains(fmt.Sprint(nodes), "{"+socket+" }") {
 			return fmt.Errorf("the agent does not know the engine: %v %v", nodes, err)
 		}
 		return nil
@@ -78,7 +78,7 @@ func TestDocker(t *testing.T) {
 		t.Fatalf("without a policy: %v %s", err, out)
 	}
 	made, err := docker(socket, "create", "--network", "none", unsigned)
-	p.check(err)
+	p.Check(err)
 	p.apply("shop", p.registry.Host+"/shop/**", "  containers:\n    refuse: [privileged, host-pid, engine-socket]\n")
 
 	refused := func(why string, args ...string) {
@@ -112,7 +112,7 @@ func TestDocker(t *testing.T) {
 	p.image(socket, "shop/web:v1", "signed, with a changed layer")
 	refused("shop/signature", run(signed)...)
 	p.sign(signed, release)
-	p.eventually(10*time.Second, func() error { // a refusal is remembered for two seconds
+	p.Eventually(10*time.Second, func() error { // a refusal is remembered for two seconds
 		out, err := docker(socket, run(signed)...)
 		if err == nil && out != "signed, with a changed layer" {
 			t.Fatalf("another image ran: %s", out)
@@ -125,9 +125,9 @@ func TestDocker(t *testing.T) {
 	}
 
 	// With the agent away Docker waits, and goes on when it is back; with neither back, it refuses.
-	p.agent.stop()
+	p.Agent.Stop()
 	began := time.Now()
-	time.AfterFunc(5*time.Second, p.agent.start)
+	time.AfterFunc(5*time.Second, p.Agent.Start)
 	if out, err := docker(socket, run(signed)...); err != nil {
 		t.Errorf("a start while the agent was restarted failed: %v %s", err, out)
 	}
@@ -135,7 +135,7 @@ func TestDocker(t *testing.T) {
 	refused("shop/signature", run(unsigned)...) // kept, though nobody sent it again
 }
 
-func (p *product) alertsSoon(rule string) (list []bulkhead.Alert) {
+func (p *trial) alertsSoon(rule string) (list []bulkhead.Alert) {
 	p.Helper()
 	for deadline := time.Now().Add(15 * time.Second); time.Now().Before(deadline) && len(list) == 0; time.Sleep(200 * time.Millisecond) {
 		list = p.alerts(rule)
@@ -146,7 +146,7 @@ func (p *product) alertsSoon(rule string) (list []bulkhead.Alert) {
 // TestAnyEngine shows that an engine which asks nobody gets no further: the container ends before its first instruction.
 func TestAnyEngine(t *testing.T) {
 	p := start(t)
-	p.up()
+	p.Start()
 	socket := p.lab.Docker()
 	release := p.key("release")
 	signed, unsigned := p.image(socket, "shop/web:v1", "signed"), p.image(socket, "shop/web:v2", "unsigned")
@@ -206,7 +206,7 @@ func TestAnyEngine(t *testing.T) {
 // TestMarked shows that what runs already is marked and told of, and goes on, when it no longer satisfies the policy.
 func TestMarked(t *testing.T) {
 	p := start(t)
-	p.up()
+	p.Start()
 	socket := p.lab.Docker()
 	p.key("release")
 	ref := p.image(socket, "shop/web:v1", "hello")
@@ -217,7 +217,7 @@ func TestMarked(t *testing.T) {
 	}
 	status := func(want string) {
 		t.Helper()
-		p.eventually(20*time.Second, func() error {
+		p.Eventually(20*time.Second, func() error {
 			var w struct {
 				Containers int
 				Trust      struct {
@@ -225,7 +225,7 @@ func TestMarked(t *testing.T) {
 					Reasons []string
 				}
 			}
-			if err := p.ask(&w, "workloads", name); err != nil || w.Trust.Status != want || w.Containers != 1 {
+			if err := p.Ask(&w, "workloads", name); err != nil || w.Trust.Status != want || w.Containers != 1 {
 				return fmt.Errorf("%+v %v, want %q", w, err, want)
 			}
 			return nil
@@ -238,12 +238,12 @@ func TestMarked(t *testing.T) {
 	if len(list) != 1 || list[0].Action != bulkhead.ActionDetected {
 		t.Errorf("the alerts are %+v", list)
 	}
-	if out := p.must("workloads"); !strings.Contains(out, "untrusted") {
+	if out := p.Must("workloads"); !strings.Contains(out, "untrusted") {
 		t.Errorf("the list does not show it:\n%s", out)
 	}
-	p.sign(ref, p.path("release.key"))
+	p.sign(ref, p.Path("release.key"))
 	p.apply("shop", p.registry.Host+"/shop/**", "  signatures: 1\n") // another document: judged again at once
 	status("trusted")
-	p.must("policies", "remove", "shop")
+	p.Must("policies", "remove", "shop")
 	status("")
 }
