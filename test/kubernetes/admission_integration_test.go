@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"bulkhead/test/lab"
+	"bulkhead/test/product"
 )
 
 const (
@@ -33,7 +34,7 @@ type cluster struct {
 func install(t *testing.T) cluster {
 	t.Helper()
 	c := cluster{lab.StartCluster(t, lab.ClusterOptions{}), t}
-	buildImage(t)
+	programImage(t, product.New(t).Path("bulkhead"), "bulkhead:latest")
 	if err := c.Load(t.Context(), "bulkhead:latest"); err != nil {
 		t.Fatal(err)
 	}
@@ -61,25 +62,20 @@ func (c cluster) remove() {
 	c.Kubectl(ctx, "", "delete", "--ignore-not-found", "--wait", "-f", filepath.Join(manifests, "10-crds.yaml"), "-f", filepath.Join(manifests, "00-namespace.yaml"))
 }
 
-// buildImage makes bulkhead:latest of nothing but the program.
-func buildImage(t *testing.T) {
+// programImage makes an image of nothing but a program.
+func programImage(t *testing.T, program, tag string) {
 	t.Helper()
-	program := filepath.Join(t.TempDir(), "bulkhead")
-	build := exec.CommandContext(t.Context(), "go", "build", "-ldflags", "-s -w", "-o", program, "bulkhead/cmd/bulkhead")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("building bulkhead: %v\n%s", err, out)
-	}
 	text, err := os.ReadFile(program)
 	if err != nil {
 		t.Fatal(err)
 	}
+	name := filepath.Base(program)
 	var root bytes.Buffer
 	w := tar.NewWriter(&root)
-	w.WriteHeader(&tar.Header{Name: "bulkhead", Mode: 0o755, Size: int64(len(text))})
+	w.WriteHeader(&tar.Header{Name: name, Mode: 0o755, Size: int64(len(text))})
 	w.Write(text)
 	w.Close()
-	load := exec.CommandContext(t.Context(), "docker", "import", "--change", `ENTRYPOINT ["/bulkhead"]`, "-", "bulkhead:latest")
+	load := exec.CommandContext(t.Context(), "docker", "import", "--change", `ENTRYPOINT ["/`+name+`"]`, "-", tag)
 	load.Stdin = &root
 	if out, err := load.CombinedOutput(); err != nil {
 		t.Fatalf("docker import: %v\n%s", err, out)

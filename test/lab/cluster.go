@@ -60,6 +60,9 @@ func (c *Cluster) Kubeconfig() string { return c.path("admin.kubeconfig") }
 // Registry is the lab's registry under the name that is right on the host and in every node.
 func (c *Cluster) Registry() string { return c.lab.Registry() }
 
+// SharedRegistry is the lab's registry under a name that is right in pods too, while the cluster is up.
+func (c *Cluster) SharedRegistry() string { return c.lab.clusterRegistry() }
+
 // Environment is what a shell needs to use the cluster.
 func (c *Cluster) Environment() []string {
 	return append(c.lab.Environment(), "KUBECONFIG="+c.Kubeconfig(), "PATH="+c.lab.path("kubernetes", "bin")+":$PATH")
@@ -256,7 +259,7 @@ func (c *Cluster) startControlPlane(ctx context.Context, o ClusterOptions) error
 func (c *Cluster) controlPlane(o ClusterOptions) []daemon {
 	pki := func(name string) string { return c.path("pki", name) }
 	manager, scheduler := pki("kube-controller-manager.kubeconfig"), pki("kube-scheduler.kubeconfig")
-	_, port, _ := net.SplitHostPort(c.Registry())
+	relay, port, _ := net.SplitHostPort(c.SharedRegistry())
 	return []daemon{
 		{"etcd", []string{
 			c.binary("etcd"), "--data-dir", c.path("etcd"), "--listen-client-urls", etcdClient, "--advertise-client-urls", etcdClient,
@@ -265,8 +268,8 @@ func (c *Cluster) controlPlane(o ClusterOptions) []daemon {
 		}, c.listens("127.0.0.1:12379")},
 		// The lab's registry stays on the loopback; nodes get to it at the bridge's address.
 		{"registry-relay", []string{
-			"socat", "TCP-LISTEN:" + port + ",bind=" + nodeNet + ".1,reuseaddr,fork", "TCP:" + c.Registry(),
-		}, c.listens(nodeNet + ".1:" + port)},
+			"socat", "TCP-LISTEN:" + port + ",bind=" + relay + ",reuseaddr,fork", "TCP:" + c.Registry(),
+		}, c.listens(c.SharedRegistry())},
 		{"kube-apiserver", append([]string{
 			c.binary("kube-apiserver"), "--etcd-servers=" + etcdClient, "--bind-address=" + nodeNet + ".1", "--advertise-address=" + nodeNet + ".1",
 			"--secure-port=6443", "--service-cluster-ip-range=" + serviceNet + ".0/16", "--client-ca-file=" + pki("ca.crt"),

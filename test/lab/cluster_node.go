@@ -5,7 +5,6 @@ import (
 	_ "embed"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -108,11 +107,10 @@ func (n *node) prepare(nri bool) error {
 		}
 	}
 	var text strings.Builder
-	_, port, _ := net.SplitHostPort(n.cluster.Registry())
 	err := template.Must(template.New("node").Parse(nodeFiles)).Execute(&text, map[string]any{
 		"Dir": n.dir, "PKI": n.cluster.path("pki"), "Name": n.name(), "Host": n.host(), "Address": n.address(), "Pods": n.pods(),
 		"PodNet": podNet, "ServiceNet": serviceNet, "Boxed": boxed, "NRI": nri, "Pause": PauseImage,
-		"Runc": n.engine().runc, "Plugins": n.engine().plugins, "Registry": nodeNet + ".1:" + port, "RegistryName": n.cluster.Registry(),
+		"Runc": n.engine().runc, "Plugins": n.engine().plugins, "Registry": n.cluster.SharedRegistry(), "RegistryName": n.cluster.Registry(),
 	})
 	if err != nil {
 		return fmt.Errorf("configuring the node: %w", err)

@@ -35,6 +35,9 @@ func (l *Lab) cgroupName() string { return fmt.Sprintf("bulkhead-lab%d", l.numbe
 // Registry is the host and port of the registry.
 func (l *Lab) Registry() string { return fmt.Sprintf("127.0.0.1:%d", 5055+l.number()) }
 
+// clusterRegistry is the address at which a cluster's nodes and pods find the registry.
+func (l *Lab) clusterRegistry() string { return fmt.Sprintf("%s.1:%d", nodeNet, 5055+l.number()) }
+
 var daemonNames = []string{"dockerd", "containerd", "registry"} // in the order in which they are stopped
 
 func (l *Lab) running() bool {
@@ -72,7 +75,7 @@ func (l *Lab) daemons() []daemon {
 		"dockerd", "--host", "unix://" + l.Docker(), "--containerd", l.Containerd(),
 		"--data-root", l.path("docker"), "--exec-root", l.path("run", "docker"), "--pidfile", l.path("run", "dockerd.pid"),
 		"--config-file", l.path("docker.json"), "--bridge", l.bridge(), "--fixed-cidr", l.subnet(),
-		"--insecure-registry", l.Registry(),
+		"--insecure-registry", l.Registry(), "--insecure-registry", l.clusterRegistry(),
 	}
 	return []daemon{
 		{"registry", []string{"docker-registry", "serve", l.path("registry.yml")}, l.registryAnswers},

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -23,14 +22,14 @@ func TestChain(t *testing.T) {
 	p := start(t)
 	p.Start()
 	socket := p.lab.Docker()
-	release := p.key("release")
-	other := p.key("other")
+	release := p.Key("release")
+	other := p.Key("other")
 	ref := p.registry.Host + "/shop/chain:v1"
 	t.Cleanup(func() {
 		_, _ = docker(socket, "rm", "-f", server)
 		_, _ = docker(socket, "rmi", "-f", ref)
 	})
-	p.chain(ref, release, "one")
+	p.Chain(p.registry.Host, ref, release, "one")
 
 	policy := "  attestations:\n" +
 		"    - name: scan\n      type: scan\n      conditions:\n        - {name: recent, when: 'age < duration(\"168h\")'}\n" +
@@ -124,29 +123,4 @@ func must[T any](v T, err error) T {
 		panic(err)
 	}
 	return v
-}
-
-// chain runs the script of the documentation.
-func (p *trial) chain(ref, key, says string) {
-	p.Helper()
-	context := p.Path("context")
-	for _, dir := range []string{context, p.Path("work"), p.Path("bin")} {
-		p.Check(os.MkdirAll(dir, 0o700))
-	}
-	box := must(os.ReadFile("/bin/busybox"))
-	p.Check(os.WriteFile(filepath.Join(context, "busybox"), box, 0o755))
-	p.Check(os.WriteFile(filepath.Join(context, "index.html"), []byte("hello "+says), 0o644))
-	p.Check(os.WriteFile(filepath.Join(context, "Dockerfile"), []byte("FROM scratch\nCOPY busybox /bin/busybox\nCOPY busybox /bin/never\nCOPY index.html /www/\nUSER 1000\nCMD [\"/bin/busybox\", \"httpd\", \"-f\", \"-p\", \"8080\", \"-h\", \"/www\"]\n"), 0o600))
-	tests := "#!/bin/bash\nfor i in $(seq 1 65); do curl -sS --max-time 5 http://$IP:8080/ > /dev/null; curl -sS --max-time 5 http://$IP:8080/missing > /dev/null; sleep 1; done\n"
-	p.Check(os.WriteFile(p.Path("tests.sh"), []byte(tests), 0o755))
-	p.Check(os.Symlink(p.Path("bulkhead"), p.Path("bin", "bulkhead")))
-	script := must(filepath.Abs("../../docs/examples/chain.sh"))
-	cmd := exec.Command(script, context, ref, key, p.Path("tests.sh"))
-	cmd.Env = append(append(os.Environ(), p.Environment()...), "PATH="+p.Path("bin")+":"+os.Getenv("PATH"), "WORK="+p.Path("work"), "INSECURE_HTTP="+p.registry.Host,
-		"SCAN_FLAGS=--only secret,misconfig --insecure-http "+p.registry.Host)
-	began := time.Now()
-	if out, err := cmd.CombinedOutput(); err != nil {
-		p.Fatalf("%v\n%s", err, out)
-	}
-	p.Logf("from docker build to the attached profile: %v", time.Since(began).Round(time.Second))
 }

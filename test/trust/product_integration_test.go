@@ -36,13 +36,6 @@ func start(t *testing.T) *trial {
 	return p
 }
 
-// key makes a key pair NAME.key, NAME.pub.
-func (p *trial) key(name string) string {
-	p.Helper()
-	p.Must("sign", "keygen", p.Path(name))
-	return p.Path(name + ".key")
-}
-
 func (p *trial) sign(ref, key string) {
 	p.Helper()
 	p.Must("sign", ref, "--key", key, "--insecure-http", p.registry.Host)

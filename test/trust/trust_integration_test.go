@@ -25,7 +25,7 @@ func (p *trial) dockerd() (socket string) {
 	p.Check(os.WriteFile(p.Path("docker.json"), []byte("{}\n"), 0o600))
 	socket = p.Path("docker.sock")
 	d := p.Program("dockerd",
-		"--host", "unix://" + socket, "--containerd", p.lab.Containerd(), "--containerd-namespace", name, "--containerd-plugins-namespace", name + "-plugins",
+		"--host", "unix://"+socket, "--containerd", p.lab.Containerd(), "--containerd-namespace", name, "--containerd-plugins-namespace", name+"-plugins",
 		"--data-root", p.Path("docker"), "--exec-root", p.Path("exec"), "--pidfile", p.Path("dockerd.pid"), "--config-file", p.Path("docker.json"),
 		"--bridge", "none", "--iptables=false", "--ip-forward=false", "--authorization-plugin", name)
 	d.Start()
@@ -68,7 +68,7 @@ func TestDocker(t *testing.T) {
 		}
 		return nil
 	})
-	release, other := p.key("release"), p.key("other")
+	release, other := p.Key("release"), p.Key("other")
 	signed := p.image(socket, "shop/web:v1", "signed")
 	unsigned := p.image(socket, "shop/web:v2", "unsigned")
 	wrong := p.image(socket, "shop/web:v3", "signed by somebody else")
@@ -148,7 +148,7 @@ func TestAnyEngine(t *testing.T) {
 	p := start(t)
 	p.Start()
 	socket := p.lab.Docker()
-	release := p.key("release")
+	release := p.Key("release")
 	signed, unsigned := p.image(socket, "shop/web:v1", "signed"), p.image(socket, "shop/web:v2", "unsigned")
 	p.sign(signed, release)
 	p.apply("shop", p.registry.Host+"/shop/**", "  containers: {refuse: [host-pid]}\n")
@@ -208,7 +208,7 @@ func TestMarked(t *testing.T) {
 	p := start(t)
 	p.Start()
 	socket := p.lab.Docker()
-	p.key("release")
+	p.Key("release")
 	ref := p.image(socket, "shop/web:v1", "hello")
 	const name = "bulkhead-trust-marked"
 	t.Cleanup(func() { _, _ = docker(socket, "rm", "-f", name) })
