@@ -124,8 +124,9 @@ test-cluster: cluster ## Admission on a real Kubernetes of two nodes, some five 
 bench-packages: bin/lab # Debian packages of loads
 	@bin/lab missing $(BENCH_PACKAGES) || $(STEP) "install Debian packages" $(SUDO) bin/lab install $(BENCH_PACKAGES)
 
-test-kernels: packages ## The kernel tests in virtual machines with other kernels
+test-kernels: packages ## The kernel tests in virtual machines with other kernels, and the product beside Docker in one
 	@$(SUDO) $(GO) run ./test/kernels $(KERNEL_TESTS) || { echo "once more:"; $(SUDO) $(GO) run ./test/kernels $(KERNEL_TESTS); }
+	@$(SUDO) $(GO) run ./test/kernels -only bookworm -memory 3072 ./test/kernels/docker
 
 packages: bin/lab # Debian packages of the tests
 	@bin/lab missing $(TEST_PACKAGES) || $(STEP) "install Debian packages" $(SUDO) bin/lab install $(TEST_PACKAGES)

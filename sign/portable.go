@@ -10,15 +10,11 @@ import (
 	"bulkhead/rule/document"
 )
 
-// Portable reads the policies of a file on disk, and returns each as a document of its own that needs no file beside it:
-// keys and roots stand in it. That is how they travel to the control plane and to nodes.
-func Portable(file string) ([][]byte, error) {
-	if _, err := LoadPolicy(file); err != nil { // every mistake, with its place in what the person wrote
+// Portable returns each policy of a file's data as a document of its own that needs no file beside it: keys and roots
+// stand in it. That is how they travel to the control plane and to nodes. The files that it names are beside the file.
+func Portable(file string, data []byte) ([][]byte, error) {
+	if _, err := parsePolicy(data, file, filepath.Dir(file)); err != nil { // every mistake, with its place in what the person wrote
 		return nil, err
-	}
-	data, err := readBounded(file, maxPolicyFile)
-	if err != nil {
-		return nil, fmt.Errorf("read the policy: %w", err)
 	}
 	places, err := document.Parse(file, data)
 	if err != nil {

@@ -31,7 +31,7 @@ func newApply(a *app) *cobra.Command {
 		Example: "  bulkhead apply -f trust.yaml\n  bulkhead policies\n  bulkhead apply -f network.yaml --as staged",
 		Args:    cobra.NoArgs,
 	}
-	files := c.Flags().StringArrayP("filename", "f", nil, "`FILE` with documents, divided by ---; may be repeated")
+	files := c.Flags().StringArrayP("filename", "f", nil, "`FILE` with documents, divided by ---, or - for standard input; may be repeated")
 	state := &choice{value: "enforced", words: []string{"enforced", "staged", "kept"}}
 	c.Flags().Var(state, "as", "the `STATE` of network policies: enforced, staged or kept")
 	format := formatFlag(c, "table", "json")
@@ -44,23 +44,29 @@ func newApply(a *app) *cobra.Command {
 	return c
 }
 
+// written is a file of documents.
+type written struct {
+	name string
+	text []byte
+}
+
 func (a *app) apply(ctx context.Context, files []string, state, format string) error {
-	var network, others []string
-	for _, file := range files {
-		is, err := a.ofNetwork(file)
+	var network, others []written
+	for _, name := range files {
+		text, err := a.documents(name)
 		if err != nil {
 			return err
 		}
-		if is {
-			network = append(network, file)
+		if networkKinds.Match(text) {
+			network = append(network, written{name, text})
 		} else {
-			others = append(others, file)
+			others = append(others, written{name, text})
 		}
 	}
 	all := []applied{}
 	var failed error
 	for _, part := range []struct {
-		files []string
+		files []written
 		apply func() ([]applied, error)
 	}{
 		{others, func() ([]applied, error) { return a.applyTrust(ctx, others) }},
@@ -90,11 +96,11 @@ func (a *app) tellApplied(all []applied, format string) error {
 }
 
 // applyTrust applies files of trust policies.
-func (a *app) applyTrust(ctx context.Context, files []string) ([]applied, error) {
+func (a *app) applyTrust(ctx context.Context, files []written) ([]applied, error) {
 	var documents [][]byte
 	var wrong []error
 	for _, file := range files {
-		some, err := sign.Portable(file)
+		some, err := sign.Portable(file.name, file.text)
 		documents, wrong = append(documents, some...), append(wrong, err)
 	}
 	if err := errors.Join(wrong...); err != nil {

@@ -60,18 +60,9 @@ func newKeep(a *app, state string, c *cobra.Command) *cobra.Command {
 var networkKinds = regexp.MustCompile(`["']?kind["']?\s*:\s*["']?(NetworkPolicy|CiliumNetworkPolicy|CiliumClusterwideNetworkPolicy|Segment|Namespace)\b`)
 
 // ofNetwork reports whether a file has network policies in it.
-func (a *app) ofNetwork(file string) (is bool, err error) {
-	err = a.opened(file, func(r io.Reader) error {
-		text, err := io.ReadAll(io.LimitReader(r, maxDocuments))
-		is = networkKinds.Match(text)
-		return err
-	})
-	return is, err
-}
-
 // applyNetwork applies files of network policies.
-func (a *app) applyNetwork(ctx context.Context, files []string, state string) ([]applied, error) {
-	documents, err := a.texts(files)
+func (a *app) applyNetwork(ctx context.Context, files []written, state string) ([]applied, error) {
+	documents, err := oneRequest(files)
 	if err != nil {
 		return nil, err
 	}
@@ -136,19 +127,37 @@ func (a *app) keep(ctx context.Context, o *keepOptions, names []string, state st
 
 // texts reads files of documents as one.
 func (a *app) texts(files []string) (string, error) {
-	var b strings.Builder
-	for _, file := range files {
-		err := a.opened(file, func(r io.Reader) error {
-			text, err := io.ReadAll(io.LimitReader(r, maxDocuments+1))
-			if err == nil && len(text)+b.Len() > maxDocuments-4096 {
-				err = fmt.Errorf("%s: more than %d bytes at once; apply fewer documents", file, maxDocuments-4096)
-			}
-			fmt.Fprintf(&b, "---\n%s\n", text)
-			return err
-		})
+	var all []written
+	for _, name := range files {
+		text, err := a.documents(name)
 		if err != nil {
 			return "", err
 		}
+		all = append(all, written{name, text})
+	}
+	return oneRequest(all)
+}
+
+// documents reads a file, or standard input.
+func (a *app) documents(name string) (text []byte, err error) {
+	err = a.opened(name, func(r io.Reader) error {
+		text, err = io.ReadAll(io.LimitReader(r, maxDocuments+1))
+		if err == nil && len(text) > maxDocuments {
+			err = fmt.Errorf("%s: more than %d bytes; apply fewer documents", name, maxDocuments)
+		}
+		return err
+	})
+	return text, err
+}
+
+// oneRequest joins files to what the server takes at once.
+func oneRequest(files []written) (string, error) {
+	var b strings.Builder
+	for _, file := range files {
+		if len(file.text)+b.Len() > maxDocuments-4096 {
+			return "", fmt.Errorf("%s: more than %d bytes at once; apply fewer documents", file.name, maxDocuments-4096)
+		}
+		fmt.Fprintf(&b, "---\n%s\n", file.text)
 	}
 	return b.String(), nil
 }

@@ -19,7 +19,7 @@ import (
 )
 
 // modules that tests use and Debian's cloud kernels do not have built in.
-var modules = []string{"overlay", "veth", "dummy"}
+var modules = []string{"overlay", "veth", "dummy", "tcp_diag", "udp_diag"}
 
 const keyring = "/usr/share/keyrings/debian-archive-keyring.gpg"
 

@@ -40,9 +40,9 @@ func begin(t *testing.T) *supply {
 	t.Helper()
 	c := lab.StartCluster(t, lab.ClusterOptions{NRI: true})
 	s := &supply{cluster: cluster{c, t}, registry: c.SharedRegistry()}
+	s.Product = product.New(t)
 	t.Cleanup(s.takeAway)
 	s.takeAway()
-	s.Product = product.New(t)
 	s.release, s.other = s.Key("release"), s.Key("other")
 	return s
 }
@@ -335,7 +335,7 @@ func (s *supply) runs(t *testing.T, ref string) {
 		var w struct {
 			Trust struct{ Status string }
 		}
-		return s.control(&w, "", "workloads", namespace+"/pod/twin") == nil && w.Trust.Status == "trusted"
+		return s.control(&w, "", "workloads", namespace+"/pod/twin/app") == nil && w.Trust.Status == "trusted"
 	})
 }
 

@@ -58,7 +58,7 @@ func (p *Product) build(packages []string) {
 		}
 		return
 	}
-	args := []string{"build", "-o", p.Dir}
+	args := []string{"build", "-trimpath", "-o", p.Dir}
 	for _, name := range packages {
 		args = append(args, "bulkhead/"+name)
 	}
@@ -87,7 +87,7 @@ func (p *Product) Start() {
 // keeper is the only one.
 func (p *Product) Await() {
 	p.Helper()
-	p.Eventually(40*time.Second, func() error {
+	p.Eventually(4*time.Minute, func() error { // under emulation
 		n, err := p.Node()
 		if err == nil && (!n.Connected || n.LastSeen.Before(p.Agent.began)) {
 			err = fmt.Errorf("the node is not connected; its log:\n%s", p.Agent.Tail())
