@@ -57,6 +57,7 @@ func Needs(procedure string) (Role, bool) {
 		bulkheadv1connect.ImageServiceDiffImagesProcedure,
 		bulkheadv1connect.ImageServiceListScansProcedure,
 		bulkheadv1connect.ImageServiceListWatchesProcedure,
+		bulkheadv1connect.ImageServiceListTrustProcedure,
 		bulkheadv1connect.PolicyServiceListPoliciesProcedure:
 		return Viewer, true
 	case bulkheadv1connect.WorkloadServiceSetModeProcedure,

@@ -59,6 +59,7 @@ type Server struct {
 
 	images  ImageOptions
 	engines *engines
+	trust   *trustees
 	queue   *queue
 	saving  sync.Mutex    // one report is compared with the one it replaces at a time
 	watched chan struct{} // a watch was added
@@ -127,6 +128,8 @@ func run(ctx context.Context, o Options, db *store.DB) error {
 	}
 	s.engines = &engines{s: s}
 	defer s.engines.close()
+	s.trust = newTrustees(s)
+	defer s.trust.wait()
 	if err := s.firstSignIn(ctx, o); err != nil {
 		return fmt.Errorf("start the control plane: make the first account: %w", err)
 	}

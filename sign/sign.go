@@ -11,6 +11,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -84,6 +85,8 @@ type Options struct {
 	Timeout time.Duration
 	// Unmatched is what to do with an image that no policy is about. Empty lets it pass.
 	Unmatched Action
+	// Also are predicates that are told of beside those that policies look at.
+	Also []string
 	// Now is the clock. Default [time.Now].
 	Now func() time.Time
 	// Source answers in the place of registries: a layout on disk, files that were carried in.
@@ -217,7 +220,7 @@ func (r Result) clone() Result {
 // decide looks at what is at hand, and asks the registry where that is old or not enough. More are the predicates that the
 // caller wants beside those of the policies.
 func (v *Verifier) decide(ctx context.Context, name image.Name, matching []*policy, more ...string) (*judgment, error) {
-	want := Wanted{Digest: name.Digest, Types: wantedTypes(matching, more)}
+	want := Wanted{Digest: name.Digest, Types: wantedTypes(matching, slices.Concat(more, v.opt.Also))}
 	kept, at, ok := v.opt.Cache.load(name.Digest, want.Types)
 	if ok && v.opt.Now().Sub(at) < v.opt.Fresh {
 		if j := v.judge(ctx, name, matching, kept); j.result.satisfied() && j.has(more) {

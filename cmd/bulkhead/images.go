@@ -53,7 +53,7 @@ func newImages(a *app) *cobra.Command {
 		Example: "  bulkhead images list\n  bulkhead images diff registry.example/shop:v1 registry.example/shop:v2",
 		RunE:    needsCommand,
 	}
-	c.AddCommand(newImagesList(a), newImagesShow(a), newImagesDiff(a), newImagesScan(a), newImagesWatch(a), newImagesHook(a), newImagesHooks(a))
+	c.AddCommand(newImagesList(a), newImagesShow(a), newImagesDiff(a), newImagesScan(a), newImagesTrust(a), newImagesWatch(a), newImagesHook(a), newImagesHooks(a))
 	return c
 }
 

@@ -15,6 +15,7 @@ export const pages: Page[] = [
   { path: "/images", name: "Images", top: true, load: () => import("./images/Images.svelte") },
   { path: "/images/image", name: "Image", load: () => import("./images/Image.svelte") },
   { path: "/images/difference", name: "Difference of two images", load: () => import("./images/Difference.svelte") },
+  { path: "/trust", name: "Trust", top: true, load: () => import("./trust/Trust.svelte") },
   { path: "/network", name: "Network", top: true, load: () => import("./network/Network.svelte") },
   { path: "/network/policies", name: "Network policies", load: () => import("./network/Policies.svelte") },
 ];

@@ -82,7 +82,7 @@ var rooms = map[string][]string{
 	"cmd/bulkhead-agent": {".", "agent", "bpf", "enforce", "intercept", "profile", "waf"},
 
 	// tests of the whole
-	"test": {".", "api", "container", "image", "malware", "profile", "scan", "server", "topology", "vuln"},
+	"test": {".", "api", "container", "image", "malware", "profile", "scan", "server", "sign", "topology", "vuln"},
 }
 
 // doors are the libraries that only some rooms import, their tests included.

@@ -4997,6 +4997,275 @@ func (x *Policy) GetApplied() *timestamppb.Timestamp {
 	return nil
 }
 
+type ListTrustRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Filter        string                 `protobuf:"bytes,1,opt,name=filter,proto3" json:"filter,omitempty"`       // text in the name or digest
+	Reference     string                 `protobuf:"bytes,2,opt,name=reference,proto3" json:"reference,omitempty"` // one image alone; a name or a digest
+	Limit         int32                  `protobuf:"varint,3,opt,name=limit,proto3" json:"limit,omitempty"`        // default 100, at most 500
+	Page          string                 `protobuf:"bytes,4,opt,name=page,proto3" json:"page,omitempty"`           // next_page of the answer before
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListTrustRequest) Reset() {
+	*x = ListTrustRequest{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[74]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListTrustRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListTrustRequest) ProtoMessage() {}
+
+func (x *ListTrustRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[74]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListTrustRequest.ProtoReflect.Descriptor instead.
+func (*ListTrustRequest) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{74}
+}
+
+func (x *ListTrustRequest) GetFilter() string {
+	if x != nil {
+		return x.Filter
+	}
+	return ""
+}
+
+func (x *ListTrustRequest) GetReference() string {
+	if x != nil {
+		return x.Reference
+	}
+	return ""
+}
+
+func (x *ListTrustRequest) GetLimit() int32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *ListTrustRequest) GetPage() string {
+	if x != nil {
+		return x.Page
+	}
+	return ""
+}
+
+type ListTrustResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Images        []*TrustedImage        `protobuf:"bytes,1,rep,name=images,proto3" json:"images,omitempty"`
+	NextPage      string                 `protobuf:"bytes,2,opt,name=next_page,json=nextPage,proto3" json:"next_page,omitempty"`
+	Total         int32                  `protobuf:"varint,3,opt,name=total,proto3" json:"total,omitempty"`
+	Policies      []string               `protobuf:"bytes,4,rep,name=policies,proto3" json:"policies,omitempty"` // all that are applied
+	Notes         []string               `protobuf:"bytes,5,rep,name=notes,proto3" json:"notes,omitempty"`       // what whoever applied them should know
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListTrustResponse) Reset() {
+	*x = ListTrustResponse{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[75]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListTrustResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListTrustResponse) ProtoMessage() {}
+
+func (x *ListTrustResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[75]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListTrustResponse.ProtoReflect.Descriptor instead.
+func (*ListTrustResponse) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{75}
+}
+
+func (x *ListTrustResponse) GetImages() []*TrustedImage {
+	if x != nil {
+		return x.Images
+	}
+	return nil
+}
+
+func (x *ListTrustResponse) GetNextPage() string {
+	if x != nil {
+		return x.NextPage
+	}
+	return ""
+}
+
+func (x *ListTrustResponse) GetTotal() int32 {
+	if x != nil {
+		return x.Total
+	}
+	return 0
+}
+
+func (x *ListTrustResponse) GetPolicies() []string {
+	if x != nil {
+		return x.Policies
+	}
+	return nil
+}
+
+func (x *ListTrustResponse) GetNotes() []string {
+	if x != nil {
+		return x.Notes
+	}
+	return nil
+}
+
+// TrustedImage is one image, held against the policies that are applied; its state says whether it is trusted.
+type TrustedImage struct {
+	state         protoimpl.MessageState         `protogen:"open.v1"`
+	Reference     string                         `protobuf:"bytes,1,opt,name=reference,proto3" json:"reference,omitempty"`
+	Digest        string                         `protobuf:"bytes,2,opt,name=digest,proto3" json:"digest,omitempty"`
+	State         string                         `protobuf:"bytes,3,opt,name=state,proto3" json:"state,omitempty"`      // met, not-met, no-policy, unknown (its registry does not answer), asking (ask again in a moment)
+	Allowed       bool                           `protobuf:"varint,4,opt,name=allowed,proto3" json:"allowed,omitempty"` // nothing that is not met denies
+	Policies      []*TrustedImage_PolicyVerdict  `protobuf:"bytes,5,rep,name=policies,proto3" json:"policies,omitempty"`
+	Signatures    []*TrustedImage_ImageSignature `protobuf:"bytes,6,rep,name=signatures,proto3" json:"signatures,omitempty"`     // proved, by signers of the policies
+	Attestations  []*TrustedImage_ImageSignature `protobuf:"bytes,7,rep,name=attestations,proto3" json:"attestations,omitempty"` // proved
+	Notes         []string                       `protobuf:"bytes,8,rep,name=notes,proto3" json:"notes,omitempty"`
+	Problem       string                         `protobuf:"bytes,9,opt,name=problem,proto3" json:"problem,omitempty"` // why there is no verdict
+	Asked         *timestamppb.Timestamp         `protobuf:"bytes,10,opt,name=asked,proto3" json:"asked,omitempty"`
+	Workloads     []*ScannedImage_ImageWorkload  `protobuf:"bytes,11,rep,name=workloads,proto3" json:"workloads,omitempty"` // that run it
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TrustedImage) Reset() {
+	*x = TrustedImage{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[76]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TrustedImage) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TrustedImage) ProtoMessage() {}
+
+func (x *TrustedImage) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[76]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TrustedImage.ProtoReflect.Descriptor instead.
+func (*TrustedImage) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{76}
+}
+
+func (x *TrustedImage) GetReference() string {
+	if x != nil {
+		return x.Reference
+	}
+	return ""
+}
+
+func (x *TrustedImage) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
+}
+
+func (x *TrustedImage) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *TrustedImage) GetAllowed() bool {
+	if x != nil {
+		return x.Allowed
+	}
+	return false
+}
+
+func (x *TrustedImage) GetPolicies() []*TrustedImage_PolicyVerdict {
+	if x != nil {
+		return x.Policies
+	}
+	return nil
+}
+
+func (x *TrustedImage) GetSignatures() []*TrustedImage_ImageSignature {
+	if x != nil {
+		return x.Signatures
+	}
+	return nil
+}
+
+func (x *TrustedImage) GetAttestations() []*TrustedImage_ImageSignature {
+	if x != nil {
+		return x.Attestations
+	}
+	return nil
+}
+
+func (x *TrustedImage) GetNotes() []string {
+	if x != nil {
+		return x.Notes
+	}
+	return nil
+}
+
+func (x *TrustedImage) GetProblem() string {
+	if x != nil {
+		return x.Problem
+	}
+	return ""
+}
+
+func (x *TrustedImage) GetAsked() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Asked
+	}
+	return nil
+}
+
+func (x *TrustedImage) GetWorkloads() []*ScannedImage_ImageWorkload {
+	if x != nil {
+		return x.Workloads
+	}
+	return nil
+}
+
 type ApplyPoliciesRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Documents     [][]byte               `protobuf:"bytes,1,rep,name=documents,proto3" json:"documents,omitempty"` // YAML, one each; keys and roots stand in them
@@ -5006,7 +5275,7 @@ type ApplyPoliciesRequest struct {
 
 func (x *ApplyPoliciesRequest) Reset() {
 	*x = ApplyPoliciesRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[74]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5018,7 +5287,7 @@ func (x *ApplyPoliciesRequest) String() string {
 func (*ApplyPoliciesRequest) ProtoMessage() {}
 
 func (x *ApplyPoliciesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[74]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5031,7 +5300,7 @@ func (x *ApplyPoliciesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyPoliciesRequest.ProtoReflect.Descriptor instead.
 func (*ApplyPoliciesRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{74}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *ApplyPoliciesRequest) GetDocuments() [][]byte {
@@ -5052,7 +5321,7 @@ type ApplyPoliciesResponse struct {
 
 func (x *ApplyPoliciesResponse) Reset() {
 	*x = ApplyPoliciesResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[75]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5064,7 +5333,7 @@ func (x *ApplyPoliciesResponse) String() string {
 func (*ApplyPoliciesResponse) ProtoMessage() {}
 
 func (x *ApplyPoliciesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[75]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5077,7 +5346,7 @@ func (x *ApplyPoliciesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyPoliciesResponse.ProtoReflect.Descriptor instead.
 func (*ApplyPoliciesResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{75}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *ApplyPoliciesResponse) GetApplied() []*ApplyPoliciesResponse_AppliedPolicy {
@@ -5109,7 +5378,7 @@ type ListPoliciesRequest struct {
 
 func (x *ListPoliciesRequest) Reset() {
 	*x = ListPoliciesRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[76]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5121,7 +5390,7 @@ func (x *ListPoliciesRequest) String() string {
 func (*ListPoliciesRequest) ProtoMessage() {}
 
 func (x *ListPoliciesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[76]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5134,7 +5403,7 @@ func (x *ListPoliciesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPoliciesRequest.ProtoReflect.Descriptor instead.
 func (*ListPoliciesRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{76}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{79}
 }
 
 type ListPoliciesResponse struct {
@@ -5146,7 +5415,7 @@ type ListPoliciesResponse struct {
 
 func (x *ListPoliciesResponse) Reset() {
 	*x = ListPoliciesResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[77]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5158,7 +5427,7 @@ func (x *ListPoliciesResponse) String() string {
 func (*ListPoliciesResponse) ProtoMessage() {}
 
 func (x *ListPoliciesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[77]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5171,7 +5440,7 @@ func (x *ListPoliciesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPoliciesResponse.ProtoReflect.Descriptor instead.
 func (*ListPoliciesResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{77}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *ListPoliciesResponse) GetPolicies() []*Policy {
@@ -5191,7 +5460,7 @@ type RemovePolicyRequest struct {
 
 func (x *RemovePolicyRequest) Reset() {
 	*x = RemovePolicyRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[78]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5203,7 +5472,7 @@ func (x *RemovePolicyRequest) String() string {
 func (*RemovePolicyRequest) ProtoMessage() {}
 
 func (x *RemovePolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[78]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5216,7 +5485,7 @@ func (x *RemovePolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemovePolicyRequest.ProtoReflect.Descriptor instead.
 func (*RemovePolicyRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{78}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *RemovePolicyRequest) GetKind() string {
@@ -5242,7 +5511,7 @@ type RemovePolicyResponse struct {
 
 func (x *RemovePolicyResponse) Reset() {
 	*x = RemovePolicyResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[79]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5254,7 +5523,7 @@ func (x *RemovePolicyResponse) String() string {
 func (*RemovePolicyResponse) ProtoMessage() {}
 
 func (x *RemovePolicyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[79]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5267,7 +5536,7 @@ func (x *RemovePolicyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemovePolicyResponse.ProtoReflect.Descriptor instead.
 func (*RemovePolicyResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{79}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *RemovePolicyResponse) GetNodes() []*NodeAnswer {
@@ -5293,7 +5562,7 @@ type GetMapRequest struct {
 
 func (x *GetMapRequest) Reset() {
 	*x = GetMapRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[80]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5305,7 +5574,7 @@ func (x *GetMapRequest) String() string {
 func (*GetMapRequest) ProtoMessage() {}
 
 func (x *GetMapRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[80]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5318,7 +5587,7 @@ func (x *GetMapRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetMapRequest.ProtoReflect.Descriptor instead.
 func (*GetMapRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{80}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *GetMapRequest) GetFrom() *timestamppb.Timestamp {
@@ -5391,7 +5660,7 @@ type GetMapResponse struct {
 
 func (x *GetMapResponse) Reset() {
 	*x = GetMapResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[81]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5403,7 +5672,7 @@ func (x *GetMapResponse) String() string {
 func (*GetMapResponse) ProtoMessage() {}
 
 func (x *GetMapResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[81]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5416,7 +5685,7 @@ func (x *GetMapResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetMapResponse.ProtoReflect.Descriptor instead.
 func (*GetMapResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{81}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *GetMapResponse) GetNodes() []*MapNode {
@@ -5475,7 +5744,7 @@ type MapNode struct {
 
 func (x *MapNode) Reset() {
 	*x = MapNode{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[82]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5487,7 +5756,7 @@ func (x *MapNode) String() string {
 func (*MapNode) ProtoMessage() {}
 
 func (x *MapNode) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[82]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5500,7 +5769,7 @@ func (x *MapNode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MapNode.ProtoReflect.Descriptor instead.
 func (*MapNode) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{82}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *MapNode) GetId() string {
@@ -5563,7 +5832,7 @@ type MapLink struct {
 
 func (x *MapLink) Reset() {
 	*x = MapLink{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[83]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5575,7 +5844,7 @@ func (x *MapLink) String() string {
 func (*MapLink) ProtoMessage() {}
 
 func (x *MapLink) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[83]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5588,7 +5857,7 @@ func (x *MapLink) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MapLink.ProtoReflect.Descriptor instead.
 func (*MapLink) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{83}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *MapLink) GetSource() string {
@@ -5674,7 +5943,7 @@ type ListRisksRequest struct {
 
 func (x *ListRisksRequest) Reset() {
 	*x = ListRisksRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[84]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5686,7 +5955,7 @@ func (x *ListRisksRequest) String() string {
 func (*ListRisksRequest) ProtoMessage() {}
 
 func (x *ListRisksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[84]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5699,7 +5968,7 @@ func (x *ListRisksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRisksRequest.ProtoReflect.Descriptor instead.
 func (*ListRisksRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{84}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *ListRisksRequest) GetFrom() *timestamppb.Timestamp {
@@ -5746,7 +6015,7 @@ type ListRisksResponse struct {
 
 func (x *ListRisksResponse) Reset() {
 	*x = ListRisksResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[85]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5758,7 +6027,7 @@ func (x *ListRisksResponse) String() string {
 func (*ListRisksResponse) ProtoMessage() {}
 
 func (x *ListRisksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[85]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5771,7 +6040,7 @@ func (x *ListRisksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRisksResponse.ProtoReflect.Descriptor instead.
 func (*ListRisksResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{85}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{88}
 }
 
 func (x *ListRisksResponse) GetRisksJson() []byte {
@@ -5794,7 +6063,7 @@ type ProposeSegmentsRequest struct {
 
 func (x *ProposeSegmentsRequest) Reset() {
 	*x = ProposeSegmentsRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[86]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5806,7 +6075,7 @@ func (x *ProposeSegmentsRequest) String() string {
 func (*ProposeSegmentsRequest) ProtoMessage() {}
 
 func (x *ProposeSegmentsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[86]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5819,7 +6088,7 @@ func (x *ProposeSegmentsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposeSegmentsRequest.ProtoReflect.Descriptor instead.
 func (*ProposeSegmentsRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{86}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{89}
 }
 
 func (x *ProposeSegmentsRequest) GetFrom() *timestamppb.Timestamp {
@@ -5867,7 +6136,7 @@ type ProposeSegmentsResponse struct {
 
 func (x *ProposeSegmentsResponse) Reset() {
 	*x = ProposeSegmentsResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[87]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[90]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5879,7 +6148,7 @@ func (x *ProposeSegmentsResponse) String() string {
 func (*ProposeSegmentsResponse) ProtoMessage() {}
 
 func (x *ProposeSegmentsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[87]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[90]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5892,7 +6161,7 @@ func (x *ProposeSegmentsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposeSegmentsResponse.ProtoReflect.Descriptor instead.
 func (*ProposeSegmentsResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{87}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{90}
 }
 
 func (x *ProposeSegmentsResponse) GetDocuments() string {
@@ -5922,7 +6191,7 @@ type ReplaySegmentsRequest struct {
 
 func (x *ReplaySegmentsRequest) Reset() {
 	*x = ReplaySegmentsRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[88]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[91]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5934,7 +6203,7 @@ func (x *ReplaySegmentsRequest) String() string {
 func (*ReplaySegmentsRequest) ProtoMessage() {}
 
 func (x *ReplaySegmentsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[88]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[91]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5947,7 +6216,7 @@ func (x *ReplaySegmentsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplaySegmentsRequest.ProtoReflect.Descriptor instead.
 func (*ReplaySegmentsRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{88}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{91}
 }
 
 func (x *ReplaySegmentsRequest) GetFrom() *timestamppb.Timestamp {
@@ -5994,7 +6263,7 @@ type ReplaySegmentsResponse struct {
 
 func (x *ReplaySegmentsResponse) Reset() {
 	*x = ReplaySegmentsResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[89]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[92]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6006,7 +6275,7 @@ func (x *ReplaySegmentsResponse) String() string {
 func (*ReplaySegmentsResponse) ProtoMessage() {}
 
 func (x *ReplaySegmentsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[89]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[92]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6019,7 +6288,7 @@ func (x *ReplaySegmentsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplaySegmentsResponse.ProtoReflect.Descriptor instead.
 func (*ReplaySegmentsResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{89}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{92}
 }
 
 func (x *ReplaySegmentsResponse) GetOutcomeJson() []byte {
@@ -6045,7 +6314,7 @@ type Segment struct {
 
 func (x *Segment) Reset() {
 	*x = Segment{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[90]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[93]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6057,7 +6326,7 @@ func (x *Segment) String() string {
 func (*Segment) ProtoMessage() {}
 
 func (x *Segment) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[90]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[93]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6070,7 +6339,7 @@ func (x *Segment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Segment.ProtoReflect.Descriptor instead.
 func (*Segment) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{90}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{93}
 }
 
 func (x *Segment) GetKind() string {
@@ -6133,7 +6402,7 @@ type Quarantined struct {
 
 func (x *Quarantined) Reset() {
 	*x = Quarantined{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[91]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[94]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6145,7 +6414,7 @@ func (x *Quarantined) String() string {
 func (*Quarantined) ProtoMessage() {}
 
 func (x *Quarantined) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[91]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[94]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6158,7 +6427,7 @@ func (x *Quarantined) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Quarantined.ProtoReflect.Descriptor instead.
 func (*Quarantined) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{91}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{94}
 }
 
 func (x *Quarantined) GetWorkload() string {
@@ -6190,7 +6459,7 @@ type ListSegmentsRequest struct {
 
 func (x *ListSegmentsRequest) Reset() {
 	*x = ListSegmentsRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[92]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[95]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6202,7 +6471,7 @@ func (x *ListSegmentsRequest) String() string {
 func (*ListSegmentsRequest) ProtoMessage() {}
 
 func (x *ListSegmentsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[92]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[95]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6215,7 +6484,7 @@ func (x *ListSegmentsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSegmentsRequest.ProtoReflect.Descriptor instead.
 func (*ListSegmentsRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{92}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{95}
 }
 
 type ListSegmentsResponse struct {
@@ -6228,7 +6497,7 @@ type ListSegmentsResponse struct {
 
 func (x *ListSegmentsResponse) Reset() {
 	*x = ListSegmentsResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[93]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[96]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6240,7 +6509,7 @@ func (x *ListSegmentsResponse) String() string {
 func (*ListSegmentsResponse) ProtoMessage() {}
 
 func (x *ListSegmentsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[93]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[96]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6253,7 +6522,7 @@ func (x *ListSegmentsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSegmentsResponse.ProtoReflect.Descriptor instead.
 func (*ListSegmentsResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{93}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{96}
 }
 
 func (x *ListSegmentsResponse) GetSegments() []*Segment {
@@ -6282,7 +6551,7 @@ type ApplySegmentsRequest struct {
 
 func (x *ApplySegmentsRequest) Reset() {
 	*x = ApplySegmentsRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[94]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[97]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6294,7 +6563,7 @@ func (x *ApplySegmentsRequest) String() string {
 func (*ApplySegmentsRequest) ProtoMessage() {}
 
 func (x *ApplySegmentsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[94]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[97]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6307,7 +6576,7 @@ func (x *ApplySegmentsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplySegmentsRequest.ProtoReflect.Descriptor instead.
 func (*ApplySegmentsRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{94}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{97}
 }
 
 func (x *ApplySegmentsRequest) GetDocuments() string {
@@ -6349,7 +6618,7 @@ type ApplySegmentsResponse struct {
 
 func (x *ApplySegmentsResponse) Reset() {
 	*x = ApplySegmentsResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[95]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[98]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6361,7 +6630,7 @@ func (x *ApplySegmentsResponse) String() string {
 func (*ApplySegmentsResponse) ProtoMessage() {}
 
 func (x *ApplySegmentsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[95]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[98]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6374,7 +6643,7 @@ func (x *ApplySegmentsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplySegmentsResponse.ProtoReflect.Descriptor instead.
 func (*ApplySegmentsResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{95}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{98}
 }
 
 func (x *ApplySegmentsResponse) GetSegments() []*Segment {
@@ -6407,7 +6676,7 @@ type RemoveSegmentsRequest struct {
 
 func (x *RemoveSegmentsRequest) Reset() {
 	*x = RemoveSegmentsRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[96]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[99]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6419,7 +6688,7 @@ func (x *RemoveSegmentsRequest) String() string {
 func (*RemoveSegmentsRequest) ProtoMessage() {}
 
 func (x *RemoveSegmentsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[96]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[99]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6432,7 +6701,7 @@ func (x *RemoveSegmentsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveSegmentsRequest.ProtoReflect.Descriptor instead.
 func (*RemoveSegmentsRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{96}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{99}
 }
 
 func (x *RemoveSegmentsRequest) GetNames() []string {
@@ -6451,7 +6720,7 @@ type RemoveSegmentsResponse struct {
 
 func (x *RemoveSegmentsResponse) Reset() {
 	*x = RemoveSegmentsResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[97]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[100]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6463,7 +6732,7 @@ func (x *RemoveSegmentsResponse) String() string {
 func (*RemoveSegmentsResponse) ProtoMessage() {}
 
 func (x *RemoveSegmentsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[97]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[100]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6476,7 +6745,7 @@ func (x *RemoveSegmentsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveSegmentsResponse.ProtoReflect.Descriptor instead.
 func (*RemoveSegmentsResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{97}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{100}
 }
 
 func (x *RemoveSegmentsResponse) GetNodes() []*NodeAnswer {
@@ -6496,7 +6765,7 @@ type QuarantineRequest struct {
 
 func (x *QuarantineRequest) Reset() {
 	*x = QuarantineRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[98]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[101]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6508,7 +6777,7 @@ func (x *QuarantineRequest) String() string {
 func (*QuarantineRequest) ProtoMessage() {}
 
 func (x *QuarantineRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[98]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[101]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6521,7 +6790,7 @@ func (x *QuarantineRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuarantineRequest.ProtoReflect.Descriptor instead.
 func (*QuarantineRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{98}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{101}
 }
 
 func (x *QuarantineRequest) GetWorkload() string {
@@ -6547,7 +6816,7 @@ type QuarantineResponse struct {
 
 func (x *QuarantineResponse) Reset() {
 	*x = QuarantineResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[99]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[102]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6559,7 +6828,7 @@ func (x *QuarantineResponse) String() string {
 func (*QuarantineResponse) ProtoMessage() {}
 
 func (x *QuarantineResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[99]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[102]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6572,7 +6841,7 @@ func (x *QuarantineResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuarantineResponse.ProtoReflect.Descriptor instead.
 func (*QuarantineResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{99}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{102}
 }
 
 func (x *QuarantineResponse) GetNodes() []*NodeAnswer {
@@ -6601,7 +6870,7 @@ type FlowReport struct {
 
 func (x *FlowReport) Reset() {
 	*x = FlowReport{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[100]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[103]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6613,7 +6882,7 @@ func (x *FlowReport) String() string {
 func (*FlowReport) ProtoMessage() {}
 
 func (x *FlowReport) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[100]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[103]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6626,7 +6895,7 @@ func (x *FlowReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FlowReport.ProtoReflect.Descriptor instead.
 func (*FlowReport) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{100}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{103}
 }
 
 func (x *FlowReport) GetNode() string {
@@ -6731,7 +7000,7 @@ type NodeFlow struct {
 
 func (x *NodeFlow) Reset() {
 	*x = NodeFlow{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[101]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[104]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6743,7 +7012,7 @@ func (x *NodeFlow) String() string {
 func (*NodeFlow) ProtoMessage() {}
 
 func (x *NodeFlow) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[101]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[104]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6756,7 +7025,7 @@ func (x *NodeFlow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeFlow.ProtoReflect.Descriptor instead.
 func (*NodeFlow) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{101}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{104}
 }
 
 func (x *NodeFlow) GetWorkload() string {
@@ -6933,7 +7202,7 @@ type WorkloadAddresses struct {
 
 func (x *WorkloadAddresses) Reset() {
 	*x = WorkloadAddresses{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[102]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[105]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6945,7 +7214,7 @@ func (x *WorkloadAddresses) String() string {
 func (*WorkloadAddresses) ProtoMessage() {}
 
 func (x *WorkloadAddresses) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[102]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[105]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6958,7 +7227,7 @@ func (x *WorkloadAddresses) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkloadAddresses.ProtoReflect.Descriptor instead.
 func (*WorkloadAddresses) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{102}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{105}
 }
 
 func (x *WorkloadAddresses) GetWorkload() string {
@@ -7009,7 +7278,7 @@ type NetworkService struct {
 
 func (x *NetworkService) Reset() {
 	*x = NetworkService{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[103]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[106]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7021,7 +7290,7 @@ func (x *NetworkService) String() string {
 func (*NetworkService) ProtoMessage() {}
 
 func (x *NetworkService) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[103]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[106]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7034,7 +7303,7 @@ func (x *NetworkService) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkService.ProtoReflect.Descriptor instead.
 func (*NetworkService) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{103}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{106}
 }
 
 func (x *NetworkService) GetProtocol() uint32 {
@@ -7080,7 +7349,7 @@ type NetworkState struct {
 
 func (x *NetworkState) Reset() {
 	*x = NetworkState{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[104]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[107]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7092,7 +7361,7 @@ func (x *NetworkState) String() string {
 func (*NetworkState) ProtoMessage() {}
 
 func (x *NetworkState) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[104]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[107]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7105,7 +7374,7 @@ func (x *NetworkState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkState.ProtoReflect.Descriptor instead.
 func (*NetworkState) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{104}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{107}
 }
 
 func (x *NetworkState) GetGeneration() uint64 {
@@ -7160,7 +7429,7 @@ type HostAddresses struct {
 
 func (x *HostAddresses) Reset() {
 	*x = HostAddresses{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[105]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[108]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7172,7 +7441,7 @@ func (x *HostAddresses) String() string {
 func (*HostAddresses) ProtoMessage() {}
 
 func (x *HostAddresses) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[105]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[108]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7185,7 +7454,7 @@ func (x *HostAddresses) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostAddresses.ProtoReflect.Descriptor instead.
 func (*HostAddresses) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{105}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{108}
 }
 
 func (x *HostAddresses) GetNode() string {
@@ -7213,7 +7482,7 @@ type NodeReport struct {
 
 func (x *NodeReport) Reset() {
 	*x = NodeReport{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[106]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[109]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7225,7 +7494,7 @@ func (x *NodeReport) String() string {
 func (*NodeReport) ProtoMessage() {}
 
 func (x *NodeReport) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[106]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[109]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7238,7 +7507,7 @@ func (x *NodeReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeReport.ProtoReflect.Descriptor instead.
 func (*NodeReport) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{106}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{109}
 }
 
 func (x *NodeReport) GetNode() *Node {
@@ -7265,7 +7534,7 @@ type WorkloadReport struct {
 
 func (x *WorkloadReport) Reset() {
 	*x = WorkloadReport{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[107]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[110]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7277,7 +7546,7 @@ func (x *WorkloadReport) String() string {
 func (*WorkloadReport) ProtoMessage() {}
 
 func (x *WorkloadReport) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[107]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[110]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7290,7 +7559,7 @@ func (x *WorkloadReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkloadReport.ProtoReflect.Descriptor instead.
 func (*WorkloadReport) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{107}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{110}
 }
 
 func (x *WorkloadReport) GetWorkload() *Workload {
@@ -7316,7 +7585,7 @@ type AlertBatch struct {
 
 func (x *AlertBatch) Reset() {
 	*x = AlertBatch{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[108]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[111]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7328,7 +7597,7 @@ func (x *AlertBatch) String() string {
 func (*AlertBatch) ProtoMessage() {}
 
 func (x *AlertBatch) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[108]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[111]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7341,7 +7610,7 @@ func (x *AlertBatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AlertBatch.ProtoReflect.Descriptor instead.
 func (*AlertBatch) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{108}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{111}
 }
 
 func (x *AlertBatch) GetAlerts() []*Alert {
@@ -7368,7 +7637,7 @@ type NodeCommand struct {
 
 func (x *NodeCommand) Reset() {
 	*x = NodeCommand{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[109]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[112]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7380,7 +7649,7 @@ func (x *NodeCommand) String() string {
 func (*NodeCommand) ProtoMessage() {}
 
 func (x *NodeCommand) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[109]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[112]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7393,7 +7662,7 @@ func (x *NodeCommand) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeCommand.ProtoReflect.Descriptor instead.
 func (*NodeCommand) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{109}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{112}
 }
 
 func (x *NodeCommand) GetCommand() isNodeCommand_Command {
@@ -7492,7 +7761,7 @@ type SetPolicies struct {
 
 func (x *SetPolicies) Reset() {
 	*x = SetPolicies{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[110]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[113]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7504,7 +7773,7 @@ func (x *SetPolicies) String() string {
 func (*SetPolicies) ProtoMessage() {}
 
 func (x *SetPolicies) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[110]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[113]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7517,7 +7786,7 @@ func (x *SetPolicies) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetPolicies.ProtoReflect.Descriptor instead.
 func (*SetPolicies) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{110}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{113}
 }
 
 func (x *SetPolicies) GetDocuments() [][]byte {
@@ -7537,7 +7806,7 @@ type NodeCommandAnswer struct {
 
 func (x *NodeCommandAnswer) Reset() {
 	*x = NodeCommandAnswer{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[111]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[114]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7549,7 +7818,7 @@ func (x *NodeCommandAnswer) String() string {
 func (*NodeCommandAnswer) ProtoMessage() {}
 
 func (x *NodeCommandAnswer) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[111]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[114]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7562,7 +7831,7 @@ func (x *NodeCommandAnswer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeCommandAnswer.ProtoReflect.Descriptor instead.
 func (*NodeCommandAnswer) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{111}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{114}
 }
 
 func (x *NodeCommandAnswer) GetAnswer() *NodeAnswer {
@@ -7590,7 +7859,7 @@ type Completeness_Point struct {
 
 func (x *Completeness_Point) Reset() {
 	*x = Completeness_Point{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[112]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[115]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7602,7 +7871,7 @@ func (x *Completeness_Point) String() string {
 func (*Completeness_Point) ProtoMessage() {}
 
 func (x *Completeness_Point) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[112]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[115]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7649,7 +7918,7 @@ type ScannedImage_ImageWorkload struct {
 
 func (x *ScannedImage_ImageWorkload) Reset() {
 	*x = ScannedImage_ImageWorkload{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[115]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[118]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7661,7 +7930,7 @@ func (x *ScannedImage_ImageWorkload) String() string {
 func (*ScannedImage_ImageWorkload) ProtoMessage() {}
 
 func (x *ScannedImage_ImageWorkload) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[115]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[118]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7691,6 +7960,218 @@ func (x *ScannedImage_ImageWorkload) GetMode() Mode {
 	return Mode_MODE_UNSPECIFIED
 }
 
+type TrustedImage_PolicyVerdict struct {
+	state         protoimpl.MessageState      `protogen:"open.v1"`
+	Name          string                      `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Met           bool                        `protobuf:"varint,2,opt,name=met,proto3" json:"met,omitempty"`
+	BreakGlass    string                      `protobuf:"bytes,3,opt,name=break_glass,json=breakGlass,proto3" json:"break_glass,omitempty"` // who lets it pass all the same, why and until when
+	Reasons       []*TrustedImage_TrustReason `protobuf:"bytes,4,rep,name=reasons,proto3" json:"reasons,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TrustedImage_PolicyVerdict) Reset() {
+	*x = TrustedImage_PolicyVerdict{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[119]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TrustedImage_PolicyVerdict) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TrustedImage_PolicyVerdict) ProtoMessage() {}
+
+func (x *TrustedImage_PolicyVerdict) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[119]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TrustedImage_PolicyVerdict.ProtoReflect.Descriptor instead.
+func (*TrustedImage_PolicyVerdict) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{76, 0}
+}
+
+func (x *TrustedImage_PolicyVerdict) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *TrustedImage_PolicyVerdict) GetMet() bool {
+	if x != nil {
+		return x.Met
+	}
+	return false
+}
+
+func (x *TrustedImage_PolicyVerdict) GetBreakGlass() string {
+	if x != nil {
+		return x.BreakGlass
+	}
+	return ""
+}
+
+func (x *TrustedImage_PolicyVerdict) GetReasons() []*TrustedImage_TrustReason {
+	if x != nil {
+		return x.Reasons
+	}
+	return nil
+}
+
+type TrustedImage_TrustReason struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Rule          string                 `protobuf:"bytes,1,opt,name=rule,proto3" json:"rule,omitempty"`
+	Message       string                 `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
+	Action        string                 `protobuf:"bytes,3,opt,name=action,proto3" json:"action,omitempty"` // deny, warn, audit
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TrustedImage_TrustReason) Reset() {
+	*x = TrustedImage_TrustReason{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[120]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TrustedImage_TrustReason) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TrustedImage_TrustReason) ProtoMessage() {}
+
+func (x *TrustedImage_TrustReason) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[120]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TrustedImage_TrustReason.ProtoReflect.Descriptor instead.
+func (*TrustedImage_TrustReason) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{76, 1}
+}
+
+func (x *TrustedImage_TrustReason) GetRule() string {
+	if x != nil {
+		return x.Rule
+	}
+	return ""
+}
+
+func (x *TrustedImage_TrustReason) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+func (x *TrustedImage_TrustReason) GetAction() string {
+	if x != nil {
+		return x.Action
+	}
+	return ""
+}
+
+type TrustedImage_ImageSignature struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Kind          string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"` // signature, scan, sbom, …; else the URI of the predicate
+	Signer        string                 `protobuf:"bytes,2,opt,name=signer,proto3" json:"signer,omitempty"`
+	Identity      string                 `protobuf:"bytes,3,opt,name=identity,proto3" json:"identity,omitempty"`
+	Issuer        string                 `protobuf:"bytes,4,opt,name=issuer,proto3" json:"issuer,omitempty"`
+	Time          *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=time,proto3" json:"time,omitempty"`
+	Digest        string                 `protobuf:"bytes,6,opt,name=digest,proto3" json:"digest,omitempty"` // of the attachment
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TrustedImage_ImageSignature) Reset() {
+	*x = TrustedImage_ImageSignature{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[121]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TrustedImage_ImageSignature) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TrustedImage_ImageSignature) ProtoMessage() {}
+
+func (x *TrustedImage_ImageSignature) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[121]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TrustedImage_ImageSignature.ProtoReflect.Descriptor instead.
+func (*TrustedImage_ImageSignature) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{76, 2}
+}
+
+func (x *TrustedImage_ImageSignature) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *TrustedImage_ImageSignature) GetSigner() string {
+	if x != nil {
+		return x.Signer
+	}
+	return ""
+}
+
+func (x *TrustedImage_ImageSignature) GetIdentity() string {
+	if x != nil {
+		return x.Identity
+	}
+	return ""
+}
+
+func (x *TrustedImage_ImageSignature) GetIssuer() string {
+	if x != nil {
+		return x.Issuer
+	}
+	return ""
+}
+
+func (x *TrustedImage_ImageSignature) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+func (x *TrustedImage_ImageSignature) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
+}
+
 type ApplyPoliciesResponse_AppliedPolicy struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Kind          string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
@@ -7702,7 +8183,7 @@ type ApplyPoliciesResponse_AppliedPolicy struct {
 
 func (x *ApplyPoliciesResponse_AppliedPolicy) Reset() {
 	*x = ApplyPoliciesResponse_AppliedPolicy{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[116]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[122]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7714,7 +8195,7 @@ func (x *ApplyPoliciesResponse_AppliedPolicy) String() string {
 func (*ApplyPoliciesResponse_AppliedPolicy) ProtoMessage() {}
 
 func (x *ApplyPoliciesResponse_AppliedPolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[116]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[122]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7727,7 +8208,7 @@ func (x *ApplyPoliciesResponse_AppliedPolicy) ProtoReflect() protoreflect.Messag
 
 // Deprecated: Use ApplyPoliciesResponse_AppliedPolicy.ProtoReflect.Descriptor instead.
 func (*ApplyPoliciesResponse_AppliedPolicy) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{75, 0}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{78, 0}
 }
 
 func (x *ApplyPoliciesResponse_AppliedPolicy) GetKind() string {
@@ -8152,7 +8633,50 @@ const file_bulkhead_v1_bulkhead_proto_rawDesc = "" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1a\n" +
 	"\bdocument\x18\x03 \x01(\fR\bdocument\x12\x0e\n" +
 	"\x02by\x18\x04 \x01(\tR\x02by\x124\n" +
-	"\aapplied\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\aapplied\"4\n" +
+	"\aapplied\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\aapplied\"r\n" +
+	"\x10ListTrustRequest\x12\x16\n" +
+	"\x06filter\x18\x01 \x01(\tR\x06filter\x12\x1c\n" +
+	"\treference\x18\x02 \x01(\tR\treference\x12\x14\n" +
+	"\x05limit\x18\x03 \x01(\x05R\x05limit\x12\x12\n" +
+	"\x04page\x18\x04 \x01(\tR\x04page\"\xab\x01\n" +
+	"\x11ListTrustResponse\x121\n" +
+	"\x06images\x18\x01 \x03(\v2\x19.bulkhead.v1.TrustedImageR\x06images\x12\x1b\n" +
+	"\tnext_page\x18\x02 \x01(\tR\bnextPage\x12\x14\n" +
+	"\x05total\x18\x03 \x01(\x05R\x05total\x12\x1a\n" +
+	"\bpolicies\x18\x04 \x03(\tR\bpolicies\x12\x14\n" +
+	"\x05notes\x18\x05 \x03(\tR\x05notes\"\xa4\a\n" +
+	"\fTrustedImage\x12\x1c\n" +
+	"\treference\x18\x01 \x01(\tR\treference\x12\x16\n" +
+	"\x06digest\x18\x02 \x01(\tR\x06digest\x12\x14\n" +
+	"\x05state\x18\x03 \x01(\tR\x05state\x12\x18\n" +
+	"\aallowed\x18\x04 \x01(\bR\aallowed\x12C\n" +
+	"\bpolicies\x18\x05 \x03(\v2'.bulkhead.v1.TrustedImage.PolicyVerdictR\bpolicies\x12H\n" +
+	"\n" +
+	"signatures\x18\x06 \x03(\v2(.bulkhead.v1.TrustedImage.ImageSignatureR\n" +
+	"signatures\x12L\n" +
+	"\fattestations\x18\a \x03(\v2(.bulkhead.v1.TrustedImage.ImageSignatureR\fattestations\x12\x14\n" +
+	"\x05notes\x18\b \x03(\tR\x05notes\x12\x18\n" +
+	"\aproblem\x18\t \x01(\tR\aproblem\x120\n" +
+	"\x05asked\x18\n" +
+	" \x01(\v2\x1a.google.protobuf.TimestampR\x05asked\x12E\n" +
+	"\tworkloads\x18\v \x03(\v2'.bulkhead.v1.ScannedImage.ImageWorkloadR\tworkloads\x1a\x97\x01\n" +
+	"\rPolicyVerdict\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
+	"\x03met\x18\x02 \x01(\bR\x03met\x12\x1f\n" +
+	"\vbreak_glass\x18\x03 \x01(\tR\n" +
+	"breakGlass\x12?\n" +
+	"\areasons\x18\x04 \x03(\v2%.bulkhead.v1.TrustedImage.TrustReasonR\areasons\x1aS\n" +
+	"\vTrustReason\x12\x12\n" +
+	"\x04rule\x18\x01 \x01(\tR\x04rule\x12\x18\n" +
+	"\amessage\x18\x02 \x01(\tR\amessage\x12\x16\n" +
+	"\x06action\x18\x03 \x01(\tR\x06action\x1a\xb8\x01\n" +
+	"\x0eImageSignature\x12\x12\n" +
+	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x16\n" +
+	"\x06signer\x18\x02 \x01(\tR\x06signer\x12\x1a\n" +
+	"\bidentity\x18\x03 \x01(\tR\bidentity\x12\x16\n" +
+	"\x06issuer\x18\x04 \x01(\tR\x06issuer\x12.\n" +
+	"\x04time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x16\n" +
+	"\x06digest\x18\x06 \x01(\tR\x06digest\"4\n" +
 	"\x14ApplyPoliciesRequest\x12\x1c\n" +
 	"\tdocuments\x18\x01 \x03(\fR\tdocuments\"\xf9\x01\n" +
 	"\x15ApplyPoliciesResponse\x12J\n" +
@@ -8384,7 +8908,7 @@ const file_bulkhead_v1_bulkhead_proto_rawDesc = "" +
 	"\bGetDrill\x12\x1c.bulkhead.v1.GetDrillRequest\x1a\x1d.bulkhead.v1.GetDrillResponse\x12G\n" +
 	"\bPutDrill\x12\x1c.bulkhead.v1.PutDrillRequest\x1a\x1d.bulkhead.v1.PutDrillResponse2Y\n" +
 	"\vNodeService\x12J\n" +
-	"\tListNodes\x12\x1d.bulkhead.v1.ListNodesRequest\x1a\x1e.bulkhead.v1.ListNodesResponse2\xd2\x05\n" +
+	"\tListNodes\x12\x1d.bulkhead.v1.ListNodesRequest\x1a\x1e.bulkhead.v1.ListNodesResponse2\x9e\x06\n" +
 	"\fImageService\x12M\n" +
 	"\n" +
 	"ListImages\x12\x1e.bulkhead.v1.ListImagesRequest\x1a\x1f.bulkhead.v1.ListImagesResponse\x12G\n" +
@@ -8397,7 +8921,8 @@ const file_bulkhead_v1_bulkhead_proto_rawDesc = "" +
 	"\x0fWatchRepository\x12#.bulkhead.v1.WatchRepositoryRequest\x1a$.bulkhead.v1.WatchRepositoryResponse\x12D\n" +
 	"\aAddHook\x12\x1b.bulkhead.v1.AddHookRequest\x1a\x1c.bulkhead.v1.AddHookResponse\x12M\n" +
 	"\n" +
-	"RemoveHook\x12\x1e.bulkhead.v1.RemoveHookRequest\x1a\x1f.bulkhead.v1.RemoveHookResponse2\xae\x02\n" +
+	"RemoveHook\x12\x1e.bulkhead.v1.RemoveHookRequest\x1a\x1f.bulkhead.v1.RemoveHookResponse\x12J\n" +
+	"\tListTrust\x12\x1d.bulkhead.v1.ListTrustRequest\x1a\x1e.bulkhead.v1.ListTrustResponse2\xae\x02\n" +
 	"\vFlowService\x12J\n" +
 	"\tListFlows\x12\x1d.bulkhead.v1.ListFlowsRequest\x1a\x1e.bulkhead.v1.ListFlowsResponse\x12D\n" +
 	"\aGetFlow\x12\x1b.bulkhead.v1.GetFlowRequest\x1a\x1c.bulkhead.v1.GetFlowResponse\x12A\n" +
@@ -8429,7 +8954,7 @@ func file_bulkhead_v1_bulkhead_proto_rawDescGZIP() []byte {
 }
 
 var file_bulkhead_v1_bulkhead_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_bulkhead_v1_bulkhead_proto_msgTypes = make([]protoimpl.MessageInfo, 118)
+var file_bulkhead_v1_bulkhead_proto_msgTypes = make([]protoimpl.MessageInfo, 124)
 var file_bulkhead_v1_bulkhead_proto_goTypes = []any{
 	(Mode)(0),                                   // 0: bulkhead.v1.Mode
 	(*SignInRequest)(nil),                       // 1: bulkhead.v1.SignInRequest
@@ -8506,58 +9031,64 @@ var file_bulkhead_v1_bulkhead_proto_goTypes = []any{
 	(*GetFlowRequest)(nil),                      // 72: bulkhead.v1.GetFlowRequest
 	(*GetFlowResponse)(nil),                     // 73: bulkhead.v1.GetFlowResponse
 	(*Policy)(nil),                              // 74: bulkhead.v1.Policy
-	(*ApplyPoliciesRequest)(nil),                // 75: bulkhead.v1.ApplyPoliciesRequest
-	(*ApplyPoliciesResponse)(nil),               // 76: bulkhead.v1.ApplyPoliciesResponse
-	(*ListPoliciesRequest)(nil),                 // 77: bulkhead.v1.ListPoliciesRequest
-	(*ListPoliciesResponse)(nil),                // 78: bulkhead.v1.ListPoliciesResponse
-	(*RemovePolicyRequest)(nil),                 // 79: bulkhead.v1.RemovePolicyRequest
-	(*RemovePolicyResponse)(nil),                // 80: bulkhead.v1.RemovePolicyResponse
-	(*GetMapRequest)(nil),                       // 81: bulkhead.v1.GetMapRequest
-	(*GetMapResponse)(nil),                      // 82: bulkhead.v1.GetMapResponse
-	(*MapNode)(nil),                             // 83: bulkhead.v1.MapNode
-	(*MapLink)(nil),                             // 84: bulkhead.v1.MapLink
-	(*ListRisksRequest)(nil),                    // 85: bulkhead.v1.ListRisksRequest
-	(*ListRisksResponse)(nil),                   // 86: bulkhead.v1.ListRisksResponse
-	(*ProposeSegmentsRequest)(nil),              // 87: bulkhead.v1.ProposeSegmentsRequest
-	(*ProposeSegmentsResponse)(nil),             // 88: bulkhead.v1.ProposeSegmentsResponse
-	(*ReplaySegmentsRequest)(nil),               // 89: bulkhead.v1.ReplaySegmentsRequest
-	(*ReplaySegmentsResponse)(nil),              // 90: bulkhead.v1.ReplaySegmentsResponse
-	(*Segment)(nil),                             // 91: bulkhead.v1.Segment
-	(*Quarantined)(nil),                         // 92: bulkhead.v1.Quarantined
-	(*ListSegmentsRequest)(nil),                 // 93: bulkhead.v1.ListSegmentsRequest
-	(*ListSegmentsResponse)(nil),                // 94: bulkhead.v1.ListSegmentsResponse
-	(*ApplySegmentsRequest)(nil),                // 95: bulkhead.v1.ApplySegmentsRequest
-	(*ApplySegmentsResponse)(nil),               // 96: bulkhead.v1.ApplySegmentsResponse
-	(*RemoveSegmentsRequest)(nil),               // 97: bulkhead.v1.RemoveSegmentsRequest
-	(*RemoveSegmentsResponse)(nil),              // 98: bulkhead.v1.RemoveSegmentsResponse
-	(*QuarantineRequest)(nil),                   // 99: bulkhead.v1.QuarantineRequest
-	(*QuarantineResponse)(nil),                  // 100: bulkhead.v1.QuarantineResponse
-	(*FlowReport)(nil),                          // 101: bulkhead.v1.FlowReport
-	(*NodeFlow)(nil),                            // 102: bulkhead.v1.NodeFlow
-	(*WorkloadAddresses)(nil),                   // 103: bulkhead.v1.WorkloadAddresses
-	(*NetworkService)(nil),                      // 104: bulkhead.v1.NetworkService
-	(*NetworkState)(nil),                        // 105: bulkhead.v1.NetworkState
-	(*HostAddresses)(nil),                       // 106: bulkhead.v1.HostAddresses
-	(*NodeReport)(nil),                          // 107: bulkhead.v1.NodeReport
-	(*WorkloadReport)(nil),                      // 108: bulkhead.v1.WorkloadReport
-	(*AlertBatch)(nil),                          // 109: bulkhead.v1.AlertBatch
-	(*NodeCommand)(nil),                         // 110: bulkhead.v1.NodeCommand
-	(*SetPolicies)(nil),                         // 111: bulkhead.v1.SetPolicies
-	(*NodeCommandAnswer)(nil),                   // 112: bulkhead.v1.NodeCommandAnswer
-	(*Completeness_Point)(nil),                  // 113: bulkhead.v1.Completeness.Point
-	nil,                                         // 114: bulkhead.v1.Workload.SectionsEntry
-	nil,                                         // 115: bulkhead.v1.ScannedImage.FindingsEntry
-	(*ScannedImage_ImageWorkload)(nil),          // 116: bulkhead.v1.ScannedImage.ImageWorkload
-	(*ApplyPoliciesResponse_AppliedPolicy)(nil), // 117: bulkhead.v1.ApplyPoliciesResponse.AppliedPolicy
-	nil,                           // 118: bulkhead.v1.WorkloadAddresses.LabelsEntry
-	(*timestamppb.Timestamp)(nil), // 119: google.protobuf.Timestamp
+	(*ListTrustRequest)(nil),                    // 75: bulkhead.v1.ListTrustRequest
+	(*ListTrustResponse)(nil),                   // 76: bulkhead.v1.ListTrustResponse
+	(*TrustedImage)(nil),                        // 77: bulkhead.v1.TrustedImage
+	(*ApplyPoliciesRequest)(nil),                // 78: bulkhead.v1.ApplyPoliciesRequest
+	(*ApplyPoliciesResponse)(nil),               // 79: bulkhead.v1.ApplyPoliciesResponse
+	(*ListPoliciesRequest)(nil),                 // 80: bulkhead.v1.ListPoliciesRequest
+	(*ListPoliciesResponse)(nil),                // 81: bulkhead.v1.ListPoliciesResponse
+	(*RemovePolicyRequest)(nil),                 // 82: bulkhead.v1.RemovePolicyRequest
+	(*RemovePolicyResponse)(nil),                // 83: bulkhead.v1.RemovePolicyResponse
+	(*GetMapRequest)(nil),                       // 84: bulkhead.v1.GetMapRequest
+	(*GetMapResponse)(nil),                      // 85: bulkhead.v1.GetMapResponse
+	(*MapNode)(nil),                             // 86: bulkhead.v1.MapNode
+	(*MapLink)(nil),                             // 87: bulkhead.v1.MapLink
+	(*ListRisksRequest)(nil),                    // 88: bulkhead.v1.ListRisksRequest
+	(*ListRisksResponse)(nil),                   // 89: bulkhead.v1.ListRisksResponse
+	(*ProposeSegmentsRequest)(nil),              // 90: bulkhead.v1.ProposeSegmentsRequest
+	(*ProposeSegmentsResponse)(nil),             // 91: bulkhead.v1.ProposeSegmentsResponse
+	(*ReplaySegmentsRequest)(nil),               // 92: bulkhead.v1.ReplaySegmentsRequest
+	(*ReplaySegmentsResponse)(nil),              // 93: bulkhead.v1.ReplaySegmentsResponse
+	(*Segment)(nil),                             // 94: bulkhead.v1.Segment
+	(*Quarantined)(nil),                         // 95: bulkhead.v1.Quarantined
+	(*ListSegmentsRequest)(nil),                 // 96: bulkhead.v1.ListSegmentsRequest
+	(*ListSegmentsResponse)(nil),                // 97: bulkhead.v1.ListSegmentsResponse
+	(*ApplySegmentsRequest)(nil),                // 98: bulkhead.v1.ApplySegmentsRequest
+	(*ApplySegmentsResponse)(nil),               // 99: bulkhead.v1.ApplySegmentsResponse
+	(*RemoveSegmentsRequest)(nil),               // 100: bulkhead.v1.RemoveSegmentsRequest
+	(*RemoveSegmentsResponse)(nil),              // 101: bulkhead.v1.RemoveSegmentsResponse
+	(*QuarantineRequest)(nil),                   // 102: bulkhead.v1.QuarantineRequest
+	(*QuarantineResponse)(nil),                  // 103: bulkhead.v1.QuarantineResponse
+	(*FlowReport)(nil),                          // 104: bulkhead.v1.FlowReport
+	(*NodeFlow)(nil),                            // 105: bulkhead.v1.NodeFlow
+	(*WorkloadAddresses)(nil),                   // 106: bulkhead.v1.WorkloadAddresses
+	(*NetworkService)(nil),                      // 107: bulkhead.v1.NetworkService
+	(*NetworkState)(nil),                        // 108: bulkhead.v1.NetworkState
+	(*HostAddresses)(nil),                       // 109: bulkhead.v1.HostAddresses
+	(*NodeReport)(nil),                          // 110: bulkhead.v1.NodeReport
+	(*WorkloadReport)(nil),                      // 111: bulkhead.v1.WorkloadReport
+	(*AlertBatch)(nil),                          // 112: bulkhead.v1.AlertBatch
+	(*NodeCommand)(nil),                         // 113: bulkhead.v1.NodeCommand
+	(*SetPolicies)(nil),                         // 114: bulkhead.v1.SetPolicies
+	(*NodeCommandAnswer)(nil),                   // 115: bulkhead.v1.NodeCommandAnswer
+	(*Completeness_Point)(nil),                  // 116: bulkhead.v1.Completeness.Point
+	nil,                                         // 117: bulkhead.v1.Workload.SectionsEntry
+	nil,                                         // 118: bulkhead.v1.ScannedImage.FindingsEntry
+	(*ScannedImage_ImageWorkload)(nil),          // 119: bulkhead.v1.ScannedImage.ImageWorkload
+	(*TrustedImage_PolicyVerdict)(nil),          // 120: bulkhead.v1.TrustedImage.PolicyVerdict
+	(*TrustedImage_TrustReason)(nil),            // 121: bulkhead.v1.TrustedImage.TrustReason
+	(*TrustedImage_ImageSignature)(nil),         // 122: bulkhead.v1.TrustedImage.ImageSignature
+	(*ApplyPoliciesResponse_AppliedPolicy)(nil), // 123: bulkhead.v1.ApplyPoliciesResponse.AppliedPolicy
+	nil,                           // 124: bulkhead.v1.WorkloadAddresses.LabelsEntry
+	(*timestamppb.Timestamp)(nil), // 125: google.protobuf.Timestamp
 }
 var file_bulkhead_v1_bulkhead_proto_depIdxs = []int32{
-	119, // 0: bulkhead.v1.SignInResponse.expires:type_name -> google.protobuf.Timestamp
-	113, // 1: bulkhead.v1.Completeness.curve:type_name -> bulkhead.v1.Completeness.Point
+	125, // 0: bulkhead.v1.SignInResponse.expires:type_name -> google.protobuf.Timestamp
+	116, // 1: bulkhead.v1.Completeness.curve:type_name -> bulkhead.v1.Completeness.Point
 	0,   // 2: bulkhead.v1.Workload.mode:type_name -> bulkhead.v1.Mode
-	114, // 3: bulkhead.v1.Workload.sections:type_name -> bulkhead.v1.Workload.SectionsEntry
-	119, // 4: bulkhead.v1.Workload.last_seen:type_name -> google.protobuf.Timestamp
+	117, // 3: bulkhead.v1.Workload.sections:type_name -> bulkhead.v1.Workload.SectionsEntry
+	125, // 4: bulkhead.v1.Workload.last_seen:type_name -> google.protobuf.Timestamp
 	10,  // 5: bulkhead.v1.Workload.enforcement:type_name -> bulkhead.v1.Enforcement
 	9,   // 6: bulkhead.v1.Workload.trust:type_name -> bulkhead.v1.ImageTrust
 	8,   // 7: bulkhead.v1.ListWorkloadsResponse.workloads:type_name -> bulkhead.v1.Workload
@@ -8566,192 +9097,202 @@ var file_bulkhead_v1_bulkhead_proto_depIdxs = []int32{
 	8,   // 10: bulkhead.v1.SetModeResponse.workload:type_name -> bulkhead.v1.Workload
 	17,  // 11: bulkhead.v1.SetModeResponse.nodes:type_name -> bulkhead.v1.NodeAnswer
 	17,  // 12: bulkhead.v1.ApproveResponse.nodes:type_name -> bulkhead.v1.NodeAnswer
-	119, // 13: bulkhead.v1.Alert.time:type_name -> google.protobuf.Timestamp
+	125, // 13: bulkhead.v1.Alert.time:type_name -> google.protobuf.Timestamp
 	23,  // 14: bulkhead.v1.Alert.process:type_name -> bulkhead.v1.AlertProcess
 	25,  // 15: bulkhead.v1.Alert.cause:type_name -> bulkhead.v1.AlertCause
 	26,  // 16: bulkhead.v1.Alert.heal:type_name -> bulkhead.v1.Approval
 	24,  // 17: bulkhead.v1.AlertProcess.ancestry:type_name -> bulkhead.v1.Ancestor
-	119, // 18: bulkhead.v1.ListAlertsRequest.since:type_name -> google.protobuf.Timestamp
+	125, // 18: bulkhead.v1.ListAlertsRequest.since:type_name -> google.protobuf.Timestamp
 	22,  // 19: bulkhead.v1.ListAlertsResponse.alerts:type_name -> bulkhead.v1.Alert
-	119, // 20: bulkhead.v1.ListIncidentsRequest.since:type_name -> google.protobuf.Timestamp
-	119, // 21: bulkhead.v1.Drill.time:type_name -> google.protobuf.Timestamp
+	125, // 20: bulkhead.v1.ListIncidentsRequest.since:type_name -> google.protobuf.Timestamp
+	125, // 21: bulkhead.v1.Drill.time:type_name -> google.protobuf.Timestamp
 	33,  // 22: bulkhead.v1.Drill.cells:type_name -> bulkhead.v1.DrillCell
 	32,  // 23: bulkhead.v1.GetDrillResponse.drill:type_name -> bulkhead.v1.Drill
 	32,  // 24: bulkhead.v1.PutDrillRequest.drill:type_name -> bulkhead.v1.Drill
-	119, // 25: bulkhead.v1.Node.last_seen:type_name -> google.protobuf.Timestamp
+	125, // 25: bulkhead.v1.Node.last_seen:type_name -> google.protobuf.Timestamp
 	10,  // 26: bulkhead.v1.Node.backends:type_name -> bulkhead.v1.Enforcement
 	39,  // 27: bulkhead.v1.Node.engines:type_name -> bulkhead.v1.Engine
 	38,  // 28: bulkhead.v1.ListNodesResponse.nodes:type_name -> bulkhead.v1.Node
-	119, // 29: bulkhead.v1.ScannedImage.scanned:type_name -> google.protobuf.Timestamp
-	119, // 30: bulkhead.v1.ScannedImage.matched:type_name -> google.protobuf.Timestamp
+	125, // 29: bulkhead.v1.ScannedImage.scanned:type_name -> google.protobuf.Timestamp
+	125, // 30: bulkhead.v1.ScannedImage.matched:type_name -> google.protobuf.Timestamp
 	42,  // 31: bulkhead.v1.ScannedImage.vulnerabilities:type_name -> bulkhead.v1.SeverityCounts
-	115, // 32: bulkhead.v1.ScannedImage.findings:type_name -> bulkhead.v1.ScannedImage.FindingsEntry
-	119, // 33: bulkhead.v1.ScannedImage.fresh_since:type_name -> google.protobuf.Timestamp
+	118, // 32: bulkhead.v1.ScannedImage.findings:type_name -> bulkhead.v1.ScannedImage.FindingsEntry
+	125, // 33: bulkhead.v1.ScannedImage.fresh_since:type_name -> google.protobuf.Timestamp
 	44,  // 34: bulkhead.v1.ScannedImage.trend:type_name -> bulkhead.v1.TrendPoint
-	116, // 35: bulkhead.v1.ScannedImage.workloads:type_name -> bulkhead.v1.ScannedImage.ImageWorkload
-	119, // 36: bulkhead.v1.TrendPoint.time:type_name -> google.protobuf.Timestamp
+	119, // 35: bulkhead.v1.ScannedImage.workloads:type_name -> bulkhead.v1.ScannedImage.ImageWorkload
+	125, // 36: bulkhead.v1.TrendPoint.time:type_name -> google.protobuf.Timestamp
 	42,  // 37: bulkhead.v1.TrendPoint.vulnerabilities:type_name -> bulkhead.v1.SeverityCounts
 	43,  // 38: bulkhead.v1.ListImagesResponse.images:type_name -> bulkhead.v1.ScannedImage
 	43,  // 39: bulkhead.v1.GetImageResponse.image:type_name -> bulkhead.v1.ScannedImage
 	50,  // 40: bulkhead.v1.GetImageResponse.fresh:type_name -> bulkhead.v1.NewVulnerability
 	49,  // 41: bulkhead.v1.GetImageResponse.upgrades:type_name -> bulkhead.v1.Upgrade
-	119, // 42: bulkhead.v1.NewVulnerability.since:type_name -> google.protobuf.Timestamp
+	125, // 42: bulkhead.v1.NewVulnerability.since:type_name -> google.protobuf.Timestamp
 	43,  // 43: bulkhead.v1.DiffImagesResponse.from:type_name -> bulkhead.v1.ScannedImage
 	43,  // 44: bulkhead.v1.DiffImagesResponse.to:type_name -> bulkhead.v1.ScannedImage
-	119, // 45: bulkhead.v1.ImageScan.created:type_name -> google.protobuf.Timestamp
-	119, // 46: bulkhead.v1.ImageScan.ended:type_name -> google.protobuf.Timestamp
+	125, // 45: bulkhead.v1.ImageScan.created:type_name -> google.protobuf.Timestamp
+	125, // 46: bulkhead.v1.ImageScan.ended:type_name -> google.protobuf.Timestamp
 	53,  // 47: bulkhead.v1.ScanImageResponse.scan:type_name -> bulkhead.v1.ImageScan
 	53,  // 48: bulkhead.v1.ListScansResponse.scans:type_name -> bulkhead.v1.ImageScan
-	119, // 49: bulkhead.v1.ImageWatch.last:type_name -> google.protobuf.Timestamp
-	119, // 50: bulkhead.v1.ImageWatch.next:type_name -> google.protobuf.Timestamp
-	119, // 51: bulkhead.v1.ImageHook.created:type_name -> google.protobuf.Timestamp
-	119, // 52: bulkhead.v1.ImageHook.used:type_name -> google.protobuf.Timestamp
+	125, // 49: bulkhead.v1.ImageWatch.last:type_name -> google.protobuf.Timestamp
+	125, // 50: bulkhead.v1.ImageWatch.next:type_name -> google.protobuf.Timestamp
+	125, // 51: bulkhead.v1.ImageHook.created:type_name -> google.protobuf.Timestamp
+	125, // 52: bulkhead.v1.ImageHook.used:type_name -> google.protobuf.Timestamp
 	58,  // 53: bulkhead.v1.ListWatchesResponse.watches:type_name -> bulkhead.v1.ImageWatch
 	59,  // 54: bulkhead.v1.ListWatchesResponse.hooks:type_name -> bulkhead.v1.ImageHook
 	58,  // 55: bulkhead.v1.WatchRepositoryResponse.watch:type_name -> bulkhead.v1.ImageWatch
 	59,  // 56: bulkhead.v1.AddHookResponse.hook:type_name -> bulkhead.v1.ImageHook
 	68,  // 57: bulkhead.v1.Flow.source:type_name -> bulkhead.v1.Endpoint
 	68,  // 58: bulkhead.v1.Flow.destination:type_name -> bulkhead.v1.Endpoint
-	119, // 59: bulkhead.v1.Flow.first:type_name -> google.protobuf.Timestamp
-	119, // 60: bulkhead.v1.Flow.last:type_name -> google.protobuf.Timestamp
-	119, // 61: bulkhead.v1.ListFlowsRequest.from:type_name -> google.protobuf.Timestamp
-	119, // 62: bulkhead.v1.ListFlowsRequest.to:type_name -> google.protobuf.Timestamp
+	125, // 59: bulkhead.v1.Flow.first:type_name -> google.protobuf.Timestamp
+	125, // 60: bulkhead.v1.Flow.last:type_name -> google.protobuf.Timestamp
+	125, // 61: bulkhead.v1.ListFlowsRequest.from:type_name -> google.protobuf.Timestamp
+	125, // 62: bulkhead.v1.ListFlowsRequest.to:type_name -> google.protobuf.Timestamp
 	69,  // 63: bulkhead.v1.ListFlowsResponse.flows:type_name -> bulkhead.v1.Flow
-	119, // 64: bulkhead.v1.ListFlowsResponse.since:type_name -> google.protobuf.Timestamp
-	103, // 65: bulkhead.v1.ListFlowsResponse.workloads:type_name -> bulkhead.v1.WorkloadAddresses
+	125, // 64: bulkhead.v1.ListFlowsResponse.since:type_name -> google.protobuf.Timestamp
+	106, // 65: bulkhead.v1.ListFlowsResponse.workloads:type_name -> bulkhead.v1.WorkloadAddresses
 	69,  // 66: bulkhead.v1.GetFlowRequest.flow:type_name -> bulkhead.v1.Flow
-	119, // 67: bulkhead.v1.GetFlowRequest.from:type_name -> google.protobuf.Timestamp
-	119, // 68: bulkhead.v1.GetFlowRequest.to:type_name -> google.protobuf.Timestamp
+	125, // 67: bulkhead.v1.GetFlowRequest.from:type_name -> google.protobuf.Timestamp
+	125, // 68: bulkhead.v1.GetFlowRequest.to:type_name -> google.protobuf.Timestamp
 	69,  // 69: bulkhead.v1.GetFlowResponse.flow:type_name -> bulkhead.v1.Flow
 	69,  // 70: bulkhead.v1.GetFlowResponse.history:type_name -> bulkhead.v1.Flow
-	119, // 71: bulkhead.v1.Policy.applied:type_name -> google.protobuf.Timestamp
-	117, // 72: bulkhead.v1.ApplyPoliciesResponse.applied:type_name -> bulkhead.v1.ApplyPoliciesResponse.AppliedPolicy
-	17,  // 73: bulkhead.v1.ApplyPoliciesResponse.nodes:type_name -> bulkhead.v1.NodeAnswer
-	74,  // 74: bulkhead.v1.ListPoliciesResponse.policies:type_name -> bulkhead.v1.Policy
-	17,  // 75: bulkhead.v1.RemovePolicyResponse.nodes:type_name -> bulkhead.v1.NodeAnswer
-	119, // 76: bulkhead.v1.GetMapRequest.from:type_name -> google.protobuf.Timestamp
-	119, // 77: bulkhead.v1.GetMapRequest.to:type_name -> google.protobuf.Timestamp
-	119, // 78: bulkhead.v1.GetMapRequest.before_from:type_name -> google.protobuf.Timestamp
-	119, // 79: bulkhead.v1.GetMapRequest.before_to:type_name -> google.protobuf.Timestamp
-	83,  // 80: bulkhead.v1.GetMapResponse.nodes:type_name -> bulkhead.v1.MapNode
-	84,  // 81: bulkhead.v1.GetMapResponse.links:type_name -> bulkhead.v1.MapLink
-	69,  // 82: bulkhead.v1.GetMapResponse.flows:type_name -> bulkhead.v1.Flow
-	119, // 83: bulkhead.v1.GetMapResponse.since:type_name -> google.protobuf.Timestamp
-	119, // 84: bulkhead.v1.ListRisksRequest.from:type_name -> google.protobuf.Timestamp
-	119, // 85: bulkhead.v1.ListRisksRequest.to:type_name -> google.protobuf.Timestamp
-	119, // 86: bulkhead.v1.ListRisksRequest.learned_from:type_name -> google.protobuf.Timestamp
-	119, // 87: bulkhead.v1.ListRisksRequest.learned_to:type_name -> google.protobuf.Timestamp
-	119, // 88: bulkhead.v1.ProposeSegmentsRequest.from:type_name -> google.protobuf.Timestamp
-	119, // 89: bulkhead.v1.ProposeSegmentsRequest.to:type_name -> google.protobuf.Timestamp
-	119, // 90: bulkhead.v1.ReplaySegmentsRequest.from:type_name -> google.protobuf.Timestamp
-	119, // 91: bulkhead.v1.ReplaySegmentsRequest.to:type_name -> google.protobuf.Timestamp
-	119, // 92: bulkhead.v1.Segment.at:type_name -> google.protobuf.Timestamp
-	119, // 93: bulkhead.v1.Quarantined.at:type_name -> google.protobuf.Timestamp
-	91,  // 94: bulkhead.v1.ListSegmentsResponse.segments:type_name -> bulkhead.v1.Segment
-	92,  // 95: bulkhead.v1.ListSegmentsResponse.quarantined:type_name -> bulkhead.v1.Quarantined
-	91,  // 96: bulkhead.v1.ApplySegmentsResponse.segments:type_name -> bulkhead.v1.Segment
-	17,  // 97: bulkhead.v1.ApplySegmentsResponse.nodes:type_name -> bulkhead.v1.NodeAnswer
-	17,  // 98: bulkhead.v1.RemoveSegmentsResponse.nodes:type_name -> bulkhead.v1.NodeAnswer
-	17,  // 99: bulkhead.v1.QuarantineResponse.nodes:type_name -> bulkhead.v1.NodeAnswer
-	102, // 100: bulkhead.v1.FlowReport.flows:type_name -> bulkhead.v1.NodeFlow
-	103, // 101: bulkhead.v1.FlowReport.addresses:type_name -> bulkhead.v1.WorkloadAddresses
-	104, // 102: bulkhead.v1.FlowReport.services:type_name -> bulkhead.v1.NetworkService
-	119, // 103: bulkhead.v1.NodeFlow.first:type_name -> google.protobuf.Timestamp
-	119, // 104: bulkhead.v1.NodeFlow.last:type_name -> google.protobuf.Timestamp
-	118, // 105: bulkhead.v1.WorkloadAddresses.labels:type_name -> bulkhead.v1.WorkloadAddresses.LabelsEntry
-	91,  // 106: bulkhead.v1.NetworkState.segments:type_name -> bulkhead.v1.Segment
-	103, // 107: bulkhead.v1.NetworkState.workloads:type_name -> bulkhead.v1.WorkloadAddresses
-	106, // 108: bulkhead.v1.NetworkState.hosts:type_name -> bulkhead.v1.HostAddresses
-	104, // 109: bulkhead.v1.NetworkState.services:type_name -> bulkhead.v1.NetworkService
-	38,  // 110: bulkhead.v1.NodeReport.node:type_name -> bulkhead.v1.Node
-	108, // 111: bulkhead.v1.NodeReport.workloads:type_name -> bulkhead.v1.WorkloadReport
-	8,   // 112: bulkhead.v1.WorkloadReport.workload:type_name -> bulkhead.v1.Workload
-	22,  // 113: bulkhead.v1.AlertBatch.alerts:type_name -> bulkhead.v1.Alert
-	15,  // 114: bulkhead.v1.NodeCommand.set_mode:type_name -> bulkhead.v1.SetModeRequest
-	26,  // 115: bulkhead.v1.NodeCommand.approve:type_name -> bulkhead.v1.Approval
-	18,  // 116: bulkhead.v1.NodeCommand.get_profile:type_name -> bulkhead.v1.GetProfileRequest
-	111, // 117: bulkhead.v1.NodeCommand.set_policies:type_name -> bulkhead.v1.SetPolicies
-	105, // 118: bulkhead.v1.NodeCommand.network:type_name -> bulkhead.v1.NetworkState
-	17,  // 119: bulkhead.v1.NodeCommandAnswer.answer:type_name -> bulkhead.v1.NodeAnswer
-	7,   // 120: bulkhead.v1.Workload.SectionsEntry.value:type_name -> bulkhead.v1.Completeness
-	0,   // 121: bulkhead.v1.ScannedImage.ImageWorkload.mode:type_name -> bulkhead.v1.Mode
-	1,   // 122: bulkhead.v1.AuthService.SignIn:input_type -> bulkhead.v1.SignInRequest
-	3,   // 123: bulkhead.v1.AuthService.SignOut:input_type -> bulkhead.v1.SignOutRequest
-	5,   // 124: bulkhead.v1.AuthService.WhoAmI:input_type -> bulkhead.v1.WhoAmIRequest
-	11,  // 125: bulkhead.v1.WorkloadService.ListWorkloads:input_type -> bulkhead.v1.ListWorkloadsRequest
-	13,  // 126: bulkhead.v1.WorkloadService.GetWorkload:input_type -> bulkhead.v1.GetWorkloadRequest
-	15,  // 127: bulkhead.v1.WorkloadService.SetMode:input_type -> bulkhead.v1.SetModeRequest
-	18,  // 128: bulkhead.v1.WorkloadService.GetProfile:input_type -> bulkhead.v1.GetProfileRequest
-	20,  // 129: bulkhead.v1.WorkloadService.Approve:input_type -> bulkhead.v1.ApproveRequest
-	27,  // 130: bulkhead.v1.AlertService.ListAlerts:input_type -> bulkhead.v1.ListAlertsRequest
-	29,  // 131: bulkhead.v1.AlertService.WatchAlerts:input_type -> bulkhead.v1.WatchAlertsRequest
-	30,  // 132: bulkhead.v1.AlertService.ListIncidents:input_type -> bulkhead.v1.ListIncidentsRequest
-	34,  // 133: bulkhead.v1.DrillService.GetDrill:input_type -> bulkhead.v1.GetDrillRequest
-	36,  // 134: bulkhead.v1.DrillService.PutDrill:input_type -> bulkhead.v1.PutDrillRequest
-	40,  // 135: bulkhead.v1.NodeService.ListNodes:input_type -> bulkhead.v1.ListNodesRequest
-	45,  // 136: bulkhead.v1.ImageService.ListImages:input_type -> bulkhead.v1.ListImagesRequest
-	47,  // 137: bulkhead.v1.ImageService.GetImage:input_type -> bulkhead.v1.GetImageRequest
-	51,  // 138: bulkhead.v1.ImageService.DiffImages:input_type -> bulkhead.v1.DiffImagesRequest
-	54,  // 139: bulkhead.v1.ImageService.ScanImage:input_type -> bulkhead.v1.ScanImageRequest
-	56,  // 140: bulkhead.v1.ImageService.ListScans:input_type -> bulkhead.v1.ListScansRequest
-	60,  // 141: bulkhead.v1.ImageService.ListWatches:input_type -> bulkhead.v1.ListWatchesRequest
-	62,  // 142: bulkhead.v1.ImageService.WatchRepository:input_type -> bulkhead.v1.WatchRepositoryRequest
-	64,  // 143: bulkhead.v1.ImageService.AddHook:input_type -> bulkhead.v1.AddHookRequest
-	66,  // 144: bulkhead.v1.ImageService.RemoveHook:input_type -> bulkhead.v1.RemoveHookRequest
-	70,  // 145: bulkhead.v1.FlowService.ListFlows:input_type -> bulkhead.v1.ListFlowsRequest
-	72,  // 146: bulkhead.v1.FlowService.GetFlow:input_type -> bulkhead.v1.GetFlowRequest
-	81,  // 147: bulkhead.v1.FlowService.GetMap:input_type -> bulkhead.v1.GetMapRequest
-	85,  // 148: bulkhead.v1.FlowService.ListRisks:input_type -> bulkhead.v1.ListRisksRequest
-	87,  // 149: bulkhead.v1.SegmentService.ProposeSegments:input_type -> bulkhead.v1.ProposeSegmentsRequest
-	89,  // 150: bulkhead.v1.SegmentService.ReplaySegments:input_type -> bulkhead.v1.ReplaySegmentsRequest
-	93,  // 151: bulkhead.v1.SegmentService.ListSegments:input_type -> bulkhead.v1.ListSegmentsRequest
-	95,  // 152: bulkhead.v1.SegmentService.ApplySegments:input_type -> bulkhead.v1.ApplySegmentsRequest
-	97,  // 153: bulkhead.v1.SegmentService.RemoveSegments:input_type -> bulkhead.v1.RemoveSegmentsRequest
-	99,  // 154: bulkhead.v1.SegmentService.Quarantine:input_type -> bulkhead.v1.QuarantineRequest
-	75,  // 155: bulkhead.v1.PolicyService.ApplyPolicies:input_type -> bulkhead.v1.ApplyPoliciesRequest
-	77,  // 156: bulkhead.v1.PolicyService.ListPolicies:input_type -> bulkhead.v1.ListPoliciesRequest
-	79,  // 157: bulkhead.v1.PolicyService.RemovePolicy:input_type -> bulkhead.v1.RemovePolicyRequest
-	2,   // 158: bulkhead.v1.AuthService.SignIn:output_type -> bulkhead.v1.SignInResponse
-	4,   // 159: bulkhead.v1.AuthService.SignOut:output_type -> bulkhead.v1.SignOutResponse
-	6,   // 160: bulkhead.v1.AuthService.WhoAmI:output_type -> bulkhead.v1.WhoAmIResponse
-	12,  // 161: bulkhead.v1.WorkloadService.ListWorkloads:output_type -> bulkhead.v1.ListWorkloadsResponse
-	14,  // 162: bulkhead.v1.WorkloadService.GetWorkload:output_type -> bulkhead.v1.GetWorkloadResponse
-	16,  // 163: bulkhead.v1.WorkloadService.SetMode:output_type -> bulkhead.v1.SetModeResponse
-	19,  // 164: bulkhead.v1.WorkloadService.GetProfile:output_type -> bulkhead.v1.GetProfileResponse
-	21,  // 165: bulkhead.v1.WorkloadService.Approve:output_type -> bulkhead.v1.ApproveResponse
-	28,  // 166: bulkhead.v1.AlertService.ListAlerts:output_type -> bulkhead.v1.ListAlertsResponse
-	22,  // 167: bulkhead.v1.AlertService.WatchAlerts:output_type -> bulkhead.v1.Alert
-	31,  // 168: bulkhead.v1.AlertService.ListIncidents:output_type -> bulkhead.v1.ListIncidentsResponse
-	35,  // 169: bulkhead.v1.DrillService.GetDrill:output_type -> bulkhead.v1.GetDrillResponse
-	37,  // 170: bulkhead.v1.DrillService.PutDrill:output_type -> bulkhead.v1.PutDrillResponse
-	41,  // 171: bulkhead.v1.NodeService.ListNodes:output_type -> bulkhead.v1.ListNodesResponse
-	46,  // 172: bulkhead.v1.ImageService.ListImages:output_type -> bulkhead.v1.ListImagesResponse
-	48,  // 173: bulkhead.v1.ImageService.GetImage:output_type -> bulkhead.v1.GetImageResponse
-	52,  // 174: bulkhead.v1.ImageService.DiffImages:output_type -> bulkhead.v1.DiffImagesResponse
-	55,  // 175: bulkhead.v1.ImageService.ScanImage:output_type -> bulkhead.v1.ScanImageResponse
-	57,  // 176: bulkhead.v1.ImageService.ListScans:output_type -> bulkhead.v1.ListScansResponse
-	61,  // 177: bulkhead.v1.ImageService.ListWatches:output_type -> bulkhead.v1.ListWatchesResponse
-	63,  // 178: bulkhead.v1.ImageService.WatchRepository:output_type -> bulkhead.v1.WatchRepositoryResponse
-	65,  // 179: bulkhead.v1.ImageService.AddHook:output_type -> bulkhead.v1.AddHookResponse
-	67,  // 180: bulkhead.v1.ImageService.RemoveHook:output_type -> bulkhead.v1.RemoveHookResponse
-	71,  // 181: bulkhead.v1.FlowService.ListFlows:output_type -> bulkhead.v1.ListFlowsResponse
-	73,  // 182: bulkhead.v1.FlowService.GetFlow:output_type -> bulkhead.v1.GetFlowResponse
-	82,  // 183: bulkhead.v1.FlowService.GetMap:output_type -> bulkhead.v1.GetMapResponse
-	86,  // 184: bulkhead.v1.FlowService.ListRisks:output_type -> bulkhead.v1.ListRisksResponse
-	88,  // 185: bulkhead.v1.SegmentService.ProposeSegments:output_type -> bulkhead.v1.ProposeSegmentsResponse
-	90,  // 186: bulkhead.v1.SegmentService.ReplaySegments:output_type -> bulkhead.v1.ReplaySegmentsResponse
-	94,  // 187: bulkhead.v1.SegmentService.ListSegments:output_type -> bulkhead.v1.ListSegmentsResponse
-	96,  // 188: bulkhead.v1.SegmentService.ApplySegments:output_type -> bulkhead.v1.ApplySegmentsResponse
-	98,  // 189: bulkhead.v1.SegmentService.RemoveSegments:output_type -> bulkhead.v1.RemoveSegmentsResponse
-	100, // 190: bulkhead.v1.SegmentService.Quarantine:output_type -> bulkhead.v1.QuarantineResponse
-	76,  // 191: bulkhead.v1.PolicyService.ApplyPolicies:output_type -> bulkhead.v1.ApplyPoliciesResponse
-	78,  // 192: bulkhead.v1.PolicyService.ListPolicies:output_type -> bulkhead.v1.ListPoliciesResponse
-	80,  // 193: bulkhead.v1.PolicyService.RemovePolicy:output_type -> bulkhead.v1.RemovePolicyResponse
-	158, // [158:194] is the sub-list for method output_type
-	122, // [122:158] is the sub-list for method input_type
-	122, // [122:122] is the sub-list for extension type_name
-	122, // [122:122] is the sub-list for extension extendee
-	0,   // [0:122] is the sub-list for field type_name
+	125, // 71: bulkhead.v1.Policy.applied:type_name -> google.protobuf.Timestamp
+	77,  // 72: bulkhead.v1.ListTrustResponse.images:type_name -> bulkhead.v1.TrustedImage
+	120, // 73: bulkhead.v1.TrustedImage.policies:type_name -> bulkhead.v1.TrustedImage.PolicyVerdict
+	122, // 74: bulkhead.v1.TrustedImage.signatures:type_name -> bulkhead.v1.TrustedImage.ImageSignature
+	122, // 75: bulkhead.v1.TrustedImage.attestations:type_name -> bulkhead.v1.TrustedImage.ImageSignature
+	125, // 76: bulkhead.v1.TrustedImage.asked:type_name -> google.protobuf.Timestamp
+	119, // 77: bulkhead.v1.TrustedImage.workloads:type_name -> bulkhead.v1.ScannedImage.ImageWorkload
+	123, // 78: bulkhead.v1.ApplyPoliciesResponse.applied:type_name -> bulkhead.v1.ApplyPoliciesResponse.AppliedPolicy
+	17,  // 79: bulkhead.v1.ApplyPoliciesResponse.nodes:type_name -> bulkhead.v1.NodeAnswer
+	74,  // 80: bulkhead.v1.ListPoliciesResponse.policies:type_name -> bulkhead.v1.Policy
+	17,  // 81: bulkhead.v1.RemovePolicyResponse.nodes:type_name -> bulkhead.v1.NodeAnswer
+	125, // 82: bulkhead.v1.GetMapRequest.from:type_name -> google.protobuf.Timestamp
+	125, // 83: bulkhead.v1.GetMapRequest.to:type_name -> google.protobuf.Timestamp
+	125, // 84: bulkhead.v1.GetMapRequest.before_from:type_name -> google.protobuf.Timestamp
+	125, // 85: bulkhead.v1.GetMapRequest.before_to:type_name -> google.protobuf.Timestamp
+	86,  // 86: bulkhead.v1.GetMapResponse.nodes:type_name -> bulkhead.v1.MapNode
+	87,  // 87: bulkhead.v1.GetMapResponse.links:type_name -> bulkhead.v1.MapLink
+	69,  // 88: bulkhead.v1.GetMapResponse.flows:type_name -> bulkhead.v1.Flow
+	125, // 89: bulkhead.v1.GetMapResponse.since:type_name -> google.protobuf.Timestamp
+	125, // 90: bulkhead.v1.ListRisksRequest.from:type_name -> google.protobuf.Timestamp
+	125, // 91: bulkhead.v1.ListRisksRequest.to:type_name -> google.protobuf.Timestamp
+	125, // 92: bulkhead.v1.ListRisksRequest.learned_from:type_name -> google.protobuf.Timestamp
+	125, // 93: bulkhead.v1.ListRisksRequest.learned_to:type_name -> google.protobuf.Timestamp
+	125, // 94: bulkhead.v1.ProposeSegmentsRequest.from:type_name -> google.protobuf.Timestamp
+	125, // 95: bulkhead.v1.ProposeSegmentsRequest.to:type_name -> google.protobuf.Timestamp
+	125, // 96: bulkhead.v1.ReplaySegmentsRequest.from:type_name -> google.protobuf.Timestamp
+	125, // 97: bulkhead.v1.ReplaySegmentsRequest.to:type_name -> google.protobuf.Timestamp
+	125, // 98: bulkhead.v1.Segment.at:type_name -> google.protobuf.Timestamp
+	125, // 99: bulkhead.v1.Quarantined.at:type_name -> google.protobuf.Timestamp
+	94,  // 100: bulkhead.v1.ListSegmentsResponse.segments:type_name -> bulkhead.v1.Segment
+	95,  // 101: bulkhead.v1.ListSegmentsResponse.quarantined:type_name -> bulkhead.v1.Quarantined
+	94,  // 102: bulkhead.v1.ApplySegmentsResponse.segments:type_name -> bulkhead.v1.Segment
+	17,  // 103: bulkhead.v1.ApplySegmentsResponse.nodes:type_name -> bulkhead.v1.NodeAnswer
+	17,  // 104: bulkhead.v1.RemoveSegmentsResponse.nodes:type_name -> bulkhead.v1.NodeAnswer
+	17,  // 105: bulkhead.v1.QuarantineResponse.nodes:type_name -> bulkhead.v1.NodeAnswer
+	105, // 106: bulkhead.v1.FlowReport.flows:type_name -> bulkhead.v1.NodeFlow
+	106, // 107: bulkhead.v1.FlowReport.addresses:type_name -> bulkhead.v1.WorkloadAddresses
+	107, // 108: bulkhead.v1.FlowReport.services:type_name -> bulkhead.v1.NetworkService
+	125, // 109: bulkhead.v1.NodeFlow.first:type_name -> google.protobuf.Timestamp
+	125, // 110: bulkhead.v1.NodeFlow.last:type_name -> google.protobuf.Timestamp
+	124, // 111: bulkhead.v1.WorkloadAddresses.labels:type_name -> bulkhead.v1.WorkloadAddresses.LabelsEntry
+	94,  // 112: bulkhead.v1.NetworkState.segments:type_name -> bulkhead.v1.Segment
+	106, // 113: bulkhead.v1.NetworkState.workloads:type_name -> bulkhead.v1.WorkloadAddresses
+	109, // 114: bulkhead.v1.NetworkState.hosts:type_name -> bulkhead.v1.HostAddresses
+	107, // 115: bulkhead.v1.NetworkState.services:type_name -> bulkhead.v1.NetworkService
+	38,  // 116: bulkhead.v1.NodeReport.node:type_name -> bulkhead.v1.Node
+	111, // 117: bulkhead.v1.NodeReport.workloads:type_name -> bulkhead.v1.WorkloadReport
+	8,   // 118: bulkhead.v1.WorkloadReport.workload:type_name -> bulkhead.v1.Workload
+	22,  // 119: bulkhead.v1.AlertBatch.alerts:type_name -> bulkhead.v1.Alert
+	15,  // 120: bulkhead.v1.NodeCommand.set_mode:type_name -> bulkhead.v1.SetModeRequest
+	26,  // 121: bulkhead.v1.NodeCommand.approve:type_name -> bulkhead.v1.Approval
+	18,  // 122: bulkhead.v1.NodeCommand.get_profile:type_name -> bulkhead.v1.GetProfileRequest
+	114, // 123: bulkhead.v1.NodeCommand.set_policies:type_name -> bulkhead.v1.SetPolicies
+	108, // 124: bulkhead.v1.NodeCommand.network:type_name -> bulkhead.v1.NetworkState
+	17,  // 125: bulkhead.v1.NodeCommandAnswer.answer:type_name -> bulkhead.v1.NodeAnswer
+	7,   // 126: bulkhead.v1.Workload.SectionsEntry.value:type_name -> bulkhead.v1.Completeness
+	0,   // 127: bulkhead.v1.ScannedImage.ImageWorkload.mode:type_name -> bulkhead.v1.Mode
+	121, // 128: bulkhead.v1.TrustedImage.PolicyVerdict.reasons:type_name -> bulkhead.v1.TrustedImage.TrustReason
+	125, // 129: bulkhead.v1.TrustedImage.ImageSignature.time:type_name -> google.protobuf.Timestamp
+	1,   // 130: bulkhead.v1.AuthService.SignIn:input_type -> bulkhead.v1.SignInRequest
+	3,   // 131: bulkhead.v1.AuthService.SignOut:input_type -> bulkhead.v1.SignOutRequest
+	5,   // 132: bulkhead.v1.AuthService.WhoAmI:input_type -> bulkhead.v1.WhoAmIRequest
+	11,  // 133: bulkhead.v1.WorkloadService.ListWorkloads:input_type -> bulkhead.v1.ListWorkloadsRequest
+	13,  // 134: bulkhead.v1.WorkloadService.GetWorkload:input_type -> bulkhead.v1.GetWorkloadRequest
+	15,  // 135: bulkhead.v1.WorkloadService.SetMode:input_type -> bulkhead.v1.SetModeRequest
+	18,  // 136: bulkhead.v1.WorkloadService.GetProfile:input_type -> bulkhead.v1.GetProfileRequest
+	20,  // 137: bulkhead.v1.WorkloadService.Approve:input_type -> bulkhead.v1.ApproveRequest
+	27,  // 138: bulkhead.v1.AlertService.ListAlerts:input_type -> bulkhead.v1.ListAlertsRequest
+	29,  // 139: bulkhead.v1.AlertService.WatchAlerts:input_type -> bulkhead.v1.WatchAlertsRequest
+	30,  // 140: bulkhead.v1.AlertService.ListIncidents:input_type -> bulkhead.v1.ListIncidentsRequest
+	34,  // 141: bulkhead.v1.DrillService.GetDrill:input_type -> bulkhead.v1.GetDrillRequest
+	36,  // 142: bulkhead.v1.DrillService.PutDrill:input_type -> bulkhead.v1.PutDrillRequest
+	40,  // 143: bulkhead.v1.NodeService.ListNodes:input_type -> bulkhead.v1.ListNodesRequest
+	45,  // 144: bulkhead.v1.ImageService.ListImages:input_type -> bulkhead.v1.ListImagesRequest
+	47,  // 145: bulkhead.v1.ImageService.GetImage:input_type -> bulkhead.v1.GetImageRequest
+	51,  // 146: bulkhead.v1.ImageService.DiffImages:input_type -> bulkhead.v1.DiffImagesRequest
+	54,  // 147: bulkhead.v1.ImageService.ScanImage:input_type -> bulkhead.v1.ScanImageRequest
+	56,  // 148: bulkhead.v1.ImageService.ListScans:input_type -> bulkhead.v1.ListScansRequest
+	60,  // 149: bulkhead.v1.ImageService.ListWatches:input_type -> bulkhead.v1.ListWatchesRequest
+	62,  // 150: bulkhead.v1.ImageService.WatchRepository:input_type -> bulkhead.v1.WatchRepositoryRequest
+	64,  // 151: bulkhead.v1.ImageService.AddHook:input_type -> bulkhead.v1.AddHookRequest
+	66,  // 152: bulkhead.v1.ImageService.RemoveHook:input_type -> bulkhead.v1.RemoveHookRequest
+	75,  // 153: bulkhead.v1.ImageService.ListTrust:input_type -> bulkhead.v1.ListTrustRequest
+	70,  // 154: bulkhead.v1.FlowService.ListFlows:input_type -> bulkhead.v1.ListFlowsRequest
+	72,  // 155: bulkhead.v1.FlowService.GetFlow:input_type -> bulkhead.v1.GetFlowRequest
+	84,  // 156: bulkhead.v1.FlowService.GetMap:input_type -> bulkhead.v1.GetMapRequest
+	88,  // 157: bulkhead.v1.FlowService.ListRisks:input_type -> bulkhead.v1.ListRisksRequest
+	90,  // 158: bulkhead.v1.SegmentService.ProposeSegments:input_type -> bulkhead.v1.ProposeSegmentsRequest
+	92,  // 159: bulkhead.v1.SegmentService.ReplaySegments:input_type -> bulkhead.v1.ReplaySegmentsRequest
+	96,  // 160: bulkhead.v1.SegmentService.ListSegments:input_type -> bulkhead.v1.ListSegmentsRequest
+	98,  // 161: bulkhead.v1.SegmentService.ApplySegments:input_type -> bulkhead.v1.ApplySegmentsRequest
+	100, // 162: bulkhead.v1.SegmentService.RemoveSegments:input_type -> bulkhead.v1.RemoveSegmentsRequest
+	102, // 163: bulkhead.v1.SegmentService.Quarantine:input_type -> bulkhead.v1.QuarantineRequest
+	78,  // 164: bulkhead.v1.PolicyService.ApplyPolicies:input_type -> bulkhead.v1.ApplyPoliciesRequest
+	80,  // 165: bulkhead.v1.PolicyService.ListPolicies:input_type -> bulkhead.v1.ListPoliciesRequest
+	82,  // 166: bulkhead.v1.PolicyService.RemovePolicy:input_type -> bulkhead.v1.RemovePolicyRequest
+	2,   // 167: bulkhead.v1.AuthService.SignIn:output_type -> bulkhead.v1.SignInResponse
+	4,   // 168: bulkhead.v1.AuthService.SignOut:output_type -> bulkhead.v1.SignOutResponse
+	6,   // 169: bulkhead.v1.AuthService.WhoAmI:output_type -> bulkhead.v1.WhoAmIResponse
+	12,  // 170: bulkhead.v1.WorkloadService.ListWorkloads:output_type -> bulkhead.v1.ListWorkloadsResponse
+	14,  // 171: bulkhead.v1.WorkloadService.GetWorkload:output_type -> bulkhead.v1.GetWorkloadResponse
+	16,  // 172: bulkhead.v1.WorkloadService.SetMode:output_type -> bulkhead.v1.SetModeResponse
+	19,  // 173: bulkhead.v1.WorkloadService.GetProfile:output_type -> bulkhead.v1.GetProfileResponse
+	21,  // 174: bulkhead.v1.WorkloadService.Approve:output_type -> bulkhead.v1.ApproveResponse
+	28,  // 175: bulkhead.v1.AlertService.ListAlerts:output_type -> bulkhead.v1.ListAlertsResponse
+	22,  // 176: bulkhead.v1.AlertService.WatchAlerts:output_type -> bulkhead.v1.Alert
+	31,  // 177: bulkhead.v1.AlertService.ListIncidents:output_type -> bulkhead.v1.ListIncidentsResponse
+	35,  // 178: bulkhead.v1.DrillService.GetDrill:output_type -> bulkhead.v1.GetDrillResponse
+	37,  // 179: bulkhead.v1.DrillService.PutDrill:output_type -> bulkhead.v1.PutDrillResponse
+	41,  // 180: bulkhead.v1.NodeService.ListNodes:output_type -> bulkhead.v1.ListNodesResponse
+	46,  // 181: bulkhead.v1.ImageService.ListImages:output_type -> bulkhead.v1.ListImagesResponse
+	48,  // 182: bulkhead.v1.ImageService.GetImage:output_type -> bulkhead.v1.GetImageResponse
+	52,  // 183: bulkhead.v1.ImageService.DiffImages:output_type -> bulkhead.v1.DiffImagesResponse
+	55,  // 184: bulkhead.v1.ImageService.ScanImage:output_type -> bulkhead.v1.ScanImageResponse
+	57,  // 185: bulkhead.v1.ImageService.ListScans:output_type -> bulkhead.v1.ListScansResponse
+	61,  // 186: bulkhead.v1.ImageService.ListWatches:output_type -> bulkhead.v1.ListWatchesResponse
+	63,  // 187: bulkhead.v1.ImageService.WatchRepository:output_type -> bulkhead.v1.WatchRepositoryResponse
+	65,  // 188: bulkhead.v1.ImageService.AddHook:output_type -> bulkhead.v1.AddHookResponse
+	67,  // 189: bulkhead.v1.ImageService.RemoveHook:output_type -> bulkhead.v1.RemoveHookResponse
+	76,  // 190: bulkhead.v1.ImageService.ListTrust:output_type -> bulkhead.v1.ListTrustResponse
+	71,  // 191: bulkhead.v1.FlowService.ListFlows:output_type -> bulkhead.v1.ListFlowsResponse
+	73,  // 192: bulkhead.v1.FlowService.GetFlow:output_type -> bulkhead.v1.GetFlowResponse
+	85,  // 193: bulkhead.v1.FlowService.GetMap:output_type -> bulkhead.v1.GetMapResponse
+	89,  // 194: bulkhead.v1.FlowService.ListRisks:output_type -> bulkhead.v1.ListRisksResponse
+	91,  // 195: bulkhead.v1.SegmentService.ProposeSegments:output_type -> bulkhead.v1.ProposeSegmentsResponse
+	93,  // 196: bulkhead.v1.SegmentService.ReplaySegments:output_type -> bulkhead.v1.ReplaySegmentsResponse
+	97,  // 197: bulkhead.v1.SegmentService.ListSegments:output_type -> bulkhead.v1.ListSegmentsResponse
+	99,  // 198: bulkhead.v1.SegmentService.ApplySegments:output_type -> bulkhead.v1.ApplySegmentsResponse
+	101, // 199: bulkhead.v1.SegmentService.RemoveSegments:output_type -> bulkhead.v1.RemoveSegmentsResponse
+	103, // 200: bulkhead.v1.SegmentService.Quarantine:output_type -> bulkhead.v1.QuarantineResponse
+	79,  // 201: bulkhead.v1.PolicyService.ApplyPolicies:output_type -> bulkhead.v1.ApplyPoliciesResponse
+	81,  // 202: bulkhead.v1.PolicyService.ListPolicies:output_type -> bulkhead.v1.ListPoliciesResponse
+	83,  // 203: bulkhead.v1.PolicyService.RemovePolicy:output_type -> bulkhead.v1.RemovePolicyResponse
+	167, // [167:204] is the sub-list for method output_type
+	130, // [130:167] is the sub-list for method input_type
+	130, // [130:130] is the sub-list for extension type_name
+	130, // [130:130] is the sub-list for extension extendee
+	0,   // [0:130] is the sub-list for field type_name
 }
 
 func init() { file_bulkhead_v1_bulkhead_proto_init() }
@@ -8759,7 +9300,7 @@ func file_bulkhead_v1_bulkhead_proto_init() {
 	if File_bulkhead_v1_bulkhead_proto != nil {
 		return
 	}
-	file_bulkhead_v1_bulkhead_proto_msgTypes[109].OneofWrappers = []any{
+	file_bulkhead_v1_bulkhead_proto_msgTypes[112].OneofWrappers = []any{
 		(*NodeCommand_SetMode)(nil),
 		(*NodeCommand_Approve)(nil),
 		(*NodeCommand_GetProfile)(nil),
@@ -8772,7 +9313,7 @@ func file_bulkhead_v1_bulkhead_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_bulkhead_v1_bulkhead_proto_rawDesc), len(file_bulkhead_v1_bulkhead_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   118,
+			NumMessages:   124,
 			NumExtensions: 0,
 			NumServices:   9,
 		},

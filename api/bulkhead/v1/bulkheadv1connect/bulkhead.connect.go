@@ -103,6 +103,8 @@ const (
 	ImageServiceAddHookProcedure = "/bulkhead.v1.ImageService/AddHook"
 	// ImageServiceRemoveHookProcedure is the fully-qualified name of the ImageService's RemoveHook RPC.
 	ImageServiceRemoveHookProcedure = "/bulkhead.v1.ImageService/RemoveHook"
+	// ImageServiceListTrustProcedure is the fully-qualified name of the ImageService's ListTrust RPC.
+	ImageServiceListTrustProcedure = "/bulkhead.v1.ImageService/ListTrust"
 	// FlowServiceListFlowsProcedure is the fully-qualified name of the FlowService's ListFlows RPC.
 	FlowServiceListFlowsProcedure = "/bulkhead.v1.FlowService/ListFlows"
 	// FlowServiceGetFlowProcedure is the fully-qualified name of the FlowService's GetFlow RPC.
@@ -756,6 +758,8 @@ type ImageServiceClient interface {
 	// AddHook makes a token with which a registry tells of what was pushed, or Harbor asks for scans.
 	AddHook(context.Context, *connect.Request[v1.AddHookRequest]) (*connect.Response[v1.AddHookResponse], error)
 	RemoveHook(context.Context, *connect.Request[v1.RemoveHookRequest]) (*connect.Response[v1.RemoveHookResponse], error)
+	// ListTrust says of scanned images who signed them, what is attested and which trust policies they meet.
+	ListTrust(context.Context, *connect.Request[v1.ListTrustRequest]) (*connect.Response[v1.ListTrustResponse], error)
 }
 
 // NewImageServiceClient constructs a client for the bulkhead.v1.ImageService service. By default,
@@ -823,6 +827,12 @@ func NewImageServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 			connect.WithSchema(imageServiceMethods.ByName("RemoveHook")),
 			connect.WithClientOptions(opts...),
 		),
+		listTrust: connect.NewClient[v1.ListTrustRequest, v1.ListTrustResponse](
+			httpClient,
+			baseURL+ImageServiceListTrustProcedure,
+			connect.WithSchema(imageServiceMethods.ByName("ListTrust")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -837,6 +847,7 @@ type imageServiceClient struct {
 	watchRepository *connect.Client[v1.WatchRepositoryRequest, v1.WatchRepositoryResponse]
 	addHook         *connect.Client[v1.AddHookRequest, v1.AddHookResponse]
 	removeHook      *connect.Client[v1.RemoveHookRequest, v1.RemoveHookResponse]
+	listTrust       *connect.Client[v1.ListTrustRequest, v1.ListTrustResponse]
 }
 
 // ListImages calls bulkhead.v1.ImageService.ListImages.
@@ -884,6 +895,11 @@ func (c *imageServiceClient) RemoveHook(ctx context.Context, req *connect.Reques
 	return c.removeHook.CallUnary(ctx, req)
 }
 
+// ListTrust calls bulkhead.v1.ImageService.ListTrust.
+func (c *imageServiceClient) ListTrust(ctx context.Context, req *connect.Request[v1.ListTrustRequest]) (*connect.Response[v1.ListTrustResponse], error) {
+	return c.listTrust.CallUnary(ctx, req)
+}
+
 // ImageServiceHandler is an implementation of the bulkhead.v1.ImageService service.
 type ImageServiceHandler interface {
 	ListImages(context.Context, *connect.Request[v1.ListImagesRequest]) (*connect.Response[v1.ListImagesResponse], error)
@@ -900,6 +916,8 @@ type ImageServiceHandler interface {
 	// AddHook makes a token with which a registry tells of what was pushed, or Harbor asks for scans.
 	AddHook(context.Context, *connect.Request[v1.AddHookRequest]) (*connect.Response[v1.AddHookResponse], error)
 	RemoveHook(context.Context, *connect.Request[v1.RemoveHookRequest]) (*connect.Response[v1.RemoveHookResponse], error)
+	// ListTrust says of scanned images who signed them, what is attested and which trust policies they meet.
+	ListTrust(context.Context, *connect.Request[v1.ListTrustRequest]) (*connect.Response[v1.ListTrustResponse], error)
 }
 
 // NewImageServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -963,6 +981,12 @@ func NewImageServiceHandler(svc ImageServiceHandler, opts ...connect.HandlerOpti
 		connect.WithSchema(imageServiceMethods.ByName("RemoveHook")),
 		connect.WithHandlerOptions(opts...),
 	)
+	imageServiceListTrustHandler := connect.NewUnaryHandler(
+		ImageServiceListTrustProcedure,
+		svc.ListTrust,
+		connect.WithSchema(imageServiceMethods.ByName("ListTrust")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/bulkhead.v1.ImageService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case ImageServiceListImagesProcedure:
@@ -983,6 +1007,8 @@ func NewImageServiceHandler(svc ImageServiceHandler, opts ...connect.HandlerOpti
 			imageServiceAddHookHandler.ServeHTTP(w, r)
 		case ImageServiceRemoveHookProcedure:
 			imageServiceRemoveHookHandler.ServeHTTP(w, r)
+		case ImageServiceListTrustProcedure:
+			imageServiceListTrustHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -1026,6 +1052,10 @@ func (UnimplementedImageServiceHandler) AddHook(context.Context, *connect.Reques
 
 func (UnimplementedImageServiceHandler) RemoveHook(context.Context, *connect.Request[v1.RemoveHookRequest]) (*connect.Response[v1.RemoveHookResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("bulkhead.v1.ImageService.RemoveHook is not implemented"))
+}
+
+func (UnimplementedImageServiceHandler) ListTrust(context.Context, *connect.Request[v1.ListTrustRequest]) (*connect.Response[v1.ListTrustResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("bulkhead.v1.ImageService.ListTrust is not implemented"))
 }
 
 // FlowServiceClient is a client for the bulkhead.v1.FlowService service.
