@@ -65,6 +65,23 @@ func (f flowService) GetMap(ctx context.Context, r *connect.Request[pb.GetMapReq
 	return connect.NewResponse(answer), nil
 }
 
+// keepMap asks for the last hour each minute: the store keeps what it added up, and whoever opens the map waits for the newest
+// minutes alone.
+func (s *Server) keepMap() {
+	for tick := time.NewTicker(time.Minute); ; {
+		now := time.Now()
+		if _, err := s.db.Flows(s.running, store.FlowQuery{From: now.Add(-time.Hour), To: now}); err != nil && s.running.Err() == nil {
+			s.log.Error("the last hour's flows were not added up", "err", err)
+		}
+		select {
+		case <-s.running.Done():
+			tick.Stop()
+			return
+		case <-tick.C:
+		}
+	}
+}
+
 type drawnMap struct {
 	answer      *pb.GetMapResponse
 	compared    bool

@@ -212,6 +212,7 @@ func (s *Server) serve(ctx context.Context, stop context.CancelFunc, o Options, 
 	work.Go(s.prune)
 	work.Go(s.settle.run)
 	work.Go(s.network.run)
+	work.Go(s.keepMap)
 	s.startScans(&work)
 	if o.Ready != nil {
 		o.Ready(address)

@@ -59,7 +59,7 @@ func edgeNumber(e bulkhead.Edge) int64 {
 
 // AddFlows adds a report up. The same report again changes nothing.
 func (d *DB) AddFlows(ctx context.Context, r FlowReport) error {
-	return d.change(ctx, "store flows", func(tx *sql.Tx) error {
+	err := d.change(ctx, "store flows", func(tx *sql.Tx) error {
 		fresh, err := newReport(ctx, tx, r)
 		if err != nil || !fresh {
 			return err
@@ -75,6 +75,8 @@ func (d *DB) AddFlows(ctx context.Context, r FlowReport) error {
 		}
 		return nil
 	})
+	d.pieces.stored(r, time.Now()) // also where nobody knows what became of it
+	return err
 }
 
 // adder has the statements of a report prepared: there are thousands of the same.
@@ -102,7 +104,8 @@ func newAdder(ctx context.Context, tx *sql.Tx) (a adder, err error) {
 		var s *sql.Stmt
 		s, err = tx.PrepareContext(ctx, `INSERT INTO `+table.name+` (at, edge, side, first, last, `+strings.Join(counters, ", ")+`)
 			VALUES ($1, $2, $3, $4, $5, `+strings.Join(places, ", ")+`)
-			ON CONFLICT (at, edge, side) DO UPDATE SET last = excluded.last, `+strings.Join(sums, ", "))
+			ON CONFLICT (at, edge, side) DO UPDATE SET `+fmt.Sprintf(`first = CASE WHEN excluded.first < %[1]s.first THEN excluded.first ELSE %[1]s.first END,
+			last = CASE WHEN excluded.last > %[1]s.last THEN excluded.last ELSE %[1]s.last END, `, table.name)+strings.Join(sums, ", "))
 		a.tables = append(a.tables, s)
 	}
 	return a, err
@@ -156,6 +159,14 @@ type FlowQuery struct {
 
 // Flows adds up what was seen of each edge in a window.
 func (d *DB) Flows(ctx context.Context, q FlowQuery) ([]bulkhead.Flow, error) {
+	if q.Workload == "" {
+		return d.sumFlows(ctx, q)
+	}
+	return d.flowsOf(ctx, q)
+}
+
+// flowsOf adds up by one statement, which reads every row of the window.
+func (d *DB) flowsOf(ctx context.Context, q FlowQuery) ([]bulkhead.Flow, error) {
 	table := flowTable(q.From)
 	where, args := q.conditions()
 	args = append(args, micros(q.From.Truncate(table.step)), micros(q.To))
@@ -347,6 +358,7 @@ func (d *DB) FlowsLost(ctx context.Context) (lost uint64, since time.Time, err e
 
 // PruneFlows forgets what is older than its time, in small steps.
 func (d *DB) PruneFlows(ctx context.Context, now time.Time, keep time.Duration) error {
+	defer d.pieces.forget(now.Add(-MinutesFor-time.Hour), now.Add(-keep))
 	for _, step := range []struct {
 		statement string
 		before    time.Time

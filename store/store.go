@@ -38,6 +38,8 @@ var (
 type DB struct {
 	write *sql.DB // SQLite has one writer at a time: queueing here is fairer than its busy loop
 	read  *sql.DB
+
+	pieces *pieces
 }
 
 // Open opens and brings up to date a database: "postgres://…", or the path of an SQLite file that is made when absent.
@@ -70,7 +72,7 @@ func connect(where string) (*DB, goose.Dialect, error) {
 			return nil, "", fmt.Errorf("PostgreSQL: %w", err)
 		}
 		pool.SetMaxOpenConns(16)
-		return &DB{write: pool, read: pool}, goose.DialectPostgres, nil
+		return &DB{write: pool, read: pool, pieces: newPieces()}, goose.DialectPostgres, nil
 	}
 	if err := private(where); err != nil {
 		return nil, "", err
@@ -83,7 +85,7 @@ func connect(where string) (*DB, goose.Dialect, error) {
 	if err != nil {
 		return nil, "", errors.Join(err, write.Close())
 	}
-	return &DB{write: write, read: read}, goose.DialectSQLite3, nil
+	return &DB{write: write, read: read, pieces: newPieces()}, goose.DialectSQLite3, nil
 }
 
 // private makes the file before SQLite would, readable by its owner alone: it holds password hashes.

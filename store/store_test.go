@@ -46,6 +46,7 @@ func suite(t *testing.T, where func(t *testing.T) string) {
 		"scans":     testScans,
 		"watches":   testWatches,
 		"flows":     testFlows,
+		"pieces":    testPieces,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, openTest(t, where(t))) })
 	}
