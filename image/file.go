@@ -67,8 +67,8 @@ func (f *File) Bytes(limit int64) ([]byte, error) {
 	if f.Size > limit {
 		return nil, &TooLargeError{Path: f.Path, Size: f.Size, Limit: limit}
 	}
-	if b, ok := f.content.(memory); ok {
-		return b, nil
+	if b, err := f.held(); b != nil || err != nil {
+		return b, err
 	}
 	r, err := f.Reader()
 	if err != nil {
@@ -79,6 +79,24 @@ func (f *File) Bytes(limit int64) ([]byte, error) {
 		return nil, fmt.Errorf("read %s: %w", f.Path, unexpected(err))
 	}
 	return b, nil
+}
+
+// held returns the content where it is in memory, nil where it is not.
+func (f *File) held() ([]byte, error) {
+	switch c := f.content.(type) {
+	case memory:
+		return c, nil
+	case *streamed:
+		err := c.load()
+		return c.bytes, err
+	}
+	return nil, nil
+}
+
+// Held reports whether the content is in memory, so that [File.Bytes] takes no more of it.
+func (f *File) Held() bool {
+	b, err := f.held()
+	return b != nil && err == nil
 }
 
 // Memory returns a file with this content and no layer: for tests, and for entries inside archives.

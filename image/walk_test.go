@@ -221,6 +221,30 @@ func TestWalkSpool(t *testing.T) {
 	}
 }
 
+// TestWalkHeld gives what streams by and is in memory to all who ask, without a copy of it for each.
+func TestWalkHeld(t *testing.T) {
+	plain := tarOf(t, entry{name: "a", body: "x"}, entry{name: "large", body: strings.Repeat("x", 1000)})
+	s := layerOf(plain, zipped(t, plain))
+	s.opt.Limits.Memory, s.opt.Temp = 100, t.TempDir()
+	err := s.walk(t.Context(), func(f *File) error {
+		if f.Held() != (f.Path == "a") {
+			return fmt.Errorf("%s: held %t", f.Path, f.Held())
+		}
+		first, err1 := f.Bytes(1 << 20)
+		second, err2 := f.Bytes(1 << 20)
+		if err := errors.Join(err1, err2); err != nil || !bytes.Equal(first, second) {
+			return fmt.Errorf("%s: %d and %d bytes: %w", f.Path, len(first), len(second), err)
+		}
+		if same := &first[0] == &second[0]; same != f.Held() {
+			return fmt.Errorf("%s: the same bytes %t", f.Path, same)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 // TestWalkNoTemp loses the one file that has no place, and goes on.
 func TestWalkNoTemp(t *testing.T) {
 	plain := tarOf(t, entry{name: "large", body: strings.Repeat("x", 1000)}, entry{name: "after", body: "y"})

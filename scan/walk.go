@@ -21,22 +21,28 @@ const (
 	walkers = 2
 	// aheadBytes bounds the contents that wait for an analyzer, of all layers together.
 	aheadBytes = 16 << 20
-	// handOver is how large a file may be to be looked at while the walk goes on. A larger one is looked at by the
-	// walk itself, where package image has it in memory or spooled.
+	// handOver is how large a file that streams by may be to be looked at while the walk goes on. A larger one is
+	// looked at by the walk itself, where package image has it in memory or spooled.
 	handOver = 4 << 20
+	// wholeFile is how large a file that lies on the disk may be to be read once for all of its analyzers. Those of a
+	// larger one read what they need.
+	wholeFile = 16 << 20
+	// wholeBytes bounds the contents of such files, however many processors look at some.
+	wholeBytes = 2 * wholeFile
 )
 
 // crew looks at files beside the walks.
 type crew struct {
-	jobs chan func()
-	room *semaphore.Weighted
-	kept buffers
-	done sync.WaitGroup
-	ctx  context.Context
+	jobs  chan func()
+	ahead *semaphore.Weighted // of what waits in jobs
+	whole *semaphore.Weighted // of what jobs read themselves
+	kept  buffers
+	done  sync.WaitGroup
+	ctx   context.Context
 }
 
 func newCrew(ctx context.Context) *crew {
-	c := &crew{jobs: make(chan func(), 64), room: semaphore.NewWeighted(aheadBytes), ctx: ctx}
+	c := &crew{jobs: make(chan func(), 64), ahead: semaphore.NewWeighted(aheadBytes), whole: semaphore.NewWeighted(wholeBytes), ctx: ctx}
 	for range runtime.GOMAXPROCS(0) {
 		c.done.Go(func() {
 			for job := range c.jobs {
@@ -170,38 +176,69 @@ func (w *walk) visitLinked(f *image.File) error {
 func (w *walk) offer(f *image.File, seq int32) error {
 	w.files++
 	wanted := slices.Clone(w.wanted)
-	lasting, lasts := f.Lasting()
-	switch {
-	case lasts && (f.Size > handOver || w.onlyPackages(wanted)):
-		w.give(lasting, nil, seq, wanted)
+	if lasting, ok := f.Lasting(); ok {
+		w.give(func() { w.lookAtLasting(lasting, seq, wanted) })
 		return nil
-	case f.Size > handOver:
+	}
+	if f.Size > handOver {
 		return w.lookAt(w.ctx, f, seq, wanted)
 	}
-	if err := w.crew.room.Acquire(w.ctx, sizeOf(f.Size)); err != nil {
+	copied, done, err := w.hold(f, w.crew.ahead)
+	if err != nil {
 		return err
 	}
-	b := w.crew.kept.lend(f.Size)
-	copied, err := read(f, b)
-	if err != nil {
-		w.crew.room.Release(int64(cap(b)))
-		return fmt.Errorf("read %s: %w", f.Path, err)
-	}
-	w.give(copied, b, seq, wanted)
+	w.give(func() {
+		defer done()
+		_ = w.lookAt(w.ctx, copied, seq, wanted)
+	})
 	return nil
 }
 
-// give hands a file to the crew, with the buffer that it is in: what is read of a file is not kept after the visit.
-func (w *walk) give(f *image.File, b []byte, seq int32, wanted []int) {
+// give hands a job to the crew.
+func (w *walk) give(job func()) {
 	w.own.Add(1)
 	w.crew.jobs <- func() {
 		defer w.own.Done()
-		defer func() {
-			w.crew.kept.giveBack(b)
-			w.crew.room.Release(int64(cap(b)))
-		}()
-		_ = w.lookAt(w.ctx, f, seq, wanted)
+		job()
 	}
+}
+
+// lookAtLasting reads a file once for all who read it to its end.
+func (w *walk) lookAtLasting(f *image.File, seq int32, wanted []int) {
+	if f.Size <= wholeFile && !w.onlyPackages(wanted) {
+		held, done, err := w.hold(f, w.crew.whole)
+		switch {
+		case w.ctx.Err() != nil:
+			return
+		case err != nil:
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.record.omit(f.Path, err.Error())
+			return
+		}
+		defer done()
+		f = held
+	}
+	_ = w.lookAt(w.ctx, f, seq, wanted)
+}
+
+// hold takes a file into memory within the bounds of a room, until done is called: what is read of a file is not kept
+// after the visit.
+func (w *walk) hold(f *image.File, room *semaphore.Weighted) (held *image.File, done func(), err error) {
+	size := sizeOf(f.Size)
+	if err := room.Acquire(w.ctx, size); err != nil {
+		return nil, nil, err
+	}
+	b := w.crew.kept.lend(f.Size)
+	done = func() {
+		w.crew.kept.giveBack(b)
+		room.Release(size)
+	}
+	if held, err = read(f, b); err != nil {
+		done()
+		return nil, nil, fmt.Errorf("read %s: %w", f.Path, err)
+	}
+	return held, done, nil
 }
 
 // onlyPackages reports whether none of the analyzers reads files to their end: those that look for packages read

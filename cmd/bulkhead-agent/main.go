@@ -21,6 +21,7 @@ import (
 
 	"bulkhead/agent"
 	"bulkhead/bpf"
+	"bulkhead/cmd/resident"
 	"bulkhead/enforce/keeper"
 )
 
@@ -79,7 +80,7 @@ func runCommand() *cobra.Command {
 				o.Credentials = filepath.Join(state, "server", "bus", "agent.json")
 			}
 			o.Keeper = func() keeper.StartOptions { return keeperStart(o, contained) }
-			time.AfterFunc(started, giveBack)
+			time.AfterFunc(started, resident.GiveBack)
 			for {
 				err := agent.Run(c.Context(), o)
 				if !agent.EnginesChanged(err) {
@@ -123,7 +124,7 @@ func keeperCommand() *cobra.Command {
 			}
 			defer desk.Close()
 			log := slog.New(slog.NewTextHandler(os.Stderr, nil))
-			time.AfterFunc(started, giveBack)
+			time.AfterFunc(started, resident.GiveBack)
 			over := make(chan struct{})
 			go func() { beat(c.Context(), desk); close(over) }()
 			rest := func() {

@@ -78,8 +78,9 @@ var rooms = map[string][]string{
 	"demo/engine":        {},
 	"demo/userland":      {},
 	"drill":              {".", "demo/engine", "demo/userland"},
-	"cmd/bulkhead":       {".", "api", "auth", "baseline", "console", "demo", "drill", "image", "incident", "kube", "profile", "rule", "scan", "server", "sign", "topology", "vuln", "waf"},
-	"cmd/bulkhead-agent": {".", "agent", "bpf", "enforce", "intercept", "profile", "waf"},
+	"cmd/bulkhead":       {".", "api", "auth", "baseline", "console", "demo", "drill", "image", "incident", "kube", "profile", "rule", "scan", "server", "sign", "topology", "vuln", "waf", "cmd/resident"},
+	"cmd/bulkhead-agent": {".", "agent", "bpf", "enforce", "intercept", "profile", "waf", "cmd/resident"},
+	"cmd/resident":       {}, // both programs' own pages
 
 	// tests of the whole
 	"test": {".", "api", "container", "image", "malware", "profile", "scan", "server", "sign", "topology", "vuln"},

@@ -1,4 +1,4 @@
-package main
+package resident
 
 import (
 	"strings"
@@ -25,7 +25,8 @@ nonsense
 // What was given back comes again where it is needed.
 func TestGiveBack(t *testing.T) {
 	for range 3 {
-		giveBack()
+		GiveBack()
+		Sparse()
 		TestReadOnly(t)
 	}
 }
