@@ -430,15 +430,9 @@ func (in *inspection) learned() int {
 
 const shownExcerpt = 96
 
-// secretNames are parameters and headers whose values no log shows.
-var secretNames = []string{"pass", "pwd", "secret", "token", "auth", "cookie", "session", "key", "credential", "card", "cvv"}
-
 func excerpt(f *message.Field, s string) string {
-	name := strings.ToLower(f.Name)
-	for _, secret := range secretNames {
-		if strings.Contains(name, secret) || f.Place == message.Cookie {
-			return fmt.Sprintf("a value of %d bytes that is not shown", len(s))
-		}
+	if isSecret(f) {
+		return fmt.Sprintf("a value of %d bytes that is not shown", len(s))
 	}
 	if len(s) > shownExcerpt {
 		return strings.ToValidUTF8(s[:shownExcerpt], "�") + "…"

@@ -9,6 +9,9 @@ var shellGate = []string{
 // shell splits the value where a shell does and looks for commands with the arguments of commands:
 // "rock & sort of jazz" has none.
 func (f *finder) shell() {
+	if f.Where == URL && !f.has(semi|pipe|ampersand|backtick|dollar|lineEnd|space) {
+		return // the place of a file or a page may be called as a command is: /health/ping
+	}
 	if f.has(semi|pipe|ampersand|backtick|dollar|lineEnd|angle|backslash|percent|quote|double) || f.words.has(shellBit) {
 		f.commands(f.Lower)
 	}

@@ -29,8 +29,9 @@ const (
 
 // Portrait is what was learned of one application. It may be used by many goroutines at once.
 type Portrait struct {
-	lock sync.Mutex
-	p    picture
+	lock  sync.Mutex
+	p     picture
+	total int // of all endpoints' requests
 }
 
 // picture is a portrait as it is written.
@@ -98,6 +99,9 @@ func Read(b []byte) (*Portrait, error) {
 		return nil, fmt.Errorf("reading a portrait: %w", err)
 	}
 	p.p.complete()
+	for _, e := range p.p.Endpoints {
+		p.total += e.Seen.Count
+	}
 	return p, nil
 }
 
@@ -155,13 +159,14 @@ func (p *Portrait) Learn(r *message.Request, source string) {
 		p.p.Endpoints[key] = e
 	}
 	e.Seen = e.Seen.add(h.Sum32())
-	for _, f := range values(r) {
+	p.total++
+	for _, f := range Values(r) {
 		e.parameter(f, true).learn(f.Value, h.Sum32())
 	}
 }
 
-// values are the parameters of a request, decoded once as an application gets them.
-func values(r *message.Request) []message.Field {
+// Values are the parameters of a request, decoded once as an application gets them.
+func Values(r *message.Request) []message.Field {
 	var list []message.Field
 	for _, f := range r.Fields() {
 		switch f.Place {
@@ -273,7 +278,7 @@ type Deviation struct {
 func (p *Portrait) Judge(r *message.Request) []Deviation {
 	p.lock.Lock()
 	defer p.lock.Unlock()
-	if p.requests() < enough {
+	if p.total < enough {
 		return nil
 	}
 	e := p.p.Endpoints[r.Method+" "+p.p.template(r.Path, false)]
@@ -284,18 +289,28 @@ func (p *Portrait) Judge(r *message.Request) []Deviation {
 		return nil
 	}
 	var list []Deviation
-	for _, f := range values(r) {
+	for _, f := range Values(r) {
 		list = append(list, e.judge(f)...)
 	}
 	return list
 }
 
-func (p *Portrait) requests() (n int) {
-	for _, e := range p.p.Endpoints {
-		n += e.Seen.Count
-	}
-	return n
+// Learned is how much the portrait was made of.
+func (p *Portrait) Learned() (endpoints, requests int) {
+	p.lock.Lock()
+	defer p.lock.Unlock()
+	return len(p.p.Endpoints), p.total
 }
+
+// Template is a path with its values replaced by what they are, as endpoints have it.
+func (p *Portrait) Template(path string) string {
+	p.lock.Lock()
+	defer p.lock.Unlock()
+	return p.p.template(path, false)
+}
+
+// Template is what [Portrait.Template] is where nothing was learned.
+func Template(path string) string { return (&picture{}).template(path, false) }
 
 func (e *Endpoint) judge(f message.Field) []Deviation {
 	at := func(rule string, score int, what string) Deviation {
