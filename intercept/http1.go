@@ -93,6 +93,7 @@ func (p *Proxy) request1(ctx context.Context, c net.Conn, br *bufio.Reader, head
 		p.refuse1(c, r.status, r.text(), "Content-Type", r.kind(), requestID, j.id)
 		return false
 	}
+	defer j.depart(to)()
 	resp, err := to.transport.RoundTrip(p.outgoing(req, j, to))
 	if err != nil {
 		if r := j.refused.Load(); r != nil { // found while the body went by
@@ -113,7 +114,7 @@ func (p *Proxy) request1(ctx context.Context, c net.Conn, br *bufio.Reader, head
 
 // respond1 writes the answer, each piece as soon as it is there.
 func (p *Proxy) respond1(c net.Conn, req *http.Request, resp *http.Response) bool {
-	keep := !req.Close && req.ProtoAtLeast(1, 1)
+	keep := !req.Close && req.ProtoAtLeast(1, 1) && p.policy.Load().Mode != Off
 	removeHops(resp.Header)
 	if resp.ContentLength < 0 && req.Method != http.MethodHead {
 		if req.ProtoAtLeast(1, 1) {
@@ -177,9 +178,9 @@ func (p *Proxy) outgoing(req *http.Request, j *judgement, to *way) *http.Request
 	}
 	out.URL.Scheme, out.URL.Host, out.RequestURI, out.Close = to.scheme(), to.upstream.Host, "", false
 	out.Body = j.body
-	if host, _, err := net.SplitHostPort(req.RemoteAddr); err == nil && p.dial == nil { // inline the application sees it
+	if p.dial == nil { // inline the application sees it
 		before := out.Header.Values("X-Forwarded-For")
-		out.Header.Set("X-Forwarded-For", strings.Join(append(before, host), ", "))
+		out.Header.Set("X-Forwarded-For", strings.Join(append(before, hostOf(req.RemoteAddr)), ", "))
 	}
 	out.Header.Set(requestID, j.id)
 	if _, set := out.Header["User-Agent"]; !set {

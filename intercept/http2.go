@@ -101,8 +101,9 @@ func (p *Proxy) handle2(w http.ResponseWriter, req *http.Request) {
 	}
 	to, ok := req.Context().Value(wayKey{}).(*way)
 	if !ok {
-		to = &way{p.transport, p.o.Upstream}
+		to = &way{transport: p.transport, upstream: p.o.Upstream}
 	}
+	defer j.depart(to)()
 	resp, err := to.transport.RoundTrip(p.outgoing(req, j, to))
 	switch {
 	case err != nil && j.refused.Load() != nil:

@@ -134,11 +134,44 @@ func (i *Inline) beat(ctx context.Context) {
 
 // Close lets new connections go to the application directly, then waits a moment for those that are under way.
 func (i *Inline) Close() error {
-	err := i.steering.Close()
-	i.proxy.drain(2 * time.Second)
+	err := i.Detach()
+	i.Drain(2 * time.Second)
+	return err
+}
+
+// Detach lets new connections go to the application directly. Those that are under way are carried on, and looked at no
+// more; then it is for Drain to end them.
+func (i *Inline) Detach() error {
+	err := i.steering.Detach()
+	i.proxy.Change(Policy{Mode: Off})
+	return err
+}
+
+// Drain waits until what was under way has ended, but no longer than that, and ends.
+func (i *Inline) Drain(wait time.Duration) {
+	i.proxy.drain(wait)
+	i.end()
+	_ = i.steering.Close() // it is detached already
+}
+
+// Leave ends as by death: connections that were to stay closed without a proxy do.
+func (i *Inline) Leave() error {
+	err := i.steering.Leave()
+	i.proxy.drain(time.Second)
 	i.end()
 	return err
 }
+
+// Change puts another policy in force, for the next request on.
+func (i *Inline) Change(to Policy) { i.proxy.Change(to) }
+
+// Flights are the requests that were under way at a time, or had ended no longer than so before.
+func (i *Inline) Flights(at time.Time, before time.Duration) []Flight {
+	return i.proxy.Flights(at, before)
+}
+
+// Counts are what came by.
+func (i *Inline) Counts() Counts { return i.proxy.Counts() }
 
 func (i *Inline) end() {
 	for _, l := range i.listeners {

@@ -16,7 +16,9 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"bulkhead/waf"
@@ -31,6 +33,7 @@ const (
 	Learn  Mode = "learn"  // tell, and take what passes into the portrait
 	Detect Mode = "detect" // tell
 	Block  Mode = "block"  // refuse what the engine blocks, tell what it alerts on
+	Off    Mode = "off"    // look at nothing, and let connections end: the firewall is about to go
 )
 
 // Options say what a proxy stands before, and how.
@@ -40,6 +43,7 @@ type Options struct {
 	Engine     *waf.Engine
 	Mode       Mode
 	Exceptions []Exception
+	Patches    []Patch
 	Portrait   *portrait.Portrait // of the application: learned in Learn, compared with in the others; nil: none
 	Tell       func(Event)        // of everything that was not passed; called by many goroutines at once
 	Log        *slog.Logger
@@ -83,6 +87,7 @@ func (l Limits) withDefaults() Limits {
 // Proxy judges requests and forwards them.
 type Proxy struct {
 	o         Options
+	policy    atomic.Pointer[Policy]
 	transport *http.Transport
 	slots     chan struct{}
 	second    *second2 // for connections that speak HTTP/2
@@ -90,6 +95,10 @@ type Proxy struct {
 
 	// dial connects to the application for one client, who connected to an address; nil: to Upstream, for all.
 	dial func(client, local netip.AddrPort) (net.Conn, error)
+
+	requests, blocked, detected atomic.Uint64
+
+	flights flights // inline alone: elsewhere nobody asks
 
 	lock  sync.Mutex
 	conns map[net.Conn]bool
@@ -106,7 +115,19 @@ func New(o Options) (*Proxy, error) {
 	o.Limits = o.Limits.withDefaults()
 	p := &Proxy{o: o, transport: upstream(o.Upstream), slots: make(chan struct{}, o.Limits.Connections), accepted: make(chan net.Conn), conns: map[net.Conn]bool{}}
 	p.second = p.server2()
+	p.policy.Store(&Policy{Mode: o.Mode, Exceptions: o.Exceptions, Patches: o.Patches, Portrait: o.Portrait})
 	return p, nil
+}
+
+// Change puts another policy in force, for the next request on.
+func (p *Proxy) Change(to Policy) { p.policy.Store(&to) }
+
+// Counts are what came by since the proxy began.
+type Counts struct{ Requests, Blocked, Detected uint64 }
+
+// Counts may be asked at any time.
+func (p *Proxy) Counts() Counts {
+	return Counts{p.requests.Load(), p.blocked.Load(), p.detected.Load()}
 }
 
 // upstream speaks to the application. HTTP/2 without TLS is spoken only where it is asked for: nothing tells beforehand
@@ -133,6 +154,7 @@ func upstream(u *url.URL) *http.Transport {
 type way struct {
 	transport *http.Transport
 	upstream  *url.URL
+	from      atomic.Pointer[netip.AddrPort] // inline: the address that the application sees
 }
 
 // wayOf opens a way of its own for a connection that was steered here: the application is to see this client. TLS is
@@ -152,8 +174,16 @@ func (p *Proxy) wayOf(c net.Conn, br *bufio.Reader) (w *way, end func()) {
 	u := &url.URL{Scheme: scheme, Host: local.String()}
 	t := upstream(u)
 	t.MaxIdleConnsPerHost = 1
-	t.DialContext = func(context.Context, string, string) (net.Conn, error) { return p.dial(client, local) }
-	return &way{t, u}, t.CloseIdleConnections
+	w = &way{transport: t, upstream: u}
+	t.DialContext = func(context.Context, string, string) (net.Conn, error) {
+		c, err := p.dial(client, local)
+		if err == nil {
+			from := addrPort(c.LocalAddr())
+			w.from.Store(&from)
+		}
+		return c, err
+	}
+	return w, t.CloseIdleConnections
 }
 
 func addrPort(a net.Addr) netip.AddrPort {
@@ -232,11 +262,19 @@ func (p *Proxy) closeAll() {
 	}
 }
 
+// survive ends one connection where a mistake of ours would end all: the process may be the agent.
+func (p *Proxy) survive() {
+	if mistake := recover(); mistake != nil && mistake != http.ErrAbortHandler { //nolint:errorlint // a value of panic, not a chain
+		p.o.Log.Error("a connection ended by a mistake of the firewall", "panic", mistake, "stack", string(debug.Stack()))
+	}
+}
+
 const preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" // RFC 9113 §3.4
 
 // connection finds out what a client speaks.
 func (p *Proxy) connection(ctx context.Context, c net.Conn) {
 	defer c.Close()
+	defer p.survive()
 	defer p.track(c)()
 	_ = c.SetReadDeadline(time.Now().Add(p.o.Limits.HeadTime))
 	if p.o.TLS != nil {
@@ -247,7 +285,7 @@ func (p *Proxy) connection(ctx context.Context, c net.Conn) {
 		c = t
 	}
 	br := bufio.NewReaderSize(c, p.o.Limits.Head)
-	to := &way{p.transport, p.o.Upstream}
+	to := &way{transport: p.transport, upstream: p.o.Upstream}
 	if p.dial != nil {
 		own, end := p.wayOf(c, br)
 		if own == nil {

@@ -9,7 +9,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -34,17 +33,11 @@ type Event struct {
 	Verdict waf.Action   `json:"verdict"`
 	Score   int          `json:"score"`
 	Reasons []waf.Reason `json:"reasons"`
-}
 
-// Exception is a rule that does not count on some requests.
-type Exception struct {
-	Rule string // as reasons name it
-	Path string // that the request's path begins with; empty: any
-	Name string // of the parameter or header; empty: any
-}
-
-func (e Exception) covers(r waf.Reason, path string) bool {
-	return r.Rule == e.Rule && strings.HasPrefix(path, e.Path) && (e.Name == "" || r.Name == e.Name)
+	Place    string `json:"place,omitempty"` // where it was seen; empty: in the path
+	Endpoint string `json:"endpoint"`        // the path with its values replaced by what they are
+	Request  []byte `json:"-"`               // without its secrets
+	Cut      bool   `json:"-"`               // not all of it is in Request
 }
 
 // judgement is what was decided about a request, and the body to send on.
@@ -54,6 +47,16 @@ type judgement struct {
 	refused atomic.Pointer[refusal] // also while the body goes by
 	pump    *pump
 	passing *passing
+	flight  *flight // inline: what it does in the application may be asked for
+}
+
+// depart is called before the request goes to the application, and what it returns after the answer has come back.
+func (j *judgement) depart(to *way) (back func()) {
+	if j.flight == nil {
+		return func() {}
+	}
+	j.flight.way.Store(to)
+	return j.flight.end
 }
 
 // end lets go of what reads the body.
@@ -66,6 +69,22 @@ func (j *judgement) end() {
 // read says whether the body was read to its end.
 func (j *judgement) read() bool { return j.passing == nil || j.passing.done.Load() }
 
+// passingBy is a body that is not looked at.
+func passingBy(body io.ReadCloser) io.ReadCloser {
+	if body == nil {
+		return http.NoBody
+	}
+	return io.NopCloser(body) // closing it is the connection's business
+}
+
+func hostOf(address string) string {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return address
+	}
+	return host
+}
+
 // cutFrom is the score from which a body that is under way is cut: only what no context can excuse.
 const cutFrom = 90
 
@@ -73,22 +92,33 @@ const cutFrom = 90
 // goes by.
 func (p *Proxy) judge(req *http.Request, head string, body io.ReadCloser) *judgement {
 	j := &judgement{id: newID(), body: http.NoBody}
+	p.requests.Add(1)
+	pol := p.policy.Load()
+	if pol.Mode == Off {
+		j.body = passingBy(body)
+		return j
+	}
 	if why := twoMeanings(head); why != "" {
 		j.refused.Store(&refusal{status: http.StatusBadRequest, why: "the request can be understood in two ways", id: j.id, req: req})
-		p.tell(req, j.id, waf.Verdict{Action: waf.Block, Score: 100, Reasons: []waf.Reason{{Rule: why, Class: "protocol", Score: 100, Message: "refused in every mode: servers understand it differently"}}}, "blocked")
+		p.tell(req, j.id, waf.Verdict{Action: waf.Block, Score: 100, Reasons: []waf.Reason{{Rule: why, Class: "protocol", Score: 100, Message: "refused in every mode: servers understand it differently"}}}, "blocked", []byte(head))
 		return j
 	}
 	window, whole, rest := p.window(req, body)
 	j.pump, _ = rest.(*pump)
-	r := message.Parse(transaction(head, req, window))
-	v := p.compare(r, req, p.except(p.o.Engine.Judge(r), req.URL.Path))
-	if v.Action == waf.Block && p.o.Mode == Block {
+	raw := transaction(head, req, window)
+	r := message.Parse(raw)
+	v := pol.patch(pol.except(p.o.Engine, p.o.Engine.Judge(r), req.URL.Path), r, req.Method, req.URL.Path)
+	v = pol.compare(r, hostOf(req.RemoteAddr), req.URL.Path, v)
+	if v.Action == waf.Block && pol.Mode == Block {
 		j.refused.Store(&refusal{status: http.StatusForbidden, why: "the request was refused", id: j.id, req: req})
-		p.tell(req, j.id, v, "blocked")
+		p.tell(req, j.id, v, "blocked", raw)
 		return j
 	}
 	if v.Action != waf.Pass {
-		p.tell(req, j.id, v, "detected")
+		p.tell(req, j.id, v, "detected", raw)
+	}
+	if p.dial != nil {
+		j.flight = p.begin(r, req.URL.Path, hostOf(req.RemoteAddr), j.id, req.Method, v.Score)
 	}
 	switch {
 	case whole && len(window) == 0:
@@ -99,35 +129,6 @@ func (p *Proxy) judge(req *http.Request, head string, body io.ReadCloser) *judge
 		j.body = j.passing
 	}
 	return j
-}
-
-// deviates is the score from which a deviation from the portrait is told. It refuses nothing by itself.
-const deviates = 60
-
-// compare takes what passes into the portrait, or tells how it differs from it.
-func (p *Proxy) compare(r *message.Request, req *http.Request, v waf.Verdict) waf.Verdict {
-	if p.o.Portrait == nil {
-		return v
-	}
-	if p.o.Mode == Learn {
-		if v.Action == waf.Pass {
-			source, _, _ := net.SplitHostPort(req.RemoteAddr)
-			p.o.Portrait.Learn(r, source)
-		}
-		return v
-	}
-	for _, d := range p.o.Portrait.Judge(r) {
-		if slices.ContainsFunc(p.o.Exceptions, func(e Exception) bool {
-			return e.covers(waf.Reason{Rule: d.Rule, Name: d.Name}, req.URL.Path)
-		}) {
-			continue
-		}
-		v.Reasons = append(v.Reasons, waf.Reason{Rule: d.Rule, Class: "portrait", Score: d.Score, Place: d.Place, Name: d.Name, Message: d.Message})
-		if d.Score >= deviates && v.Action == waf.Pass {
-			v.Action, v.Score = waf.Alert, d.Score
-		}
-	}
-	return v
 }
 
 // ambiguous are anomalies after which servers disagree where the request ends or whom it is for.
@@ -161,27 +162,26 @@ func withoutChunked(head string) string {
 	return b.String()
 }
 
-func (p *Proxy) except(v waf.Verdict, path string) waf.Verdict {
-	if len(p.o.Exceptions) == 0 || v.Action == waf.Pass {
-		return v
+// tell hands on what was decided, and the request without its secrets.
+func (p *Proxy) tell(req *http.Request, id string, v waf.Verdict, action string, raw []byte) {
+	if action == "blocked" {
+		p.blocked.Add(1)
+	} else {
+		p.detected.Add(1)
 	}
-	v.Reasons = slices.DeleteFunc(v.Reasons, func(r waf.Reason) bool {
-		return slices.ContainsFunc(p.o.Exceptions, func(e Exception) bool { return e.covers(r, path) })
-	})
-	v.Score = 0
-	for _, r := range v.Reasons {
-		v.Score = max(v.Score, r.Score)
-	}
-	v.Action = p.o.Engine.ActionAt(v.Score)
-	return v
-}
-
-func (p *Proxy) tell(req *http.Request, id string, v waf.Verdict, action string) {
 	if p.o.Tell == nil {
 		return
 	}
-	p.o.Tell(Event{ID: id, Time: time.Now().UTC(), Action: action, Mode: p.o.Mode, Client: req.RemoteAddr, Method: req.Method, Host: req.Host, Path: req.URL.EscapedPath(), Verdict: v.Action, Score: v.Score, Reasons: v.Reasons})
+	pol := p.policy.Load()
+	kept, cut := waf.Redact(raw, keptRequest)
+	p.o.Tell(Event{
+		ID: id, Time: time.Now().UTC(), Action: action, Mode: pol.Mode, Client: req.RemoteAddr, Method: req.Method, Host: req.Host, Path: req.URL.EscapedPath(),
+		Endpoint: pol.endpoint(req.URL.EscapedPath()), Verdict: v.Action, Score: v.Score, Reasons: v.Reasons, Request: kept, Cut: cut,
+	})
 }
+
+// keptRequest is how much of a request is told: an event has to stay small.
+const keptRequest = 8 << 10
 
 func newID() string {
 	var b [10]byte
@@ -267,17 +267,18 @@ func (b *passing) Close() error { return nil } // the connection's business
 
 func (b *passing) refuses(piece []byte) bool {
 	text := append(b.carry, piece...)
-	v := b.p.except(b.p.o.Engine.Inspect(transaction(pieceHead(b.req), b.req, text)), b.req.URL.Path)
+	pol, raw := b.p.policy.Load(), transaction(pieceHead(b.req), b.req, text)
+	v := pol.except(b.p.o.Engine, b.p.o.Engine.Inspect(raw), b.req.URL.Path)
 	b.carry = tail(text)
 	if v.Score < cutFrom {
 		return false
 	}
-	if b.p.o.Mode != Block {
-		b.p.tell(b.req, b.j.id, v, "detected")
+	if pol.Mode != Block {
+		b.p.tell(b.req, b.j.id, v, "detected", raw)
 		return false
 	}
 	b.j.refused.Store(&refusal{status: http.StatusForbidden, why: "the request was refused", id: b.j.id, req: b.req})
-	b.p.tell(b.req, b.j.id, v, "blocked")
+	b.p.tell(b.req, b.j.id, v, "blocked", raw)
 	return true
 }
 

@@ -86,12 +86,17 @@ func answersToUs() error {
 	}
 	for _, family := range []byte{unix.AF_INET, unix.AF_INET6} {
 		for _, message := range [][]byte{ruleMessage(family), routeMessage(family, lo)} {
-			if err := ask(message); err != nil && !errors.Is(err, unix.EEXIST) && (family == unix.AF_INET || !errors.Is(err, unix.EOPNOTSUPP) && !errors.Is(err, unix.EAFNOSUPPORT)) {
+			if err := ask(message); err != nil && !errors.Is(err, unix.EEXIST) && (family == unix.AF_INET || !withoutIPv6(err)) {
 				return fmt.Errorf("routing marked packets: %w", err)
 			}
 		}
 	}
 	return nil
+}
+
+// withoutIPv6 knows the answers of a namespace that has no IPv6, or has it switched off as engines do.
+func withoutIPv6(err error) bool {
+	return errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.EACCES)
 }
 
 func loopback() (uint32, error) {
