@@ -118,10 +118,21 @@ func sourceOf(from netip.AddrPort) (k [20]byte) {
 	return k
 }
 
-// Close lets all new connections through again.
-func (s *Steering) Close() error {
+// Detach lets all new connections through again. The proxy may go on to dial for those that it has.
+func (s *Steering) Detach() error {
 	if s.pin != "" {
 		_ = os.Remove(s.pin)
+	}
+	return s.link.Close()
+}
+
+// Close detaches, and forgets all.
+func (s *Steering) Close() error { return errors.Join(s.Detach(), s.objects.Close()) }
+
+// Leave ends as a proxy does that dies: what is pinned stays, and with it nobody gets through until the next comes.
+func (s *Steering) Leave() error {
+	if s.pin == "" {
+		return s.Close()
 	}
 	return errors.Join(s.link.Close(), s.objects.Close())
 }
