@@ -94,6 +94,7 @@ type Ancestor struct {
 // Process is who did something.
 type Process struct {
 	PID      int        `json:"pid"` // thread group, as the host counts
+	TID      int        `json:"-"`   // the thread, where it is known
 	UID      int        `json:"uid"` // effective, as the host counts
 	Comm     string     `json:"comm"`
 	Exe      string     `json:"exe"` // path in its container
@@ -115,6 +116,7 @@ const (
 	EventMemory     EventKind = "memory"     // Memory: memory became executable
 	EventCapability EventKind = "capability" // Capability: a capability was used for the first time
 	EventContainer  EventKind = "container"  // a container started or ended
+	EventRequest    EventKind = "request"    // a request came; only alerts are about one
 )
 
 // Verdict says what was decided.
@@ -256,6 +258,7 @@ type Alert struct {
 	Count     int          `json:"count"`            // how many equal ones were folded into it
 	Heal      *Approval    `json:"heal,omitempty"`   // what approving it would add to the profile
 	Healed    bool         `json:"healed,omitempty"` // it was approved
+	Web       *WebRequest  `json:"web,omitempty"`    // the request that it is about
 }
 
 // The two values of [Alert.Action].
@@ -278,6 +281,8 @@ type AlertCause struct {
 	Kind   EventKind `json:"kind,omitempty"`
 	Reason Reason    `json:"reason,omitempty"`
 	Object string    `json:"object,omitempty"` // the path, address:port or system call
+
+	Request *WebCause `json:"request,omitempty"` // that the process was serving, where that is known
 }
 
 // Section names a part of a profile.

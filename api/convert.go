@@ -28,8 +28,8 @@ func ToAlert(a bulkhead.Alert) *pb.Alert {
 		Rule: Text(a.Rule), Title: Text(a.Title), Technique: Text(a.Technique), Tactic: Text(a.Tactic),
 		Severity: Text(string(a.Severity)), Action: Text(a.Action), Message: Text(a.Message),
 		Process: toProcess(a.Process),
-		Cause:   &pb.AlertCause{Kind: Text(string(a.Cause.Kind)), Reason: Text(string(a.Cause.Reason)), Object: Text(a.Cause.Object)},
-		Count:   toCount(a.Count), Heal: toHeal(a.Heal), Healed: a.Healed,
+		Cause:   &pb.AlertCause{Kind: Text(string(a.Cause.Kind)), Reason: Text(string(a.Cause.Reason)), Object: Text(a.Cause.Object), Request: toWebCause(a.Cause.Request)},
+		Count:   toCount(a.Count), Heal: toHeal(a.Heal), Healed: a.Healed, Web: toWeb(a.Web),
 	}
 }
 
@@ -44,9 +44,9 @@ func FromAlert(m *pb.Alert) bulkhead.Alert {
 		Cause: bulkhead.AlertCause{
 			Kind:   bulkhead.EventKind(Text(m.GetCause().GetKind())),
 			Reason: bulkhead.Reason(Text(m.GetCause().GetReason())),
-			Object: Text(m.GetCause().GetObject()),
+			Object: Text(m.GetCause().GetObject()), Request: fromWebCause(m.GetCause().GetRequest()),
 		},
-		Count: fromCount(m.GetCount()), Heal: fromHeal(m.GetHeal()), Healed: m.GetHealed(),
+		Count: fromCount(m.GetCount()), Heal: fromHeal(m.GetHeal()), Healed: m.GetHealed(), Web: fromWeb(m.GetWeb()),
 	}
 }
 

@@ -58,7 +58,11 @@ func Needs(procedure string) (Role, bool) {
 		bulkheadv1connect.ImageServiceListScansProcedure,
 		bulkheadv1connect.ImageServiceListWatchesProcedure,
 		bulkheadv1connect.ImageServiceListTrustProcedure,
-		bulkheadv1connect.PolicyServiceListPoliciesProcedure:
+		bulkheadv1connect.PolicyServiceListPoliciesProcedure,
+		bulkheadv1connect.WebServiceListWebProcedure,
+		bulkheadv1connect.WebServiceListWebEventsProcedure,
+		bulkheadv1connect.WebServiceGetWebEventProcedure,
+		bulkheadv1connect.WebServiceGetPortraitProcedure:
 		return Viewer, true
 	case bulkheadv1connect.WorkloadServiceSetModeProcedure,
 		bulkheadv1connect.WorkloadServiceApproveProcedure,
@@ -66,6 +70,9 @@ func Needs(procedure string) (Role, bool) {
 		bulkheadv1connect.SegmentServiceApplySegmentsProcedure,
 		bulkheadv1connect.SegmentServiceRemoveSegmentsProcedure,
 		bulkheadv1connect.SegmentServiceQuarantineProcedure,
+		bulkheadv1connect.WebServiceSetWebProcedure,
+		bulkheadv1connect.WebServiceAllowWebProcedure,
+		bulkheadv1connect.WebServicePatchWebProcedure,
 		bulkheadv1connect.ImageServiceScanImageProcedure,
 		bulkheadv1connect.ImageServiceWatchRepositoryProcedure:
 		return Operator, true

@@ -157,34 +157,33 @@ func (s *Server) sendPolicies(ctx context.Context) ([]*pb.NodeAnswer, error) {
 	if err != nil {
 		return nil, err
 	}
+	ids, err := s.connected(ctx)
+	return plain(s.each(ctx, ids, command)), err
+}
+
+// connected are the nodes that reported lately.
+func (s *Server) connected(ctx context.Context) (ids []string, err error) {
 	nodes, err := s.db.Nodes(ctx)
-	if err != nil {
-		return nil, err
-	}
-	var ids []string
 	for _, n := range nodes {
 		if time.Since(n.Seen) < connectedFor {
 			ids = append(ids, n.ID)
 		}
 	}
-	return plain(s.each(ctx, ids, command)), nil
+	return ids, err
 }
 
 var errNoNode = errors.New("the node has not reported")
 
-// policiesOf is the digest of the policies that a node said it has.
-func (s *Server) policiesOf(ctx context.Context, id string) (string, error) {
+// nodeSaid is what a node said last of itself.
+func (s *Server) nodeSaid(ctx context.Context, id string) (*pb.Node, error) {
 	nodes, err := s.db.Nodes(ctx)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	i := slices.IndexFunc(nodes, func(n store.Node) bool { return n.ID == id })
 	if i < 0 {
-		return "", errNoNode
+		return nil, errNoNode
 	}
 	m := &pb.Node{}
-	if err := fromJSON.Unmarshal([]byte(nodes[i].Report), m); err != nil {
-		return "", err
-	}
-	return m.Policies, nil
+	return m, fromJSON.Unmarshal([]byte(nodes[i].Report), m)
 }

@@ -100,6 +100,7 @@ type node struct {
 	refuse    string
 	profile   []byte // answered when it is asked for
 	network   *pb.NetworkState
+	webs      []*pb.WebSetting
 }
 
 func join(t testing.TB, dir, id string) *node {
@@ -130,6 +131,8 @@ func (n *node) obey(_ context.Context, c *pb.NodeCommand) *pb.NodeCommandAnswer 
 		n.approvals = append(n.approvals, api.FromApproval(c.Approve))
 	case *pb.NodeCommand_Network:
 		n.network = c.Network
+	case *pb.NodeCommand_SetWebs:
+		n.webs = c.SetWebs.Settings
 	case *pb.NodeCommand_GetProfile:
 		return &pb.NodeCommandAnswer{Answer: &pb.NodeAnswer{Ok: n.profile != nil}, ProfileJson: n.profile}
 	}

@@ -123,6 +123,9 @@ func (t *settle) node(ctx context.Context, node string) {
 	if err := t.policies(ctx, node); err != nil && ctx.Err() == nil {
 		t.s.log.Error("a node's policies were not settled", "node", node, "err", err)
 	}
+	if err := t.web(ctx, node); err != nil && ctx.Err() == nil {
+		t.s.log.Error("a node's layer-7 firewall was not settled", "node", node, "err", err)
+	}
 	if err := t.modes(ctx, node); err != nil && ctx.Err() == nil {
 		t.s.log.Error("a node's modes were not settled", "node", node, "err", err)
 	}
@@ -137,11 +140,26 @@ func (t *settle) policies(ctx context.Context, node string) error {
 	if err != nil {
 		return err
 	}
-	has, err := t.s.policiesOf(ctx, node)
-	if err != nil || has == digest {
+	n, err := t.s.nodeSaid(ctx, node)
+	if err != nil || n.Policies == digest {
 		return err
 	}
 	t.send(ctx, node, "policies "+digest, command)
+	return nil
+}
+
+// web brings a node to the settings of the layer-7 firewall: it reports the digest of those it has.
+func (t *settle) web(ctx context.Context, node string) error {
+	all, err := t.s.webSettings(ctx)
+	if err != nil {
+		return err
+	}
+	n, err := t.s.nodeSaid(ctx, node)
+	digest := api.WebDigest(all)
+	if err != nil || n.Web == digest {
+		return err
+	}
+	t.send(ctx, node, "web "+digest, setWebs(all, ""))
 	return nil
 }
 

@@ -97,6 +97,9 @@ func weaken(a, b *pb.Workload) {
 	a.Completeness = min(a.Completeness, b.Completeness)
 	a.Ready = a.Ready && b.Ready
 	a.BlockedBy = cmp.Or(a.BlockedBy, b.BlockedBy)
+	if a.Web == nil {
+		a.Web = b.Web
+	}
 	if trustRank(b.Trust) > trustRank(a.Trust) {
 		a.Trust = b.Trust
 	}

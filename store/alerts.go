@@ -21,6 +21,7 @@ type Filter struct {
 	Rule      string
 	Technique string
 	Since     time.Time
+	Web       bool   // only those about requests
 	Limit     int    // 1 to 1000; 0: 100
 	Page      string // from [Alerts.Next]
 }
@@ -254,6 +255,9 @@ func (f Filter) where() (*where, error) {
 	}
 	if !f.Since.IsZero() {
 		w.add("at >= ?", micros(f.Since))
+	}
+	if f.Web {
+		w.terms = append(w.terms, "rule >= '"+bulkhead.WebRules+"' AND rule < 'web0'") // "0" follows "/": an index can be used
 	}
 	return w, nil
 }

@@ -435,6 +435,7 @@ type Workload struct {
 	LastSeen      *timestamppb.Timestamp   `protobuf:"bytes,15,opt,name=last_seen,json=lastSeen,proto3" json:"last_seen,omitempty"`
 	Enforcement   []*Enforcement           `protobuf:"bytes,16,rep,name=enforcement,proto3" json:"enforcement,omitempty"`
 	Trust         *ImageTrust              `protobuf:"bytes,17,opt,name=trust,proto3" json:"trust,omitempty"` // what the trust policies say of the image that runs
+	Web           *WebState                `protobuf:"bytes,30,opt,name=web,proto3" json:"web,omitempty"`     // what the layer-7 firewall does; none: it is off
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -584,6 +585,13 @@ func (x *Workload) GetEnforcement() []*Enforcement {
 func (x *Workload) GetTrust() *ImageTrust {
 	if x != nil {
 		return x.Trust
+	}
+	return nil
+}
+
+func (x *Workload) GetWeb() *WebState {
+	if x != nil {
+		return x.Web
 	}
 	return nil
 }
@@ -1288,6 +1296,7 @@ type Alert struct {
 	Count         uint32                 `protobuf:"varint,18,opt,name=count,proto3" json:"count,omitempty"`
 	Heal          *Approval              `protobuf:"bytes,19,opt,name=heal,proto3" json:"heal,omitempty"`
 	Healed        bool                   `protobuf:"varint,20,opt,name=healed,proto3" json:"healed,omitempty"`
+	Web           *WebRequest            `protobuf:"bytes,30,opt,name=web,proto3" json:"web,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1462,6 +1471,13 @@ func (x *Alert) GetHealed() bool {
 	return false
 }
 
+func (x *Alert) GetWeb() *WebRequest {
+	if x != nil {
+		return x.Web
+	}
+	return nil
+}
+
 type AlertProcess struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Pid           int32                  `protobuf:"varint,1,opt,name=pid,proto3" json:"pid,omitempty"`
@@ -1603,6 +1619,7 @@ type AlertCause struct {
 	Kind          string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
 	Reason        string                 `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
 	Object        string                 `protobuf:"bytes,3,opt,name=object,proto3" json:"object,omitempty"`
+	Request       *WebCause              `protobuf:"bytes,30,opt,name=request,proto3" json:"request,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1656,6 +1673,13 @@ func (x *AlertCause) GetObject() string {
 		return x.Object
 	}
 	return ""
+}
+
+func (x *AlertCause) GetRequest() *WebCause {
+	if x != nil {
+		return x.Request
+	}
+	return nil
 }
 
 type Approval struct {
@@ -2367,6 +2391,7 @@ type Node struct {
 	Engines       []*Engine              `protobuf:"bytes,16,rep,name=engines,proto3" json:"engines,omitempty"`
 	FoldedEvents  uint64                 `protobuf:"varint,17,opt,name=folded_events,json=foldedEvents,proto3" json:"folded_events,omitempty"` // of the running containers: equal to a recent one, or over their container's budget
 	Policies      string                 `protobuf:"bytes,18,opt,name=policies,proto3" json:"policies,omitempty"`                              // names the trust policies in force
+	Web           string                 `protobuf:"bytes,30,opt,name=web,proto3" json:"web,omitempty"`                                        // names the settings of the layer-7 firewall that it has
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2523,6 +2548,13 @@ func (x *Node) GetFoldedEvents() uint64 {
 func (x *Node) GetPolicies() string {
 	if x != nil {
 		return x.Policies
+	}
+	return ""
+}
+
+func (x *Node) GetWeb() string {
+	if x != nil {
+		return x.Web
 	}
 	return ""
 }
@@ -7630,6 +7662,8 @@ type NodeCommand struct {
 	//	*NodeCommand_GetProfile
 	//	*NodeCommand_SetPolicies
 	//	*NodeCommand_Network
+	//	*NodeCommand_SetWebs
+	//	*NodeCommand_GetPortrait
 	Command       isNodeCommand_Command `protobuf_oneof:"command"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -7717,6 +7751,24 @@ func (x *NodeCommand) GetNetwork() *NetworkState {
 	return nil
 }
 
+func (x *NodeCommand) GetSetWebs() *SetWebs {
+	if x != nil {
+		if x, ok := x.Command.(*NodeCommand_SetWebs); ok {
+			return x.SetWebs
+		}
+	}
+	return nil
+}
+
+func (x *NodeCommand) GetGetPortrait() *GetPortraitRequest {
+	if x != nil {
+		if x, ok := x.Command.(*NodeCommand_GetPortrait); ok {
+			return x.GetPortrait
+		}
+	}
+	return nil
+}
+
 type isNodeCommand_Command interface {
 	isNodeCommand_Command()
 }
@@ -7741,6 +7793,14 @@ type NodeCommand_Network struct {
 	Network *NetworkState `protobuf:"bytes,5,opt,name=network,proto3,oneof"`
 }
 
+type NodeCommand_SetWebs struct {
+	SetWebs *SetWebs `protobuf:"bytes,30,opt,name=set_webs,json=setWebs,proto3,oneof"`
+}
+
+type NodeCommand_GetPortrait struct {
+	GetPortrait *GetPortraitRequest `protobuf:"bytes,31,opt,name=get_portrait,json=getPortrait,proto3,oneof"`
+}
+
 func (*NodeCommand_SetMode) isNodeCommand_Command() {}
 
 func (*NodeCommand_Approve) isNodeCommand_Command() {}
@@ -7750,6 +7810,10 @@ func (*NodeCommand_GetProfile) isNodeCommand_Command() {}
 func (*NodeCommand_SetPolicies) isNodeCommand_Command() {}
 
 func (*NodeCommand_Network) isNodeCommand_Command() {}
+
+func (*NodeCommand_SetWebs) isNodeCommand_Command() {}
+
+func (*NodeCommand_GetPortrait) isNodeCommand_Command() {}
 
 // SetPolicies are all documents of kind TrustPolicy; none: there is no policy.
 type SetPolicies struct {
@@ -7800,6 +7864,7 @@ type NodeCommandAnswer struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Answer        *NodeAnswer            `protobuf:"bytes,1,opt,name=answer,proto3" json:"answer,omitempty"`
 	ProfileJson   []byte                 `protobuf:"bytes,2,opt,name=profile_json,json=profileJson,proto3" json:"profile_json,omitempty"`
+	Portrait      *GetPortraitResponse   `protobuf:"bytes,30,opt,name=portrait,proto3" json:"portrait,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -7848,6 +7913,1545 @@ func (x *NodeCommandAnswer) GetProfileJson() []byte {
 	return nil
 }
 
+func (x *NodeCommandAnswer) GetPortrait() *GetPortraitResponse {
+	if x != nil {
+		return x.Portrait
+	}
+	return nil
+}
+
+// WebSetting is what people decided about one workload's requests.
+type WebSetting struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Workload      string                 `protobuf:"bytes,1,opt,name=workload,proto3" json:"workload,omitempty"`
+	Mode          string                 `protobuf:"bytes,2,opt,name=mode,proto3" json:"mode,omitempty"`           // off, learn, detect, block
+	Place         string                 `protobuf:"bytes,3,opt,name=place,proto3" json:"place,omitempty"`         // inline, tap
+	Ports         []uint32               `protobuf:"varint,4,rep,packed,name=ports,proto3" json:"ports,omitempty"` // of the application
+	Closed        bool                   `protobuf:"varint,5,opt,name=closed,proto3" json:"closed,omitempty"`      // inline without an agent: nobody gets through; else everybody does
+	Exceptions    []*WebException        `protobuf:"bytes,6,rep,name=exceptions,proto3" json:"exceptions,omitempty"`
+	Patches       []*WebPatch            `protobuf:"bytes,7,rep,name=patches,proto3" json:"patches,omitempty"`
+	By            string                 `protobuf:"bytes,8,opt,name=by,proto3" json:"by,omitempty"`
+	At            *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=at,proto3" json:"at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WebSetting) Reset() {
+	*x = WebSetting{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[115]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WebSetting) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WebSetting) ProtoMessage() {}
+
+func (x *WebSetting) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[115]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WebSetting.ProtoReflect.Descriptor instead.
+func (*WebSetting) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{115}
+}
+
+func (x *WebSetting) GetWorkload() string {
+	if x != nil {
+		return x.Workload
+	}
+	return ""
+}
+
+func (x *WebSetting) GetMode() string {
+	if x != nil {
+		return x.Mode
+	}
+	return ""
+}
+
+func (x *WebSetting) GetPlace() string {
+	if x != nil {
+		return x.Place
+	}
+	return ""
+}
+
+func (x *WebSetting) GetPorts() []uint32 {
+	if x != nil {
+		return x.Ports
+	}
+	return nil
+}
+
+func (x *WebSetting) GetClosed() bool {
+	if x != nil {
+		return x.Closed
+	}
+	return false
+}
+
+func (x *WebSetting) GetExceptions() []*WebException {
+	if x != nil {
+		return x.Exceptions
+	}
+	return nil
+}
+
+func (x *WebSetting) GetPatches() []*WebPatch {
+	if x != nil {
+		return x.Patches
+	}
+	return nil
+}
+
+func (x *WebSetting) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+func (x *WebSetting) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
+type WebException struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Rule          string                 `protobuf:"bytes,2,opt,name=rule,proto3" json:"rule,omitempty"`
+	Path          string                 `protobuf:"bytes,3,opt,name=path,proto3" json:"path,omitempty"`
+	Name          string                 `protobuf:"bytes,4,opt,name=name,proto3" json:"name,omitempty"`
+	By            string                 `protobuf:"bytes,5,opt,name=by,proto3" json:"by,omitempty"`
+	At            *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=at,proto3" json:"at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WebException) Reset() {
+	*x = WebException{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[116]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WebException) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WebException) ProtoMessage() {}
+
+func (x *WebException) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[116]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WebException.ProtoReflect.Descriptor instead.
+func (*WebException) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{116}
+}
+
+func (x *WebException) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *WebException) GetRule() string {
+	if x != nil {
+		return x.Rule
+	}
+	return ""
+}
+
+func (x *WebException) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *WebException) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *WebException) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+func (x *WebException) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
+type WebPatch struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Method        string                 `protobuf:"bytes,2,opt,name=method,proto3" json:"method,omitempty"`
+	Path          string                 `protobuf:"bytes,3,opt,name=path,proto3" json:"path,omitempty"`
+	Name          string                 `protobuf:"bytes,4,opt,name=name,proto3" json:"name,omitempty"`
+	Pattern       string                 `protobuf:"bytes,5,opt,name=pattern,proto3" json:"pattern,omitempty"`
+	By            string                 `protobuf:"bytes,6,opt,name=by,proto3" json:"by,omitempty"`
+	At            *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=at,proto3" json:"at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WebPatch) Reset() {
+	*x = WebPatch{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[117]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WebPatch) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WebPatch) ProtoMessage() {}
+
+func (x *WebPatch) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[117]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WebPatch.ProtoReflect.Descriptor instead.
+func (*WebPatch) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{117}
+}
+
+func (x *WebPatch) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *WebPatch) GetMethod() string {
+	if x != nil {
+		return x.Method
+	}
+	return ""
+}
+
+func (x *WebPatch) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *WebPatch) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *WebPatch) GetPattern() string {
+	if x != nil {
+		return x.Pattern
+	}
+	return ""
+}
+
+func (x *WebPatch) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+func (x *WebPatch) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
+// WebState is what a node does with a workload's requests, and did since its agent started.
+type WebState struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Mode          string                 `protobuf:"bytes,1,opt,name=mode,proto3" json:"mode,omitempty"`
+	Place         string                 `protobuf:"bytes,2,opt,name=place,proto3" json:"place,omitempty"`
+	Ports         []uint32               `protobuf:"varint,3,rep,packed,name=ports,proto3" json:"ports,omitempty"`
+	Closed        bool                   `protobuf:"varint,4,opt,name=closed,proto3" json:"closed,omitempty"`
+	Requests      uint64                 `protobuf:"varint,5,opt,name=requests,proto3" json:"requests,omitempty"`
+	Blocked       uint64                 `protobuf:"varint,6,opt,name=blocked,proto3" json:"blocked,omitempty"`
+	Detected      uint64                 `protobuf:"varint,7,opt,name=detected,proto3" json:"detected,omitempty"`
+	Endpoints     int32                  `protobuf:"varint,8,opt,name=endpoints,proto3" json:"endpoints,omitempty"`    // of the portrait of the image that runs
+	Learned       uint64                 `protobuf:"varint,9,opt,name=learned,proto3" json:"learned,omitempty"`        // requests in that portrait
+	Errors        []string               `protobuf:"bytes,10,rep,name=errors,proto3" json:"errors,omitempty"`          // why it is not in force, one a container
+	Containers    int32                  `protobuf:"varint,11,opt,name=containers,proto3" json:"containers,omitempty"` // in whose path it stands
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WebState) Reset() {
+	*x = WebState{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[118]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WebState) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WebState) ProtoMessage() {}
+
+func (x *WebState) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[118]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WebState.ProtoReflect.Descriptor instead.
+func (*WebState) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{118}
+}
+
+func (x *WebState) GetMode() string {
+	if x != nil {
+		return x.Mode
+	}
+	return ""
+}
+
+func (x *WebState) GetPlace() string {
+	if x != nil {
+		return x.Place
+	}
+	return ""
+}
+
+func (x *WebState) GetPorts() []uint32 {
+	if x != nil {
+		return x.Ports
+	}
+	return nil
+}
+
+func (x *WebState) GetClosed() bool {
+	if x != nil {
+		return x.Closed
+	}
+	return false
+}
+
+func (x *WebState) GetRequests() uint64 {
+	if x != nil {
+		return x.Requests
+	}
+	return 0
+}
+
+func (x *WebState) GetBlocked() uint64 {
+	if x != nil {
+		return x.Blocked
+	}
+	return 0
+}
+
+func (x *WebState) GetDetected() uint64 {
+	if x != nil {
+		return x.Detected
+	}
+	return 0
+}
+
+func (x *WebState) GetEndpoints() int32 {
+	if x != nil {
+		return x.Endpoints
+	}
+	return 0
+}
+
+func (x *WebState) GetLearned() uint64 {
+	if x != nil {
+		return x.Learned
+	}
+	return 0
+}
+
+func (x *WebState) GetErrors() []string {
+	if x != nil {
+		return x.Errors
+	}
+	return nil
+}
+
+func (x *WebState) GetContainers() int32 {
+	if x != nil {
+		return x.Containers
+	}
+	return 0
+}
+
+type WebRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Client        string                 `protobuf:"bytes,2,opt,name=client,proto3" json:"client,omitempty"`
+	Method        string                 `protobuf:"bytes,3,opt,name=method,proto3" json:"method,omitempty"`
+	Host          string                 `protobuf:"bytes,4,opt,name=host,proto3" json:"host,omitempty"`
+	Path          string                 `protobuf:"bytes,5,opt,name=path,proto3" json:"path,omitempty"`
+	Endpoint      string                 `protobuf:"bytes,6,opt,name=endpoint,proto3" json:"endpoint,omitempty"`
+	Place         string                 `protobuf:"bytes,7,opt,name=place,proto3" json:"place,omitempty"`
+	Mode          string                 `protobuf:"bytes,8,opt,name=mode,proto3" json:"mode,omitempty"`
+	Verdict       string                 `protobuf:"bytes,9,opt,name=verdict,proto3" json:"verdict,omitempty"`
+	Score         int32                  `protobuf:"varint,10,opt,name=score,proto3" json:"score,omitempty"`
+	Reasons       []*WebReason           `protobuf:"bytes,11,rep,name=reasons,proto3" json:"reasons,omitempty"`
+	Request       []byte                 `protobuf:"bytes,12,opt,name=request,proto3" json:"request,omitempty"`
+	Cut           bool                   `protobuf:"varint,13,opt,name=cut,proto3" json:"cut,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WebRequest) Reset() {
+	*x = WebRequest{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[119]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WebRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WebRequest) ProtoMessage() {}
+
+func (x *WebRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[119]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WebRequest.ProtoReflect.Descriptor instead.
+func (*WebRequest) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{119}
+}
+
+func (x *WebRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *WebRequest) GetClient() string {
+	if x != nil {
+		return x.Client
+	}
+	return ""
+}
+
+func (x *WebRequest) GetMethod() string {
+	if x != nil {
+		return x.Method
+	}
+	return ""
+}
+
+func (x *WebRequest) GetHost() string {
+	if x != nil {
+		return x.Host
+	}
+	return ""
+}
+
+func (x *WebRequest) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *WebRequest) GetEndpoint() string {
+	if x != nil {
+		return x.Endpoint
+	}
+	return ""
+}
+
+func (x *WebRequest) GetPlace() string {
+	if x != nil {
+		return x.Place
+	}
+	return ""
+}
+
+func (x *WebRequest) GetMode() string {
+	if x != nil {
+		return x.Mode
+	}
+	return ""
+}
+
+func (x *WebRequest) GetVerdict() string {
+	if x != nil {
+		return x.Verdict
+	}
+	return ""
+}
+
+func (x *WebRequest) GetScore() int32 {
+	if x != nil {
+		return x.Score
+	}
+	return 0
+}
+
+func (x *WebRequest) GetReasons() []*WebReason {
+	if x != nil {
+		return x.Reasons
+	}
+	return nil
+}
+
+func (x *WebRequest) GetRequest() []byte {
+	if x != nil {
+		return x.Request
+	}
+	return nil
+}
+
+func (x *WebRequest) GetCut() bool {
+	if x != nil {
+		return x.Cut
+	}
+	return false
+}
+
+type WebReason struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Rule          string                 `protobuf:"bytes,1,opt,name=rule,proto3" json:"rule,omitempty"`
+	Class         string                 `protobuf:"bytes,2,opt,name=class,proto3" json:"class,omitempty"`
+	Score         int32                  `protobuf:"varint,3,opt,name=score,proto3" json:"score,omitempty"`
+	Place         string                 `protobuf:"bytes,4,opt,name=place,proto3" json:"place,omitempty"`
+	Name          string                 `protobuf:"bytes,5,opt,name=name,proto3" json:"name,omitempty"`
+	Message       string                 `protobuf:"bytes,6,opt,name=message,proto3" json:"message,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WebReason) Reset() {
+	*x = WebReason{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[120]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WebReason) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WebReason) ProtoMessage() {}
+
+func (x *WebReason) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[120]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WebReason.ProtoReflect.Descriptor instead.
+func (*WebReason) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{120}
+}
+
+func (x *WebReason) GetRule() string {
+	if x != nil {
+		return x.Rule
+	}
+	return ""
+}
+
+func (x *WebReason) GetClass() string {
+	if x != nil {
+		return x.Class
+	}
+	return ""
+}
+
+func (x *WebReason) GetScore() int32 {
+	if x != nil {
+		return x.Score
+	}
+	return 0
+}
+
+func (x *WebReason) GetPlace() string {
+	if x != nil {
+		return x.Place
+	}
+	return ""
+}
+
+func (x *WebReason) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *WebReason) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+// WebCause is the request that a process served.
+type WebCause struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Method        string                 `protobuf:"bytes,2,opt,name=method,proto3" json:"method,omitempty"`
+	Path          string                 `protobuf:"bytes,3,opt,name=path,proto3" json:"path,omitempty"`
+	Endpoint      string                 `protobuf:"bytes,4,opt,name=endpoint,proto3" json:"endpoint,omitempty"`
+	Place         string                 `protobuf:"bytes,5,opt,name=place,proto3" json:"place,omitempty"`
+	Parameter     string                 `protobuf:"bytes,6,opt,name=parameter,proto3" json:"parameter,omitempty"`
+	Client        string                 `protobuf:"bytes,7,opt,name=client,proto3" json:"client,omitempty"`
+	Sure          string                 `protobuf:"bytes,8,opt,name=sure,proto3" json:"sure,omitempty"` // certain, likely, possible
+	Why           string                 `protobuf:"bytes,9,opt,name=why,proto3" json:"why,omitempty"`
+	Others        int32                  `protobuf:"varint,10,opt,name=others,proto3" json:"others,omitempty"`
+	Patch         *WebPatch              `protobuf:"bytes,11,opt,name=patch,proto3" json:"patch,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WebCause) Reset() {
+	*x = WebCause{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[121]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WebCause) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WebCause) ProtoMessage() {}
+
+func (x *WebCause) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[121]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WebCause.ProtoReflect.Descriptor instead.
+func (*WebCause) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{121}
+}
+
+func (x *WebCause) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *WebCause) GetMethod() string {
+	if x != nil {
+		return x.Method
+	}
+	return ""
+}
+
+func (x *WebCause) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *WebCause) GetEndpoint() string {
+	if x != nil {
+		return x.Endpoint
+	}
+	return ""
+}
+
+func (x *WebCause) GetPlace() string {
+	if x != nil {
+		return x.Place
+	}
+	return ""
+}
+
+func (x *WebCause) GetParameter() string {
+	if x != nil {
+		return x.Parameter
+	}
+	return ""
+}
+
+func (x *WebCause) GetClient() string {
+	if x != nil {
+		return x.Client
+	}
+	return ""
+}
+
+func (x *WebCause) GetSure() string {
+	if x != nil {
+		return x.Sure
+	}
+	return ""
+}
+
+func (x *WebCause) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
+func (x *WebCause) GetOthers() int32 {
+	if x != nil {
+		return x.Others
+	}
+	return 0
+}
+
+func (x *WebCause) GetPatch() *WebPatch {
+	if x != nil {
+		return x.Patch
+	}
+	return nil
+}
+
+// SetWebs are all settings; what a node answers is about one workload, where one is named.
+type SetWebs struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Settings      []*WebSetting          `protobuf:"bytes,1,rep,name=settings,proto3" json:"settings,omitempty"`
+	About         string                 `protobuf:"bytes,2,opt,name=about,proto3" json:"about,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetWebs) Reset() {
+	*x = SetWebs{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[122]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetWebs) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetWebs) ProtoMessage() {}
+
+func (x *SetWebs) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[122]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetWebs.ProtoReflect.Descriptor instead.
+func (*SetWebs) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{122}
+}
+
+func (x *SetWebs) GetSettings() []*WebSetting {
+	if x != nil {
+		return x.Settings
+	}
+	return nil
+}
+
+func (x *SetWebs) GetAbout() string {
+	if x != nil {
+		return x.About
+	}
+	return ""
+}
+
+type ListWebRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Workload      string                 `protobuf:"bytes,1,opt,name=workload,proto3" json:"workload,omitempty"` // empty: all
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListWebRequest) Reset() {
+	*x = ListWebRequest{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[123]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListWebRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListWebRequest) ProtoMessage() {}
+
+func (x *ListWebRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[123]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListWebRequest.ProtoReflect.Descriptor instead.
+func (*ListWebRequest) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{123}
+}
+
+func (x *ListWebRequest) GetWorkload() string {
+	if x != nil {
+		return x.Workload
+	}
+	return ""
+}
+
+type ListWebResponse struct {
+	state         protoimpl.MessageState         `protogen:"open.v1"`
+	Workloads     []*ListWebResponse_WebWorkload `protobuf:"bytes,1,rep,name=workloads,proto3" json:"workloads,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListWebResponse) Reset() {
+	*x = ListWebResponse{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[124]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListWebResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListWebResponse) ProtoMessage() {}
+
+func (x *ListWebResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[124]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListWebResponse.ProtoReflect.Descriptor instead.
+func (*ListWebResponse) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{124}
+}
+
+func (x *ListWebResponse) GetWorkloads() []*ListWebResponse_WebWorkload {
+	if x != nil {
+		return x.Workloads
+	}
+	return nil
+}
+
+type SetWebRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Workload      string                 `protobuf:"bytes,1,opt,name=workload,proto3" json:"workload,omitempty"`
+	Mode          string                 `protobuf:"bytes,2,opt,name=mode,proto3" json:"mode,omitempty"`
+	Place         string                 `protobuf:"bytes,3,opt,name=place,proto3" json:"place,omitempty"`         // empty: as before, else inline
+	Ports         []uint32               `protobuf:"varint,4,rep,packed,name=ports,proto3" json:"ports,omitempty"` // none: as before, else those on which the workload was seen to speak HTTP
+	Closed        bool                   `protobuf:"varint,5,opt,name=closed,proto3" json:"closed,omitempty"`
+	Open          bool                   `protobuf:"varint,6,opt,name=open,proto3" json:"open,omitempty"` // takes closed back
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetWebRequest) Reset() {
+	*x = SetWebRequest{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[125]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetWebRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetWebRequest) ProtoMessage() {}
+
+func (x *SetWebRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[125]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetWebRequest.ProtoReflect.Descriptor instead.
+func (*SetWebRequest) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{125}
+}
+
+func (x *SetWebRequest) GetWorkload() string {
+	if x != nil {
+		return x.Workload
+	}
+	return ""
+}
+
+func (x *SetWebRequest) GetMode() string {
+	if x != nil {
+		return x.Mode
+	}
+	return ""
+}
+
+func (x *SetWebRequest) GetPlace() string {
+	if x != nil {
+		return x.Place
+	}
+	return ""
+}
+
+func (x *SetWebRequest) GetPorts() []uint32 {
+	if x != nil {
+		return x.Ports
+	}
+	return nil
+}
+
+func (x *SetWebRequest) GetClosed() bool {
+	if x != nil {
+		return x.Closed
+	}
+	return false
+}
+
+func (x *SetWebRequest) GetOpen() bool {
+	if x != nil {
+		return x.Open
+	}
+	return false
+}
+
+type SetWebResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Setting       *WebSetting            `protobuf:"bytes,1,opt,name=setting,proto3" json:"setting,omitempty"`
+	Nodes         []*NodeAnswer          `protobuf:"bytes,2,rep,name=nodes,proto3" json:"nodes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetWebResponse) Reset() {
+	*x = SetWebResponse{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[126]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetWebResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetWebResponse) ProtoMessage() {}
+
+func (x *SetWebResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[126]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetWebResponse.ProtoReflect.Descriptor instead.
+func (*SetWebResponse) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{126}
+}
+
+func (x *SetWebResponse) GetSetting() *WebSetting {
+	if x != nil {
+		return x.Setting
+	}
+	return nil
+}
+
+func (x *SetWebResponse) GetNodes() []*NodeAnswer {
+	if x != nil {
+		return x.Nodes
+	}
+	return nil
+}
+
+type AllowWebRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Event         string                 `protobuf:"bytes,1,opt,name=event,proto3" json:"event,omitempty"`       // what its reasons are about …
+	Workload      string                 `protobuf:"bytes,2,opt,name=workload,proto3" json:"workload,omitempty"` // … or this
+	Exception     *WebException          `protobuf:"bytes,3,opt,name=exception,proto3" json:"exception,omitempty"`
+	Remove        string                 `protobuf:"bytes,4,opt,name=remove,proto3" json:"remove,omitempty"` // the id of one to take back
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AllowWebRequest) Reset() {
+	*x = AllowWebRequest{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[127]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AllowWebRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AllowWebRequest) ProtoMessage() {}
+
+func (x *AllowWebRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[127]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AllowWebRequest.ProtoReflect.Descriptor instead.
+func (*AllowWebRequest) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{127}
+}
+
+func (x *AllowWebRequest) GetEvent() string {
+	if x != nil {
+		return x.Event
+	}
+	return ""
+}
+
+func (x *AllowWebRequest) GetWorkload() string {
+	if x != nil {
+		return x.Workload
+	}
+	return ""
+}
+
+func (x *AllowWebRequest) GetException() *WebException {
+	if x != nil {
+		return x.Exception
+	}
+	return nil
+}
+
+func (x *AllowWebRequest) GetRemove() string {
+	if x != nil {
+		return x.Remove
+	}
+	return ""
+}
+
+type PatchWebRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Alert         string                 `protobuf:"bytes,1,opt,name=alert,proto3" json:"alert,omitempty"`       // what its cause proposes …
+	Workload      string                 `protobuf:"bytes,2,opt,name=workload,proto3" json:"workload,omitempty"` // … or this
+	Patch         *WebPatch              `protobuf:"bytes,3,opt,name=patch,proto3" json:"patch,omitempty"`
+	Remove        string                 `protobuf:"bytes,4,opt,name=remove,proto3" json:"remove,omitempty"` // the id of one to take back
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PatchWebRequest) Reset() {
+	*x = PatchWebRequest{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[128]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PatchWebRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PatchWebRequest) ProtoMessage() {}
+
+func (x *PatchWebRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[128]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PatchWebRequest.ProtoReflect.Descriptor instead.
+func (*PatchWebRequest) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{128}
+}
+
+func (x *PatchWebRequest) GetAlert() string {
+	if x != nil {
+		return x.Alert
+	}
+	return ""
+}
+
+func (x *PatchWebRequest) GetWorkload() string {
+	if x != nil {
+		return x.Workload
+	}
+	return ""
+}
+
+func (x *PatchWebRequest) GetPatch() *WebPatch {
+	if x != nil {
+		return x.Patch
+	}
+	return nil
+}
+
+func (x *PatchWebRequest) GetRemove() string {
+	if x != nil {
+		return x.Remove
+	}
+	return ""
+}
+
+type ListWebEventsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Workload      string                 `protobuf:"bytes,1,opt,name=workload,proto3" json:"workload,omitempty"`
+	Action        string                 `protobuf:"bytes,2,opt,name=action,proto3" json:"action,omitempty"` // blocked, detected
+	Since         *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=since,proto3" json:"since,omitempty"`
+	Limit         int32                  `protobuf:"varint,4,opt,name=limit,proto3" json:"limit,omitempty"` // default 100, at most 1000
+	Page          string                 `protobuf:"bytes,5,opt,name=page,proto3" json:"page,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListWebEventsRequest) Reset() {
+	*x = ListWebEventsRequest{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[129]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListWebEventsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListWebEventsRequest) ProtoMessage() {}
+
+func (x *ListWebEventsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[129]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListWebEventsRequest.ProtoReflect.Descriptor instead.
+func (*ListWebEventsRequest) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{129}
+}
+
+func (x *ListWebEventsRequest) GetWorkload() string {
+	if x != nil {
+		return x.Workload
+	}
+	return ""
+}
+
+func (x *ListWebEventsRequest) GetAction() string {
+	if x != nil {
+		return x.Action
+	}
+	return ""
+}
+
+func (x *ListWebEventsRequest) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *ListWebEventsRequest) GetLimit() int32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *ListWebEventsRequest) GetPage() string {
+	if x != nil {
+		return x.Page
+	}
+	return ""
+}
+
+type ListWebEventsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Events        []*Alert               `protobuf:"bytes,1,rep,name=events,proto3" json:"events,omitempty"`
+	NextPage      string                 `protobuf:"bytes,2,opt,name=next_page,json=nextPage,proto3" json:"next_page,omitempty"`
+	Total         uint64                 `protobuf:"varint,3,opt,name=total,proto3" json:"total,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListWebEventsResponse) Reset() {
+	*x = ListWebEventsResponse{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[130]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListWebEventsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListWebEventsResponse) ProtoMessage() {}
+
+func (x *ListWebEventsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[130]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListWebEventsResponse.ProtoReflect.Descriptor instead.
+func (*ListWebEventsResponse) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{130}
+}
+
+func (x *ListWebEventsResponse) GetEvents() []*Alert {
+	if x != nil {
+		return x.Events
+	}
+	return nil
+}
+
+func (x *ListWebEventsResponse) GetNextPage() string {
+	if x != nil {
+		return x.NextPage
+	}
+	return ""
+}
+
+func (x *ListWebEventsResponse) GetTotal() uint64 {
+	if x != nil {
+		return x.Total
+	}
+	return 0
+}
+
+type GetWebEventRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"` // of the request, or of the alert
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetWebEventRequest) Reset() {
+	*x = GetWebEventRequest{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[131]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetWebEventRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetWebEventRequest) ProtoMessage() {}
+
+func (x *GetWebEventRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[131]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetWebEventRequest.ProtoReflect.Descriptor instead.
+func (*GetWebEventRequest) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{131}
+}
+
+func (x *GetWebEventRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+type GetWebEventResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Event         *Alert                 `protobuf:"bytes,1,opt,name=event,proto3" json:"event,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetWebEventResponse) Reset() {
+	*x = GetWebEventResponse{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[132]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetWebEventResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetWebEventResponse) ProtoMessage() {}
+
+func (x *GetWebEventResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[132]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetWebEventResponse.ProtoReflect.Descriptor instead.
+func (*GetWebEventResponse) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{132}
+}
+
+func (x *GetWebEventResponse) GetEvent() *Alert {
+	if x != nil {
+		return x.Event
+	}
+	return nil
+}
+
+type GetPortraitRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Workload      string                 `protobuf:"bytes,1,opt,name=workload,proto3" json:"workload,omitempty"`
+	Digest        string                 `protobuf:"bytes,2,opt,name=digest,proto3" json:"digest,omitempty"` // of the image; empty: that of most requests
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetPortraitRequest) Reset() {
+	*x = GetPortraitRequest{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[133]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetPortraitRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetPortraitRequest) ProtoMessage() {}
+
+func (x *GetPortraitRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[133]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetPortraitRequest.ProtoReflect.Descriptor instead.
+func (*GetPortraitRequest) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{133}
+}
+
+func (x *GetPortraitRequest) GetWorkload() string {
+	if x != nil {
+		return x.Workload
+	}
+	return ""
+}
+
+func (x *GetPortraitRequest) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
+}
+
+type GetPortraitResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Workload      string                 `protobuf:"bytes,1,opt,name=workload,proto3" json:"workload,omitempty"`
+	Digest        string                 `protobuf:"bytes,2,opt,name=digest,proto3" json:"digest,omitempty"`
+	Node          string                 `protobuf:"bytes,3,opt,name=node,proto3" json:"node,omitempty"`
+	Json          []byte                 `protobuf:"bytes,4,opt,name=json,proto3" json:"json,omitempty"`
+	Openapi       []byte                 `protobuf:"bytes,5,opt,name=openapi,proto3" json:"openapi,omitempty"`
+	Digests       []string               `protobuf:"bytes,6,rep,name=digests,proto3" json:"digests,omitempty"` // of images whose portraits there are
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetPortraitResponse) Reset() {
+	*x = GetPortraitResponse{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[134]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetPortraitResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetPortraitResponse) ProtoMessage() {}
+
+func (x *GetPortraitResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[134]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetPortraitResponse.ProtoReflect.Descriptor instead.
+func (*GetPortraitResponse) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{134}
+}
+
+func (x *GetPortraitResponse) GetWorkload() string {
+	if x != nil {
+		return x.Workload
+	}
+	return ""
+}
+
+func (x *GetPortraitResponse) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
+}
+
+func (x *GetPortraitResponse) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *GetPortraitResponse) GetJson() []byte {
+	if x != nil {
+		return x.Json
+	}
+	return nil
+}
+
+func (x *GetPortraitResponse) GetOpenapi() []byte {
+	if x != nil {
+		return x.Openapi
+	}
+	return nil
+}
+
+func (x *GetPortraitResponse) GetDigests() []string {
+	if x != nil {
+		return x.Digests
+	}
+	return nil
+}
+
 type Completeness_Point struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Seconds       float64                `protobuf:"fixed64,1,opt,name=seconds,proto3" json:"seconds,omitempty"`
@@ -7859,7 +9463,7 @@ type Completeness_Point struct {
 
 func (x *Completeness_Point) Reset() {
 	*x = Completeness_Point{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[115]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[135]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7871,7 +9475,7 @@ func (x *Completeness_Point) String() string {
 func (*Completeness_Point) ProtoMessage() {}
 
 func (x *Completeness_Point) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[115]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[135]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7918,7 +9522,7 @@ type ScannedImage_ImageWorkload struct {
 
 func (x *ScannedImage_ImageWorkload) Reset() {
 	*x = ScannedImage_ImageWorkload{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[118]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[138]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7930,7 +9534,7 @@ func (x *ScannedImage_ImageWorkload) String() string {
 func (*ScannedImage_ImageWorkload) ProtoMessage() {}
 
 func (x *ScannedImage_ImageWorkload) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[118]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[138]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7972,7 +9576,7 @@ type TrustedImage_PolicyVerdict struct {
 
 func (x *TrustedImage_PolicyVerdict) Reset() {
 	*x = TrustedImage_PolicyVerdict{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[119]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[139]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7984,7 +9588,7 @@ func (x *TrustedImage_PolicyVerdict) String() string {
 func (*TrustedImage_PolicyVerdict) ProtoMessage() {}
 
 func (x *TrustedImage_PolicyVerdict) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[119]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[139]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8039,7 +9643,7 @@ type TrustedImage_TrustReason struct {
 
 func (x *TrustedImage_TrustReason) Reset() {
 	*x = TrustedImage_TrustReason{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[120]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[140]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8051,7 +9655,7 @@ func (x *TrustedImage_TrustReason) String() string {
 func (*TrustedImage_TrustReason) ProtoMessage() {}
 
 func (x *TrustedImage_TrustReason) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[120]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[140]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8102,7 +9706,7 @@ type TrustedImage_ImageSignature struct {
 
 func (x *TrustedImage_ImageSignature) Reset() {
 	*x = TrustedImage_ImageSignature{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[121]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[141]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8114,7 +9718,7 @@ func (x *TrustedImage_ImageSignature) String() string {
 func (*TrustedImage_ImageSignature) ProtoMessage() {}
 
 func (x *TrustedImage_ImageSignature) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[121]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[141]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8183,7 +9787,7 @@ type ApplyPoliciesResponse_AppliedPolicy struct {
 
 func (x *ApplyPoliciesResponse_AppliedPolicy) Reset() {
 	*x = ApplyPoliciesResponse_AppliedPolicy{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[122]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[142]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8195,7 +9799,7 @@ func (x *ApplyPoliciesResponse_AppliedPolicy) String() string {
 func (*ApplyPoliciesResponse_AppliedPolicy) ProtoMessage() {}
 
 func (x *ApplyPoliciesResponse_AppliedPolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[122]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[142]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8232,6 +9836,66 @@ func (x *ApplyPoliciesResponse_AppliedPolicy) GetChange() string {
 	return ""
 }
 
+type ListWebResponse_WebWorkload struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Setting       *WebSetting            `protobuf:"bytes,1,opt,name=setting,proto3" json:"setting,omitempty"`
+	States        []*WebState            `protobuf:"bytes,2,rep,name=states,proto3" json:"states,omitempty"` // one for each of nodes
+	Nodes         []string               `protobuf:"bytes,3,rep,name=nodes,proto3" json:"nodes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListWebResponse_WebWorkload) Reset() {
+	*x = ListWebResponse_WebWorkload{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[144]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListWebResponse_WebWorkload) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListWebResponse_WebWorkload) ProtoMessage() {}
+
+func (x *ListWebResponse_WebWorkload) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[144]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListWebResponse_WebWorkload.ProtoReflect.Descriptor instead.
+func (*ListWebResponse_WebWorkload) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{124, 0}
+}
+
+func (x *ListWebResponse_WebWorkload) GetSetting() *WebSetting {
+	if x != nil {
+		return x.Setting
+	}
+	return nil
+}
+
+func (x *ListWebResponse_WebWorkload) GetStates() []*WebState {
+	if x != nil {
+		return x.States
+	}
+	return nil
+}
+
+func (x *ListWebResponse_WebWorkload) GetNodes() []string {
+	if x != nil {
+		return x.Nodes
+	}
+	return nil
+}
+
 var File_bulkhead_v1_bulkhead_proto protoreflect.FileDescriptor
 
 const file_bulkhead_v1_bulkhead_proto_rawDesc = "" +
@@ -8258,7 +9922,7 @@ const file_bulkhead_v1_bulkhead_proto_rawDesc = "" +
 	"\x05Point\x12\x18\n" +
 	"\aseconds\x18\x01 \x01(\x01R\aseconds\x12\x16\n" +
 	"\x06events\x18\x02 \x01(\x04R\x06events\x12\x14\n" +
-	"\x05items\x18\x03 \x01(\x05R\x05items\"\xa7\x05\n" +
+	"\x05items\x18\x03 \x01(\x05R\x05items\"\xd0\x05\n" +
 	"\bWorkload\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x1c\n" +
@@ -8280,7 +9944,8 @@ const file_bulkhead_v1_bulkhead_proto_rawDesc = "" +
 	"\bdetected\x18\x0e \x01(\x04R\bdetected\x127\n" +
 	"\tlast_seen\x18\x0f \x01(\v2\x1a.google.protobuf.TimestampR\blastSeen\x12:\n" +
 	"\venforcement\x18\x10 \x03(\v2\x18.bulkhead.v1.EnforcementR\venforcement\x12-\n" +
-	"\x05trust\x18\x11 \x01(\v2\x17.bulkhead.v1.ImageTrustR\x05trust\x1aV\n" +
+	"\x05trust\x18\x11 \x01(\v2\x17.bulkhead.v1.ImageTrustR\x05trust\x12'\n" +
+	"\x03web\x18\x1e \x01(\v2\x15.bulkhead.v1.WebStateR\x03web\x1aV\n" +
 	"\rSectionsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12/\n" +
 	"\x05value\x18\x02 \x01(\v2\x19.bulkhead.v1.CompletenessR\x05value:\x028\x01\"r\n" +
@@ -8324,7 +9989,7 @@ const file_bulkhead_v1_bulkhead_proto_rawDesc = "" +
 	"\asection\x18\x03 \x01(\tR\asection\x12\x14\n" +
 	"\x05value\x18\x04 \x01(\tR\x05value\"@\n" +
 	"\x0fApproveResponse\x12-\n" +
-	"\x05nodes\x18\x01 \x03(\v2\x17.bulkhead.v1.NodeAnswerR\x05nodes\"\xc8\x04\n" +
+	"\x05nodes\x18\x01 \x03(\v2\x17.bulkhead.v1.NodeAnswerR\x05nodes\"\xf3\x04\n" +
 	"\x05Alert\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12.\n" +
 	"\x04time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x18\n" +
@@ -8346,7 +10011,8 @@ const file_bulkhead_v1_bulkhead_proto_rawDesc = "" +
 	"\x05cause\x18\x11 \x01(\v2\x17.bulkhead.v1.AlertCauseR\x05cause\x12\x14\n" +
 	"\x05count\x18\x12 \x01(\rR\x05count\x12)\n" +
 	"\x04heal\x18\x13 \x01(\v2\x15.bulkhead.v1.ApprovalR\x04heal\x12\x16\n" +
-	"\x06healed\x18\x14 \x01(\bR\x06healed\"\x8b\x01\n" +
+	"\x06healed\x18\x14 \x01(\bR\x06healed\x12)\n" +
+	"\x03web\x18\x1e \x01(\v2\x17.bulkhead.v1.WebRequestR\x03web\"\x8b\x01\n" +
 	"\fAlertProcess\x12\x10\n" +
 	"\x03pid\x18\x01 \x01(\x05R\x03pid\x12\x10\n" +
 	"\x03uid\x18\x02 \x01(\x05R\x03uid\x12\x10\n" +
@@ -8356,12 +10022,13 @@ const file_bulkhead_v1_bulkhead_proto_rawDesc = "" +
 	"\bAncestor\x12\x10\n" +
 	"\x03pid\x18\x01 \x01(\x05R\x03pid\x12\x12\n" +
 	"\x04comm\x18\x02 \x01(\tR\x04comm\x12\x10\n" +
-	"\x03exe\x18\x03 \x01(\tR\x03exe\"P\n" +
+	"\x03exe\x18\x03 \x01(\tR\x03exe\"\x81\x01\n" +
 	"\n" +
 	"AlertCause\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x16\n" +
-	"\x06object\x18\x03 \x01(\tR\x06object\"f\n" +
+	"\x06object\x18\x03 \x01(\tR\x06object\x12/\n" +
+	"\arequest\x18\x1e \x01(\v2\x15.bulkhead.v1.WebCauseR\arequest\"f\n" +
 	"\bApproval\x12\x1a\n" +
 	"\bworkload\x18\x01 \x01(\tR\bworkload\x12\x18\n" +
 	"\asection\x18\x02 \x01(\tR\asection\x12\x14\n" +
@@ -8406,7 +10073,7 @@ const file_bulkhead_v1_bulkhead_proto_rawDesc = "" +
 	"\x05drill\x18\x01 \x01(\v2\x12.bulkhead.v1.DrillR\x05drill\";\n" +
 	"\x0fPutDrillRequest\x12(\n" +
 	"\x05drill\x18\x01 \x01(\v2\x12.bulkhead.v1.DrillR\x05drill\"\x12\n" +
-	"\x10PutDrillResponse\"\xd9\x04\n" +
+	"\x10PutDrillResponse\"\xeb\x04\n" +
 	"\x04Node\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
@@ -8429,7 +10096,8 @@ const file_bulkhead_v1_bulkhead_proto_rawDesc = "" +
 	"\bproblems\x18\x0f \x03(\tR\bproblems\x12-\n" +
 	"\aengines\x18\x10 \x03(\v2\x13.bulkhead.v1.EngineR\aengines\x12#\n" +
 	"\rfolded_events\x18\x11 \x01(\x04R\ffoldedEvents\x12\x1a\n" +
-	"\bpolicies\x18\x12 \x01(\tR\bpolicies\"d\n" +
+	"\bpolicies\x18\x12 \x01(\tR\bpolicies\x12\x10\n" +
+	"\x03web\x18\x1e \x01(\tR\x03web\"d\n" +
 	"\x06Engine\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06socket\x18\x02 \x01(\tR\x06socket\x12\x18\n" +
@@ -8868,20 +10536,157 @@ const file_bulkhead_v1_bulkhead_proto_rawDesc = "" +
 	"\fprofile_json\x18\x02 \x01(\fR\vprofileJson\"8\n" +
 	"\n" +
 	"AlertBatch\x12*\n" +
-	"\x06alerts\x18\x01 \x03(\v2\x12.bulkhead.v1.AlertR\x06alerts\"\xbe\x02\n" +
+	"\x06alerts\x18\x01 \x03(\v2\x12.bulkhead.v1.AlertR\x06alerts\"\xb7\x03\n" +
 	"\vNodeCommand\x128\n" +
 	"\bset_mode\x18\x01 \x01(\v2\x1b.bulkhead.v1.SetModeRequestH\x00R\asetMode\x121\n" +
 	"\aapprove\x18\x02 \x01(\v2\x15.bulkhead.v1.ApprovalH\x00R\aapprove\x12A\n" +
 	"\vget_profile\x18\x03 \x01(\v2\x1e.bulkhead.v1.GetProfileRequestH\x00R\n" +
 	"getProfile\x12=\n" +
 	"\fset_policies\x18\x04 \x01(\v2\x18.bulkhead.v1.SetPoliciesH\x00R\vsetPolicies\x125\n" +
-	"\anetwork\x18\x05 \x01(\v2\x19.bulkhead.v1.NetworkStateH\x00R\anetworkB\t\n" +
+	"\anetwork\x18\x05 \x01(\v2\x19.bulkhead.v1.NetworkStateH\x00R\anetwork\x121\n" +
+	"\bset_webs\x18\x1e \x01(\v2\x14.bulkhead.v1.SetWebsH\x00R\asetWebs\x12D\n" +
+	"\fget_portrait\x18\x1f \x01(\v2\x1f.bulkhead.v1.GetPortraitRequestH\x00R\vgetPortraitB\t\n" +
 	"\acommand\"+\n" +
 	"\vSetPolicies\x12\x1c\n" +
-	"\tdocuments\x18\x01 \x03(\fR\tdocuments\"g\n" +
+	"\tdocuments\x18\x01 \x03(\fR\tdocuments\"\xa5\x01\n" +
 	"\x11NodeCommandAnswer\x12/\n" +
 	"\x06answer\x18\x01 \x01(\v2\x17.bulkhead.v1.NodeAnswerR\x06answer\x12!\n" +
-	"\fprofile_json\x18\x02 \x01(\fR\vprofileJson*P\n" +
+	"\fprofile_json\x18\x02 \x01(\fR\vprofileJson\x12<\n" +
+	"\bportrait\x18\x1e \x01(\v2 .bulkhead.v1.GetPortraitResponseR\bportrait\"\xa8\x02\n" +
+	"\n" +
+	"WebSetting\x12\x1a\n" +
+	"\bworkload\x18\x01 \x01(\tR\bworkload\x12\x12\n" +
+	"\x04mode\x18\x02 \x01(\tR\x04mode\x12\x14\n" +
+	"\x05place\x18\x03 \x01(\tR\x05place\x12\x14\n" +
+	"\x05ports\x18\x04 \x03(\rR\x05ports\x12\x16\n" +
+	"\x06closed\x18\x05 \x01(\bR\x06closed\x129\n" +
+	"\n" +
+	"exceptions\x18\x06 \x03(\v2\x19.bulkhead.v1.WebExceptionR\n" +
+	"exceptions\x12/\n" +
+	"\apatches\x18\a \x03(\v2\x15.bulkhead.v1.WebPatchR\apatches\x12\x0e\n" +
+	"\x02by\x18\b \x01(\tR\x02by\x12*\n" +
+	"\x02at\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\x02at\"\x96\x01\n" +
+	"\fWebException\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
+	"\x04rule\x18\x02 \x01(\tR\x04rule\x12\x12\n" +
+	"\x04path\x18\x03 \x01(\tR\x04path\x12\x12\n" +
+	"\x04name\x18\x04 \x01(\tR\x04name\x12\x0e\n" +
+	"\x02by\x18\x05 \x01(\tR\x02by\x12*\n" +
+	"\x02at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\"\xb0\x01\n" +
+	"\bWebPatch\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
+	"\x06method\x18\x02 \x01(\tR\x06method\x12\x12\n" +
+	"\x04path\x18\x03 \x01(\tR\x04path\x12\x12\n" +
+	"\x04name\x18\x04 \x01(\tR\x04name\x12\x18\n" +
+	"\apattern\x18\x05 \x01(\tR\apattern\x12\x0e\n" +
+	"\x02by\x18\x06 \x01(\tR\x02by\x12*\n" +
+	"\x02at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x02at\"\xa4\x02\n" +
+	"\bWebState\x12\x12\n" +
+	"\x04mode\x18\x01 \x01(\tR\x04mode\x12\x14\n" +
+	"\x05place\x18\x02 \x01(\tR\x05place\x12\x14\n" +
+	"\x05ports\x18\x03 \x03(\rR\x05ports\x12\x16\n" +
+	"\x06closed\x18\x04 \x01(\bR\x06closed\x12\x1a\n" +
+	"\brequests\x18\x05 \x01(\x04R\brequests\x12\x18\n" +
+	"\ablocked\x18\x06 \x01(\x04R\ablocked\x12\x1a\n" +
+	"\bdetected\x18\a \x01(\x04R\bdetected\x12\x1c\n" +
+	"\tendpoints\x18\b \x01(\x05R\tendpoints\x12\x18\n" +
+	"\alearned\x18\t \x01(\x04R\alearned\x12\x16\n" +
+	"\x06errors\x18\n" +
+	" \x03(\tR\x06errors\x12\x1e\n" +
+	"\n" +
+	"containers\x18\v \x01(\x05R\n" +
+	"containers\"\xc8\x02\n" +
+	"\n" +
+	"WebRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
+	"\x06client\x18\x02 \x01(\tR\x06client\x12\x16\n" +
+	"\x06method\x18\x03 \x01(\tR\x06method\x12\x12\n" +
+	"\x04host\x18\x04 \x01(\tR\x04host\x12\x12\n" +
+	"\x04path\x18\x05 \x01(\tR\x04path\x12\x1a\n" +
+	"\bendpoint\x18\x06 \x01(\tR\bendpoint\x12\x14\n" +
+	"\x05place\x18\a \x01(\tR\x05place\x12\x12\n" +
+	"\x04mode\x18\b \x01(\tR\x04mode\x12\x18\n" +
+	"\averdict\x18\t \x01(\tR\averdict\x12\x14\n" +
+	"\x05score\x18\n" +
+	" \x01(\x05R\x05score\x120\n" +
+	"\areasons\x18\v \x03(\v2\x16.bulkhead.v1.WebReasonR\areasons\x12\x18\n" +
+	"\arequest\x18\f \x01(\fR\arequest\x12\x10\n" +
+	"\x03cut\x18\r \x01(\bR\x03cut\"\x8f\x01\n" +
+	"\tWebReason\x12\x12\n" +
+	"\x04rule\x18\x01 \x01(\tR\x04rule\x12\x14\n" +
+	"\x05class\x18\x02 \x01(\tR\x05class\x12\x14\n" +
+	"\x05score\x18\x03 \x01(\x05R\x05score\x12\x14\n" +
+	"\x05place\x18\x04 \x01(\tR\x05place\x12\x12\n" +
+	"\x04name\x18\x05 \x01(\tR\x04name\x12\x18\n" +
+	"\amessage\x18\x06 \x01(\tR\amessage\"\x99\x02\n" +
+	"\bWebCause\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
+	"\x06method\x18\x02 \x01(\tR\x06method\x12\x12\n" +
+	"\x04path\x18\x03 \x01(\tR\x04path\x12\x1a\n" +
+	"\bendpoint\x18\x04 \x01(\tR\bendpoint\x12\x14\n" +
+	"\x05place\x18\x05 \x01(\tR\x05place\x12\x1c\n" +
+	"\tparameter\x18\x06 \x01(\tR\tparameter\x12\x16\n" +
+	"\x06client\x18\a \x01(\tR\x06client\x12\x12\n" +
+	"\x04sure\x18\b \x01(\tR\x04sure\x12\x10\n" +
+	"\x03why\x18\t \x01(\tR\x03why\x12\x16\n" +
+	"\x06others\x18\n" +
+	" \x01(\x05R\x06others\x12+\n" +
+	"\x05patch\x18\v \x01(\v2\x15.bulkhead.v1.WebPatchR\x05patch\"T\n" +
+	"\aSetWebs\x123\n" +
+	"\bsettings\x18\x01 \x03(\v2\x17.bulkhead.v1.WebSettingR\bsettings\x12\x14\n" +
+	"\x05about\x18\x02 \x01(\tR\x05about\",\n" +
+	"\x0eListWebRequest\x12\x1a\n" +
+	"\bworkload\x18\x01 \x01(\tR\bworkload\"\xe1\x01\n" +
+	"\x0fListWebResponse\x12F\n" +
+	"\tworkloads\x18\x01 \x03(\v2(.bulkhead.v1.ListWebResponse.WebWorkloadR\tworkloads\x1a\x85\x01\n" +
+	"\vWebWorkload\x121\n" +
+	"\asetting\x18\x01 \x01(\v2\x17.bulkhead.v1.WebSettingR\asetting\x12-\n" +
+	"\x06states\x18\x02 \x03(\v2\x15.bulkhead.v1.WebStateR\x06states\x12\x14\n" +
+	"\x05nodes\x18\x03 \x03(\tR\x05nodes\"\x97\x01\n" +
+	"\rSetWebRequest\x12\x1a\n" +
+	"\bworkload\x18\x01 \x01(\tR\bworkload\x12\x12\n" +
+	"\x04mode\x18\x02 \x01(\tR\x04mode\x12\x14\n" +
+	"\x05place\x18\x03 \x01(\tR\x05place\x12\x14\n" +
+	"\x05ports\x18\x04 \x03(\rR\x05ports\x12\x16\n" +
+	"\x06closed\x18\x05 \x01(\bR\x06closed\x12\x12\n" +
+	"\x04open\x18\x06 \x01(\bR\x04open\"r\n" +
+	"\x0eSetWebResponse\x121\n" +
+	"\asetting\x18\x01 \x01(\v2\x17.bulkhead.v1.WebSettingR\asetting\x12-\n" +
+	"\x05nodes\x18\x02 \x03(\v2\x17.bulkhead.v1.NodeAnswerR\x05nodes\"\x94\x01\n" +
+	"\x0fAllowWebRequest\x12\x14\n" +
+	"\x05event\x18\x01 \x01(\tR\x05event\x12\x1a\n" +
+	"\bworkload\x18\x02 \x01(\tR\bworkload\x127\n" +
+	"\texception\x18\x03 \x01(\v2\x19.bulkhead.v1.WebExceptionR\texception\x12\x16\n" +
+	"\x06remove\x18\x04 \x01(\tR\x06remove\"\x88\x01\n" +
+	"\x0fPatchWebRequest\x12\x14\n" +
+	"\x05alert\x18\x01 \x01(\tR\x05alert\x12\x1a\n" +
+	"\bworkload\x18\x02 \x01(\tR\bworkload\x12+\n" +
+	"\x05patch\x18\x03 \x01(\v2\x15.bulkhead.v1.WebPatchR\x05patch\x12\x16\n" +
+	"\x06remove\x18\x04 \x01(\tR\x06remove\"\xa6\x01\n" +
+	"\x14ListWebEventsRequest\x12\x1a\n" +
+	"\bworkload\x18\x01 \x01(\tR\bworkload\x12\x16\n" +
+	"\x06action\x18\x02 \x01(\tR\x06action\x120\n" +
+	"\x05since\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12\x14\n" +
+	"\x05limit\x18\x04 \x01(\x05R\x05limit\x12\x12\n" +
+	"\x04page\x18\x05 \x01(\tR\x04page\"v\n" +
+	"\x15ListWebEventsResponse\x12*\n" +
+	"\x06events\x18\x01 \x03(\v2\x12.bulkhead.v1.AlertR\x06events\x12\x1b\n" +
+	"\tnext_page\x18\x02 \x01(\tR\bnextPage\x12\x14\n" +
+	"\x05total\x18\x03 \x01(\x04R\x05total\"$\n" +
+	"\x12GetWebEventRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\"?\n" +
+	"\x13GetWebEventResponse\x12(\n" +
+	"\x05event\x18\x01 \x01(\v2\x12.bulkhead.v1.AlertR\x05event\"H\n" +
+	"\x12GetPortraitRequest\x12\x1a\n" +
+	"\bworkload\x18\x01 \x01(\tR\bworkload\x12\x16\n" +
+	"\x06digest\x18\x02 \x01(\tR\x06digest\"\xa5\x01\n" +
+	"\x13GetPortraitResponse\x12\x1a\n" +
+	"\bworkload\x18\x01 \x01(\tR\bworkload\x12\x16\n" +
+	"\x06digest\x18\x02 \x01(\tR\x06digest\x12\x12\n" +
+	"\x04node\x18\x03 \x01(\tR\x04node\x12\x12\n" +
+	"\x04json\x18\x04 \x01(\fR\x04json\x12\x18\n" +
+	"\aopenapi\x18\x05 \x01(\fR\aopenapi\x12\x18\n" +
+	"\adigests\x18\x06 \x03(\tR\adigests*P\n" +
 	"\x04Mode\x12\x14\n" +
 	"\x10MODE_UNSPECIFIED\x10\x00\x12\x0e\n" +
 	"\n" +
@@ -8935,7 +10740,16 @@ const file_bulkhead_v1_bulkhead_proto_rawDesc = "" +
 	"\rApplySegments\x12!.bulkhead.v1.ApplySegmentsRequest\x1a\".bulkhead.v1.ApplySegmentsResponse\x12Y\n" +
 	"\x0eRemoveSegments\x12\".bulkhead.v1.RemoveSegmentsRequest\x1a#.bulkhead.v1.RemoveSegmentsResponse\x12M\n" +
 	"\n" +
-	"Quarantine\x12\x1e.bulkhead.v1.QuarantineRequest\x1a\x1f.bulkhead.v1.QuarantineResponse2\x91\x02\n" +
+	"Quarantine\x12\x1e.bulkhead.v1.QuarantineRequest\x1a\x1f.bulkhead.v1.QuarantineResponse2\x9f\x04\n" +
+	"\n" +
+	"WebService\x12D\n" +
+	"\aListWeb\x12\x1b.bulkhead.v1.ListWebRequest\x1a\x1c.bulkhead.v1.ListWebResponse\x12A\n" +
+	"\x06SetWeb\x12\x1a.bulkhead.v1.SetWebRequest\x1a\x1b.bulkhead.v1.SetWebResponse\x12E\n" +
+	"\bAllowWeb\x12\x1c.bulkhead.v1.AllowWebRequest\x1a\x1b.bulkhead.v1.SetWebResponse\x12E\n" +
+	"\bPatchWeb\x12\x1c.bulkhead.v1.PatchWebRequest\x1a\x1b.bulkhead.v1.SetWebResponse\x12V\n" +
+	"\rListWebEvents\x12!.bulkhead.v1.ListWebEventsRequest\x1a\".bulkhead.v1.ListWebEventsResponse\x12P\n" +
+	"\vGetWebEvent\x12\x1f.bulkhead.v1.GetWebEventRequest\x1a .bulkhead.v1.GetWebEventResponse\x12P\n" +
+	"\vGetPortrait\x12\x1f.bulkhead.v1.GetPortraitRequest\x1a .bulkhead.v1.GetPortraitResponse2\x91\x02\n" +
 	"\rPolicyService\x12V\n" +
 	"\rApplyPolicies\x12!.bulkhead.v1.ApplyPoliciesRequest\x1a\".bulkhead.v1.ApplyPoliciesResponse\x12S\n" +
 	"\fListPolicies\x12 .bulkhead.v1.ListPoliciesRequest\x1a!.bulkhead.v1.ListPoliciesResponse\x12S\n" +
@@ -8954,7 +10768,7 @@ func file_bulkhead_v1_bulkhead_proto_rawDescGZIP() []byte {
 }
 
 var file_bulkhead_v1_bulkhead_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_bulkhead_v1_bulkhead_proto_msgTypes = make([]protoimpl.MessageInfo, 124)
+var file_bulkhead_v1_bulkhead_proto_msgTypes = make([]protoimpl.MessageInfo, 145)
 var file_bulkhead_v1_bulkhead_proto_goTypes = []any{
 	(Mode)(0),                                   // 0: bulkhead.v1.Mode
 	(*SignInRequest)(nil),                       // 1: bulkhead.v1.SignInRequest
@@ -9072,227 +10886,286 @@ var file_bulkhead_v1_bulkhead_proto_goTypes = []any{
 	(*NodeCommand)(nil),                         // 113: bulkhead.v1.NodeCommand
 	(*SetPolicies)(nil),                         // 114: bulkhead.v1.SetPolicies
 	(*NodeCommandAnswer)(nil),                   // 115: bulkhead.v1.NodeCommandAnswer
-	(*Completeness_Point)(nil),                  // 116: bulkhead.v1.Completeness.Point
-	nil,                                         // 117: bulkhead.v1.Workload.SectionsEntry
-	nil,                                         // 118: bulkhead.v1.ScannedImage.FindingsEntry
-	(*ScannedImage_ImageWorkload)(nil),          // 119: bulkhead.v1.ScannedImage.ImageWorkload
-	(*TrustedImage_PolicyVerdict)(nil),          // 120: bulkhead.v1.TrustedImage.PolicyVerdict
-	(*TrustedImage_TrustReason)(nil),            // 121: bulkhead.v1.TrustedImage.TrustReason
-	(*TrustedImage_ImageSignature)(nil),         // 122: bulkhead.v1.TrustedImage.ImageSignature
-	(*ApplyPoliciesResponse_AppliedPolicy)(nil), // 123: bulkhead.v1.ApplyPoliciesResponse.AppliedPolicy
-	nil,                           // 124: bulkhead.v1.WorkloadAddresses.LabelsEntry
-	(*timestamppb.Timestamp)(nil), // 125: google.protobuf.Timestamp
+	(*WebSetting)(nil),                          // 116: bulkhead.v1.WebSetting
+	(*WebException)(nil),                        // 117: bulkhead.v1.WebException
+	(*WebPatch)(nil),                            // 118: bulkhead.v1.WebPatch
+	(*WebState)(nil),                            // 119: bulkhead.v1.WebState
+	(*WebRequest)(nil),                          // 120: bulkhead.v1.WebRequest
+	(*WebReason)(nil),                           // 121: bulkhead.v1.WebReason
+	(*WebCause)(nil),                            // 122: bulkhead.v1.WebCause
+	(*SetWebs)(nil),                             // 123: bulkhead.v1.SetWebs
+	(*ListWebRequest)(nil),                      // 124: bulkhead.v1.ListWebRequest
+	(*ListWebResponse)(nil),                     // 125: bulkhead.v1.ListWebResponse
+	(*SetWebRequest)(nil),                       // 126: bulkhead.v1.SetWebRequest
+	(*SetWebResponse)(nil),                      // 127: bulkhead.v1.SetWebResponse
+	(*AllowWebRequest)(nil),                     // 128: bulkhead.v1.AllowWebRequest
+	(*PatchWebRequest)(nil),                     // 129: bulkhead.v1.PatchWebRequest
+	(*ListWebEventsRequest)(nil),                // 130: bulkhead.v1.ListWebEventsRequest
+	(*ListWebEventsResponse)(nil),               // 131: bulkhead.v1.ListWebEventsResponse
+	(*GetWebEventRequest)(nil),                  // 132: bulkhead.v1.GetWebEventRequest
+	(*GetWebEventResponse)(nil),                 // 133: bulkhead.v1.GetWebEventResponse
+	(*GetPortraitRequest)(nil),                  // 134: bulkhead.v1.GetPortraitRequest
+	(*GetPortraitResponse)(nil),                 // 135: bulkhead.v1.GetPortraitResponse
+	(*Completeness_Point)(nil),                  // 136: bulkhead.v1.Completeness.Point
+	nil,                                         // 137: bulkhead.v1.Workload.SectionsEntry
+	nil,                                         // 138: bulkhead.v1.ScannedImage.FindingsEntry
+	(*ScannedImage_ImageWorkload)(nil),          // 139: bulkhead.v1.ScannedImage.ImageWorkload
+	(*TrustedImage_PolicyVerdict)(nil),          // 140: bulkhead.v1.TrustedImage.PolicyVerdict
+	(*TrustedImage_TrustReason)(nil),            // 141: bulkhead.v1.TrustedImage.TrustReason
+	(*TrustedImage_ImageSignature)(nil),         // 142: bulkhead.v1.TrustedImage.ImageSignature
+	(*ApplyPoliciesResponse_AppliedPolicy)(nil), // 143: bulkhead.v1.ApplyPoliciesResponse.AppliedPolicy
+	nil,                                 // 144: bulkhead.v1.WorkloadAddresses.LabelsEntry
+	(*ListWebResponse_WebWorkload)(nil), // 145: bulkhead.v1.ListWebResponse.WebWorkload
+	(*timestamppb.Timestamp)(nil),       // 146: google.protobuf.Timestamp
 }
 var file_bulkhead_v1_bulkhead_proto_depIdxs = []int32{
-	125, // 0: bulkhead.v1.SignInResponse.expires:type_name -> google.protobuf.Timestamp
-	116, // 1: bulkhead.v1.Completeness.curve:type_name -> bulkhead.v1.Completeness.Point
+	146, // 0: bulkhead.v1.SignInResponse.expires:type_name -> google.protobuf.Timestamp
+	136, // 1: bulkhead.v1.Completeness.curve:type_name -> bulkhead.v1.Completeness.Point
 	0,   // 2: bulkhead.v1.Workload.mode:type_name -> bulkhead.v1.Mode
-	117, // 3: bulkhead.v1.Workload.sections:type_name -> bulkhead.v1.Workload.SectionsEntry
-	125, // 4: bulkhead.v1.Workload.last_seen:type_name -> google.protobuf.Timestamp
+	137, // 3: bulkhead.v1.Workload.sections:type_name -> bulkhead.v1.Workload.SectionsEntry
+	146, // 4: bulkhead.v1.Workload.last_seen:type_name -> google.protobuf.Timestamp
 	10,  // 5: bulkhead.v1.Workload.enforcement:type_name -> bulkhead.v1.Enforcement
 	9,   // 6: bulkhead.v1.Workload.trust:type_name -> bulkhead.v1.ImageTrust
-	8,   // 7: bulkhead.v1.ListWorkloadsResponse.workloads:type_name -> bulkhead.v1.Workload
-	8,   // 8: bulkhead.v1.GetWorkloadResponse.workload:type_name -> bulkhead.v1.Workload
-	0,   // 9: bulkhead.v1.SetModeRequest.mode:type_name -> bulkhead.v1.Mode
-	8,   // 10: bulkhead.v1.SetModeResponse.workload:type_name -> bulkhead.v1.Workload
-	17,  // 11: bulkhead.v1.SetModeResponse.nodes:type_name -> bulkhead.v1.NodeAnswer
-	17,  // 12: bulkhead.v1.ApproveResponse.nodes:type_name -> bulkhead.v1.NodeAnswer
-	125, // 13: bulkhead.v1.Alert.time:type_name -> google.protobuf.Timestamp
-	23,  // 14: bulkhead.v1.Alert.process:type_name -> bulkhead.v1.AlertProcess
-	25,  // 15: bulkhead.v1.Alert.cause:type_name -> bulkhead.v1.AlertCause
-	26,  // 16: bulkhead.v1.Alert.heal:type_name -> bulkhead.v1.Approval
-	24,  // 17: bulkhead.v1.AlertProcess.ancestry:type_name -> bulkhead.v1.Ancestor
-	125, // 18: bulkhead.v1.ListAlertsRequest.since:type_name -> google.protobuf.Timestamp
-	22,  // 19: bulkhead.v1.ListAlertsResponse.alerts:type_name -> bulkhead.v1.Alert
-	125, // 20: bulkhead.v1.ListIncidentsRequest.since:type_name -> google.protobuf.Timestamp
-	125, // 21: bulkhead.v1.Drill.time:type_name -> google.protobuf.Timestamp
-	33,  // 22: bulkhead.v1.Drill.cells:type_name -> bulkhead.v1.DrillCell
-	32,  // 23: bulkhead.v1.GetDrillResponse.drill:type_name -> bulkhead.v1.Drill
-	32,  // 24: bulkhead.v1.PutDrillRequest.drill:type_name -> bulkhead.v1.Drill
-	125, // 25: bulkhead.v1.Node.last_seen:type_name -> google.protobuf.Timestamp
-	10,  // 26: bulkhead.v1.Node.backends:type_name -> bulkhead.v1.Enforcement
-	39,  // 27: bulkhead.v1.Node.engines:type_name -> bulkhead.v1.Engine
-	38,  // 28: bulkhead.v1.ListNodesResponse.nodes:type_name -> bulkhead.v1.Node
-	125, // 29: bulkhead.v1.ScannedImage.scanned:type_name -> google.protobuf.Timestamp
-	125, // 30: bulkhead.v1.ScannedImage.matched:type_name -> google.protobuf.Timestamp
-	42,  // 31: bulkhead.v1.ScannedImage.vulnerabilities:type_name -> bulkhead.v1.SeverityCounts
-	118, // 32: bulkhead.v1.ScannedImage.findings:type_name -> bulkhead.v1.ScannedImage.FindingsEntry
-	125, // 33: bulkhead.v1.ScannedImage.fresh_since:type_name -> google.protobuf.Timestamp
-	44,  // 34: bulkhead.v1.ScannedImage.trend:type_name -> bulkhead.v1.TrendPoint
-	119, // 35: bulkhead.v1.ScannedImage.workloads:type_name -> bulkhead.v1.ScannedImage.ImageWorkload
-	125, // 36: bulkhead.v1.TrendPoint.time:type_name -> google.protobuf.Timestamp
-	42,  // 37: bulkhead.v1.TrendPoint.vulnerabilities:type_name -> bulkhead.v1.SeverityCounts
-	43,  // 38: bulkhead.v1.ListImagesResponse.images:type_name -> bulkhead.v1.ScannedImage
-	43,  // 39: bulkhead.v1.GetImageResponse.image:type_name -> bulkhead.v1.ScannedImage
-	50,  // 40: bulkhead.v1.GetImageResponse.fresh:type_name -> bulkhead.v1.NewVulnerability
-	49,  // 41: bulkhead.v1.GetImageResponse.upgrades:type_name -> bulkhead.v1.Upgrade
-	125, // 42: bulkhead.v1.NewVulnerability.since:type_name -> google.protobuf.Timestamp
-	43,  // 43: bulkhead.v1.DiffImagesResponse.from:type_name -> bulkhead.v1.ScannedImage
-	43,  // 44: bulkhead.v1.DiffImagesResponse.to:type_name -> bulkhead.v1.ScannedImage
-	125, // 45: bulkhead.v1.ImageScan.created:type_name -> google.protobuf.Timestamp
-	125, // 46: bulkhead.v1.ImageScan.ended:type_name -> google.protobuf.Timestamp
-	53,  // 47: bulkhead.v1.ScanImageResponse.scan:type_name -> bulkhead.v1.ImageScan
-	53,  // 48: bulkhead.v1.ListScansResponse.scans:type_name -> bulkhead.v1.ImageScan
-	125, // 49: bulkhead.v1.ImageWatch.last:type_name -> google.protobuf.Timestamp
-	125, // 50: bulkhead.v1.ImageWatch.next:type_name -> google.protobuf.Timestamp
-	125, // 51: bulkhead.v1.ImageHook.created:type_name -> google.protobuf.Timestamp
-	125, // 52: bulkhead.v1.ImageHook.used:type_name -> google.protobuf.Timestamp
-	58,  // 53: bulkhead.v1.ListWatchesResponse.watches:type_name -> bulkhead.v1.ImageWatch
-	59,  // 54: bulkhead.v1.ListWatchesResponse.hooks:type_name -> bulkhead.v1.ImageHook
-	58,  // 55: bulkhead.v1.WatchRepositoryResponse.watch:type_name -> bulkhead.v1.ImageWatch
-	59,  // 56: bulkhead.v1.AddHookResponse.hook:type_name -> bulkhead.v1.ImageHook
-	68,  // 57: bulkhead.v1.Flow.source:type_name -> bulkhead.v1.Endpoint
-	68,  // 58: bulkhead.v1.Flow.destination:type_name -> bulkhead.v1.Endpoint
-	125, // 59: bulkhead.v1.Flow.first:type_name -> google.protobuf.Timestamp
-	125, // 60: bulkhead.v1.Flow.last:type_name -> google.protobuf.Timestamp
-	125, // 61: bulkhead.v1.ListFlowsRequest.from:type_name -> google.protobuf.Timestamp
-	125, // 62: bulkhead.v1.ListFlowsRequest.to:type_name -> google.protobuf.Timestamp
-	69,  // 63: bulkhead.v1.ListFlowsResponse.flows:type_name -> bulkhead.v1.Flow
-	125, // 64: bulkhead.v1.ListFlowsResponse.since:type_name -> google.protobuf.Timestamp
-	106, // 65: bulkhead.v1.ListFlowsResponse.workloads:type_name -> bulkhead.v1.WorkloadAddresses
-	69,  // 66: bulkhead.v1.GetFlowRequest.flow:type_name -> bulkhead.v1.Flow
-	125, // 67: bulkhead.v1.GetFlowRequest.from:type_name -> google.protobuf.Timestamp
-	125, // 68: bulkhead.v1.GetFlowRequest.to:type_name -> google.protobuf.Timestamp
-	69,  // 69: bulkhead.v1.GetFlowResponse.flow:type_name -> bulkhead.v1.Flow
-	69,  // 70: bulkhead.v1.GetFlowResponse.history:type_name -> bulkhead.v1.Flow
-	125, // 71: bulkhead.v1.Policy.applied:type_name -> google.protobuf.Timestamp
-	77,  // 72: bulkhead.v1.ListTrustResponse.images:type_name -> bulkhead.v1.TrustedImage
-	120, // 73: bulkhead.v1.TrustedImage.policies:type_name -> bulkhead.v1.TrustedImage.PolicyVerdict
-	122, // 74: bulkhead.v1.TrustedImage.signatures:type_name -> bulkhead.v1.TrustedImage.ImageSignature
-	122, // 75: bulkhead.v1.TrustedImage.attestations:type_name -> bulkhead.v1.TrustedImage.ImageSignature
-	125, // 76: bulkhead.v1.TrustedImage.asked:type_name -> google.protobuf.Timestamp
-	119, // 77: bulkhead.v1.TrustedImage.workloads:type_name -> bulkhead.v1.ScannedImage.ImageWorkload
-	123, // 78: bulkhead.v1.ApplyPoliciesResponse.applied:type_name -> bulkhead.v1.ApplyPoliciesResponse.AppliedPolicy
-	17,  // 79: bulkhead.v1.ApplyPoliciesResponse.nodes:type_name -> bulkhead.v1.NodeAnswer
-	74,  // 80: bulkhead.v1.ListPoliciesResponse.policies:type_name -> bulkhead.v1.Policy
-	17,  // 81: bulkhead.v1.RemovePolicyResponse.nodes:type_name -> bulkhead.v1.NodeAnswer
-	125, // 82: bulkhead.v1.GetMapRequest.from:type_name -> google.protobuf.Timestamp
-	125, // 83: bulkhead.v1.GetMapRequest.to:type_name -> google.protobuf.Timestamp
-	125, // 84: bulkhead.v1.GetMapRequest.before_from:type_name -> google.protobuf.Timestamp
-	125, // 85: bulkhead.v1.GetMapRequest.before_to:type_name -> google.protobuf.Timestamp
-	86,  // 86: bulkhead.v1.GetMapResponse.nodes:type_name -> bulkhead.v1.MapNode
-	87,  // 87: bulkhead.v1.GetMapResponse.links:type_name -> bulkhead.v1.MapLink
-	69,  // 88: bulkhead.v1.GetMapResponse.flows:type_name -> bulkhead.v1.Flow
-	125, // 89: bulkhead.v1.GetMapResponse.since:type_name -> google.protobuf.Timestamp
-	125, // 90: bulkhead.v1.ListRisksRequest.from:type_name -> google.protobuf.Timestamp
-	125, // 91: bulkhead.v1.ListRisksRequest.to:type_name -> google.protobuf.Timestamp
-	125, // 92: bulkhead.v1.ListRisksRequest.learned_from:type_name -> google.protobuf.Timestamp
-	125, // 93: bulkhead.v1.ListRisksRequest.learned_to:type_name -> google.protobuf.Timestamp
-	125, // 94: bulkhead.v1.ProposeSegmentsRequest.from:type_name -> google.protobuf.Timestamp
-	125, // 95: bulkhead.v1.ProposeSegmentsRequest.to:type_name -> google.protobuf.Timestamp
-	125, // 96: bulkhead.v1.ReplaySegmentsRequest.from:type_name -> google.protobuf.Timestamp
-	125, // 97: bulkhead.v1.ReplaySegmentsRequest.to:type_name -> google.protobuf.Timestamp
-	125, // 98: bulkhead.v1.Segment.at:type_name -> google.protobuf.Timestamp
-	125, // 99: bulkhead.v1.Quarantined.at:type_name -> google.protobuf.Timestamp
-	94,  // 100: bulkhead.v1.ListSegmentsResponse.segments:type_name -> bulkhead.v1.Segment
-	95,  // 101: bulkhead.v1.ListSegmentsResponse.quarantined:type_name -> bulkhead.v1.Quarantined
-	94,  // 102: bulkhead.v1.ApplySegmentsResponse.segments:type_name -> bulkhead.v1.Segment
-	17,  // 103: bulkhead.v1.ApplySegmentsResponse.nodes:type_name -> bulkhead.v1.NodeAnswer
-	17,  // 104: bulkhead.v1.RemoveSegmentsResponse.nodes:type_name -> bulkhead.v1.NodeAnswer
-	17,  // 105: bulkhead.v1.QuarantineResponse.nodes:type_name -> bulkhead.v1.NodeAnswer
-	105, // 106: bulkhead.v1.FlowReport.flows:type_name -> bulkhead.v1.NodeFlow
-	106, // 107: bulkhead.v1.FlowReport.addresses:type_name -> bulkhead.v1.WorkloadAddresses
-	107, // 108: bulkhead.v1.FlowReport.services:type_name -> bulkhead.v1.NetworkService
-	125, // 109: bulkhead.v1.NodeFlow.first:type_name -> google.protobuf.Timestamp
-	125, // 110: bulkhead.v1.NodeFlow.last:type_name -> google.protobuf.Timestamp
-	124, // 111: bulkhead.v1.WorkloadAddresses.labels:type_name -> bulkhead.v1.WorkloadAddresses.LabelsEntry
-	94,  // 112: bulkhead.v1.NetworkState.segments:type_name -> bulkhead.v1.Segment
-	106, // 113: bulkhead.v1.NetworkState.workloads:type_name -> bulkhead.v1.WorkloadAddresses
-	109, // 114: bulkhead.v1.NetworkState.hosts:type_name -> bulkhead.v1.HostAddresses
-	107, // 115: bulkhead.v1.NetworkState.services:type_name -> bulkhead.v1.NetworkService
-	38,  // 116: bulkhead.v1.NodeReport.node:type_name -> bulkhead.v1.Node
-	111, // 117: bulkhead.v1.NodeReport.workloads:type_name -> bulkhead.v1.WorkloadReport
-	8,   // 118: bulkhead.v1.WorkloadReport.workload:type_name -> bulkhead.v1.Workload
-	22,  // 119: bulkhead.v1.AlertBatch.alerts:type_name -> bulkhead.v1.Alert
-	15,  // 120: bulkhead.v1.NodeCommand.set_mode:type_name -> bulkhead.v1.SetModeRequest
-	26,  // 121: bulkhead.v1.NodeCommand.approve:type_name -> bulkhead.v1.Approval
-	18,  // 122: bulkhead.v1.NodeCommand.get_profile:type_name -> bulkhead.v1.GetProfileRequest
-	114, // 123: bulkhead.v1.NodeCommand.set_policies:type_name -> bulkhead.v1.SetPolicies
-	108, // 124: bulkhead.v1.NodeCommand.network:type_name -> bulkhead.v1.NetworkState
-	17,  // 125: bulkhead.v1.NodeCommandAnswer.answer:type_name -> bulkhead.v1.NodeAnswer
-	7,   // 126: bulkhead.v1.Workload.SectionsEntry.value:type_name -> bulkhead.v1.Completeness
-	0,   // 127: bulkhead.v1.ScannedImage.ImageWorkload.mode:type_name -> bulkhead.v1.Mode
-	121, // 128: bulkhead.v1.TrustedImage.PolicyVerdict.reasons:type_name -> bulkhead.v1.TrustedImage.TrustReason
-	125, // 129: bulkhead.v1.TrustedImage.ImageSignature.time:type_name -> google.protobuf.Timestamp
-	1,   // 130: bulkhead.v1.AuthService.SignIn:input_type -> bulkhead.v1.SignInRequest
-	3,   // 131: bulkhead.v1.AuthService.SignOut:input_type -> bulkhead.v1.SignOutRequest
-	5,   // 132: bulkhead.v1.AuthService.WhoAmI:input_type -> bulkhead.v1.WhoAmIRequest
-	11,  // 133: bulkhead.v1.WorkloadService.ListWorkloads:input_type -> bulkhead.v1.ListWorkloadsRequest
-	13,  // 134: bulkhead.v1.WorkloadService.GetWorkload:input_type -> bulkhead.v1.GetWorkloadRequest
-	15,  // 135: bulkhead.v1.WorkloadService.SetMode:input_type -> bulkhead.v1.SetModeRequest
-	18,  // 136: bulkhead.v1.WorkloadService.GetProfile:input_type -> bulkhead.v1.GetProfileRequest
-	20,  // 137: bulkhead.v1.WorkloadService.Approve:input_type -> bulkhead.v1.ApproveRequest
-	27,  // 138: bulkhead.v1.AlertService.ListAlerts:input_type -> bulkhead.v1.ListAlertsRequest
-	29,  // 139: bulkhead.v1.AlertService.WatchAlerts:input_type -> bulkhead.v1.WatchAlertsRequest
-	30,  // 140: bulkhead.v1.AlertService.ListIncidents:input_type -> bulkhead.v1.ListIncidentsRequest
-	34,  // 141: bulkhead.v1.DrillService.GetDrill:input_type -> bulkhead.v1.GetDrillRequest
-	36,  // 142: bulkhead.v1.DrillService.PutDrill:input_type -> bulkhead.v1.PutDrillRequest
-	40,  // 143: bulkhead.v1.NodeService.ListNodes:input_type -> bulkhead.v1.ListNodesRequest
-	45,  // 144: bulkhead.v1.ImageService.ListImages:input_type -> bulkhead.v1.ListImagesRequest
-	47,  // 145: bulkhead.v1.ImageService.GetImage:input_type -> bulkhead.v1.GetImageRequest
-	51,  // 146: bulkhead.v1.ImageService.DiffImages:input_type -> bulkhead.v1.DiffImagesRequest
-	54,  // 147: bulkhead.v1.ImageService.ScanImage:input_type -> bulkhead.v1.ScanImageRequest
-	56,  // 148: bulkhead.v1.ImageService.ListScans:input_type -> bulkhead.v1.ListScansRequest
-	60,  // 149: bulkhead.v1.ImageService.ListWatches:input_type -> bulkhead.v1.ListWatchesRequest
-	62,  // 150: bulkhead.v1.ImageService.WatchRepository:input_type -> bulkhead.v1.WatchRepositoryRequest
-	64,  // 151: bulkhead.v1.ImageService.AddHook:input_type -> bulkhead.v1.AddHookRequest
-	66,  // 152: bulkhead.v1.ImageService.RemoveHook:input_type -> bulkhead.v1.RemoveHookRequest
-	75,  // 153: bulkhead.v1.ImageService.ListTrust:input_type -> bulkhead.v1.ListTrustRequest
-	70,  // 154: bulkhead.v1.FlowService.ListFlows:input_type -> bulkhead.v1.ListFlowsRequest
-	72,  // 155: bulkhead.v1.FlowService.GetFlow:input_type -> bulkhead.v1.GetFlowRequest
-	84,  // 156: bulkhead.v1.FlowService.GetMap:input_type -> bulkhead.v1.GetMapRequest
-	88,  // 157: bulkhead.v1.FlowService.ListRisks:input_type -> bulkhead.v1.ListRisksRequest
-	90,  // 158: bulkhead.v1.SegmentService.ProposeSegments:input_type -> bulkhead.v1.ProposeSegmentsRequest
-	92,  // 159: bulkhead.v1.SegmentService.ReplaySegments:input_type -> bulkhead.v1.ReplaySegmentsRequest
-	96,  // 160: bulkhead.v1.SegmentService.ListSegments:input_type -> bulkhead.v1.ListSegmentsRequest
-	98,  // 161: bulkhead.v1.SegmentService.ApplySegments:input_type -> bulkhead.v1.ApplySegmentsRequest
-	100, // 162: bulkhead.v1.SegmentService.RemoveSegments:input_type -> bulkhead.v1.RemoveSegmentsRequest
-	102, // 163: bulkhead.v1.SegmentService.Quarantine:input_type -> bulkhead.v1.QuarantineRequest
-	78,  // 164: bulkhead.v1.PolicyService.ApplyPolicies:input_type -> bulkhead.v1.ApplyPoliciesRequest
-	80,  // 165: bulkhead.v1.PolicyService.ListPolicies:input_type -> bulkhead.v1.ListPoliciesRequest
-	82,  // 166: bulkhead.v1.PolicyService.RemovePolicy:input_type -> bulkhead.v1.RemovePolicyRequest
-	2,   // 167: bulkhead.v1.AuthService.SignIn:output_type -> bulkhead.v1.SignInResponse
-	4,   // 168: bulkhead.v1.AuthService.SignOut:output_type -> bulkhead.v1.SignOutResponse
-	6,   // 169: bulkhead.v1.AuthService.WhoAmI:output_type -> bulkhead.v1.WhoAmIResponse
-	12,  // 170: bulkhead.v1.WorkloadService.ListWorkloads:output_type -> bulkhead.v1.ListWorkloadsResponse
-	14,  // 171: bulkhead.v1.WorkloadService.GetWorkload:output_type -> bulkhead.v1.GetWorkloadResponse
-	16,  // 172: bulkhead.v1.WorkloadService.SetMode:output_type -> bulkhead.v1.SetModeResponse
-	19,  // 173: bulkhead.v1.WorkloadService.GetProfile:output_type -> bulkhead.v1.GetProfileResponse
-	21,  // 174: bulkhead.v1.WorkloadService.Approve:output_type -> bulkhead.v1.ApproveResponse
-	28,  // 175: bulkhead.v1.AlertService.ListAlerts:output_type -> bulkhead.v1.ListAlertsResponse
-	22,  // 176: bulkhead.v1.AlertService.WatchAlerts:output_type -> bulkhead.v1.Alert
-	31,  // 177: bulkhead.v1.AlertService.ListIncidents:output_type -> bulkhead.v1.ListIncidentsResponse
-	35,  // 178: bulkhead.v1.DrillService.GetDrill:output_type -> bulkhead.v1.GetDrillResponse
-	37,  // 179: bulkhead.v1.DrillService.PutDrill:output_type -> bulkhead.v1.PutDrillResponse
-	41,  // 180: bulkhead.v1.NodeService.ListNodes:output_type -> bulkhead.v1.ListNodesResponse
-	46,  // 181: bulkhead.v1.ImageService.ListImages:output_type -> bulkhead.v1.ListImagesResponse
-	48,  // 182: bulkhead.v1.ImageService.GetImage:output_type -> bulkhead.v1.GetImageResponse
-	52,  // 183: bulkhead.v1.ImageService.DiffImages:output_type -> bulkhead.v1.DiffImagesResponse
-	55,  // 184: bulkhead.v1.ImageService.ScanImage:output_type -> bulkhead.v1.ScanImageResponse
-	57,  // 185: bulkhead.v1.ImageService.ListScans:output_type -> bulkhead.v1.ListScansResponse
-	61,  // 186: bulkhead.v1.ImageService.ListWatches:output_type -> bulkhead.v1.ListWatchesResponse
-	63,  // 187: bulkhead.v1.ImageService.WatchRepository:output_type -> bulkhead.v1.WatchRepositoryResponse
-	65,  // 188: bulkhead.v1.ImageService.AddHook:output_type -> bulkhead.v1.AddHookResponse
-	67,  // 189: bulkhead.v1.ImageService.RemoveHook:output_type -> bulkhead.v1.RemoveHookResponse
-	76,  // 190: bulkhead.v1.ImageService.ListTrust:output_type -> bulkhead.v1.ListTrustResponse
-	71,  // 191: bulkhead.v1.FlowService.ListFlows:output_type -> bulkhead.v1.ListFlowsResponse
-	73,  // 192: bulkhead.v1.FlowService.GetFlow:output_type -> bulkhead.v1.GetFlowResponse
-	85,  // 193: bulkhead.v1.FlowService.GetMap:output_type -> bulkhead.v1.GetMapResponse
-	89,  // 194: bulkhead.v1.FlowService.ListRisks:output_type -> bulkhead.v1.ListRisksResponse
-	91,  // 195: bulkhead.v1.SegmentService.ProposeSegments:output_type -> bulkhead.v1.ProposeSegmentsResponse
-	93,  // 196: bulkhead.v1.SegmentService.ReplaySegments:output_type -> bulkhead.v1.ReplaySegmentsResponse
-	97,  // 197: bulkhead.v1.SegmentService.ListSegments:output_type -> bulkhead.v1.ListSegmentsResponse
-	99,  // 198: bulkhead.v1.SegmentService.ApplySegments:output_type -> bulkhead.v1.ApplySegmentsResponse
-	101, // 199: bulkhead.v1.SegmentService.RemoveSegments:output_type -> bulkhead.v1.RemoveSegmentsResponse
-	103, // 200: bulkhead.v1.SegmentService.Quarantine:output_type -> bulkhead.v1.QuarantineResponse
-	79,  // 201: bulkhead.v1.PolicyService.ApplyPolicies:output_type -> bulkhead.v1.ApplyPoliciesResponse
-	81,  // 202: bulkhead.v1.PolicyService.ListPolicies:output_type -> bulkhead.v1.ListPoliciesResponse
-	83,  // 203: bulkhead.v1.PolicyService.RemovePolicy:output_type -> bulkhead.v1.RemovePolicyResponse
-	167, // [167:204] is the sub-list for method output_type
-	130, // [130:167] is the sub-list for method input_type
-	130, // [130:130] is the sub-list for extension type_name
-	130, // [130:130] is the sub-list for extension extendee
-	0,   // [0:130] is the sub-list for field type_name
+	119, // 7: bulkhead.v1.Workload.web:type_name -> bulkhead.v1.WebState
+	8,   // 8: bulkhead.v1.ListWorkloadsResponse.workloads:type_name -> bulkhead.v1.Workload
+	8,   // 9: bulkhead.v1.GetWorkloadResponse.workload:type_name -> bulkhead.v1.Workload
+	0,   // 10: bulkhead.v1.SetModeRequest.mode:type_name -> bulkhead.v1.Mode
+	8,   // 11: bulkhead.v1.SetModeResponse.workload:type_name -> bulkhead.v1.Workload
+	17,  // 12: bulkhead.v1.SetModeResponse.nodes:type_name -> bulkhead.v1.NodeAnswer
+	17,  // 13: bulkhead.v1.ApproveResponse.nodes:type_name -> bulkhead.v1.NodeAnswer
+	146, // 14: bulkhead.v1.Alert.time:type_name -> google.protobuf.Timestamp
+	23,  // 15: bulkhead.v1.Alert.process:type_name -> bulkhead.v1.AlertProcess
+	25,  // 16: bulkhead.v1.Alert.cause:type_name -> bulkhead.v1.AlertCause
+	26,  // 17: bulkhead.v1.Alert.heal:type_name -> bulkhead.v1.Approval
+	120, // 18: bulkhead.v1.Alert.web:type_name -> bulkhead.v1.WebRequest
+	24,  // 19: bulkhead.v1.AlertProcess.ancestry:type_name -> bulkhead.v1.Ancestor
+	122, // 20: bulkhead.v1.AlertCause.request:type_name -> bulkhead.v1.WebCause
+	146, // 21: bulkhead.v1.ListAlertsRequest.since:type_name -> google.protobuf.Timestamp
+	22,  // 22: bulkhead.v1.ListAlertsResponse.alerts:type_name -> bulkhead.v1.Alert
+	146, // 23: bulkhead.v1.ListIncidentsRequest.since:type_name -> google.protobuf.Timestamp
+	146, // 24: bulkhead.v1.Drill.time:type_name -> google.protobuf.Timestamp
+	33,  // 25: bulkhead.v1.Drill.cells:type_name -> bulkhead.v1.DrillCell
+	32,  // 26: bulkhead.v1.GetDrillResponse.drill:type_name -> bulkhead.v1.Drill
+	32,  // 27: bulkhead.v1.PutDrillRequest.drill:type_name -> bulkhead.v1.Drill
+	146, // 28: bulkhead.v1.Node.last_seen:type_name -> google.protobuf.Timestamp
+	10,  // 29: bulkhead.v1.Node.backends:type_name -> bulkhead.v1.Enforcement
+	39,  // 30: bulkhead.v1.Node.engines:type_name -> bulkhead.v1.Engine
+	38,  // 31: bulkhead.v1.ListNodesResponse.nodes:type_name -> bulkhead.v1.Node
+	146, // 32: bulkhead.v1.ScannedImage.scanned:type_name -> google.protobuf.Timestamp
+	146, // 33: bulkhead.v1.ScannedImage.matched:type_name -> google.protobuf.Timestamp
+	42,  // 34: bulkhead.v1.ScannedImage.vulnerabilities:type_name -> bulkhead.v1.SeverityCounts
+	138, // 35: bulkhead.v1.ScannedImage.findings:type_name -> bulkhead.v1.ScannedImage.FindingsEntry
+	146, // 36: bulkhead.v1.ScannedImage.fresh_since:type_name -> google.protobuf.Timestamp
+	44,  // 37: bulkhead.v1.ScannedImage.trend:type_name -> bulkhead.v1.TrendPoint
+	139, // 38: bulkhead.v1.ScannedImage.workloads:type_name -> bulkhead.v1.ScannedImage.ImageWorkload
+	146, // 39: bulkhead.v1.TrendPoint.time:type_name -> google.protobuf.Timestamp
+	42,  // 40: bulkhead.v1.TrendPoint.vulnerabilities:type_name -> bulkhead.v1.SeverityCounts
+	43,  // 41: bulkhead.v1.ListImagesResponse.images:type_name -> bulkhead.v1.ScannedImage
+	43,  // 42: bulkhead.v1.GetImageResponse.image:type_name -> bulkhead.v1.ScannedImage
+	50,  // 43: bulkhead.v1.GetImageResponse.fresh:type_name -> bulkhead.v1.NewVulnerability
+	49,  // 44: bulkhead.v1.GetImageResponse.upgrades:type_name -> bulkhead.v1.Upgrade
+	146, // 45: bulkhead.v1.NewVulnerability.since:type_name -> google.protobuf.Timestamp
+	43,  // 46: bulkhead.v1.DiffImagesResponse.from:type_name -> bulkhead.v1.ScannedImage
+	43,  // 47: bulkhead.v1.DiffImagesResponse.to:type_name -> bulkhead.v1.ScannedImage
+	146, // 48: bulkhead.v1.ImageScan.created:type_name -> google.protobuf.Timestamp
+	146, // 49: bulkhead.v1.ImageScan.ended:type_name -> google.protobuf.Timestamp
+	53,  // 50: bulkhead.v1.ScanImageResponse.scan:type_name -> bulkhead.v1.ImageScan
+	53,  // 51: bulkhead.v1.ListScansResponse.scans:type_name -> bulkhead.v1.ImageScan
+	146, // 52: bulkhead.v1.ImageWatch.last:type_name -> google.protobuf.Timestamp
+	146, // 53: bulkhead.v1.ImageWatch.next:type_name -> google.protobuf.Timestamp
+	146, // 54: bulkhead.v1.ImageHook.created:type_name -> google.protobuf.Timestamp
+	146, // 55: bulkhead.v1.ImageHook.used:type_name -> google.protobuf.Timestamp
+	58,  // 56: bulkhead.v1.ListWatchesResponse.watches:type_name -> bulkhead.v1.ImageWatch
+	59,  // 57: bulkhead.v1.ListWatchesResponse.hooks:type_name -> bulkhead.v1.ImageHook
+	58,  // 58: bulkhead.v1.WatchRepositoryResponse.watch:type_name -> bulkhead.v1.ImageWatch
+	59,  // 59: bulkhead.v1.AddHookResponse.hook:type_name -> bulkhead.v1.ImageHook
+	68,  // 60: bulkhead.v1.Flow.source:type_name -> bulkhead.v1.Endpoint
+	68,  // 61: bulkhead.v1.Flow.destination:type_name -> bulkhead.v1.Endpoint
+	146, // 62: bulkhead.v1.Flow.first:type_name -> google.protobuf.Timestamp
+	146, // 63: bulkhead.v1.Flow.last:type_name -> google.protobuf.Timestamp
+	146, // 64: bulkhead.v1.ListFlowsRequest.from:type_name -> google.protobuf.Timestamp
+	146, // 65: bulkhead.v1.ListFlowsRequest.to:type_name -> google.protobuf.Timestamp
+	69,  // 66: bulkhead.v1.ListFlowsResponse.flows:type_name -> bulkhead.v1.Flow
+	146, // 67: bulkhead.v1.ListFlowsResponse.since:type_name -> google.protobuf.Timestamp
+	106, // 68: bulkhead.v1.ListFlowsResponse.workloads:type_name -> bulkhead.v1.WorkloadAddresses
+	69,  // 69: bulkhead.v1.GetFlowRequest.flow:type_name -> bulkhead.v1.Flow
+	146, // 70: bulkhead.v1.GetFlowRequest.from:type_name -> google.protobuf.Timestamp
+	146, // 71: bulkhead.v1.GetFlowRequest.to:type_name -> google.protobuf.Timestamp
+	69,  // 72: bulkhead.v1.GetFlowResponse.flow:type_name -> bulkhead.v1.Flow
+	69,  // 73: bulkhead.v1.GetFlowResponse.history:type_name -> bulkhead.v1.Flow
+	146, // 74: bulkhead.v1.Policy.applied:type_name -> google.protobuf.Timestamp
+	77,  // 75: bulkhead.v1.ListTrustResponse.images:type_name -> bulkhead.v1.TrustedImage
+	140, // 76: bulkhead.v1.TrustedImage.policies:type_name -> bulkhead.v1.TrustedImage.PolicyVerdict
+	142, // 77: bulkhead.v1.TrustedImage.signatures:type_name -> bulkhead.v1.TrustedImage.ImageSignature
+	142, // 78: bulkhead.v1.TrustedImage.attestations:type_name -> bulkhead.v1.TrustedImage.ImageSignature
+	146, // 79: bulkhead.v1.TrustedImage.asked:type_name -> google.protobuf.Timestamp
+	139, // 80: bulkhead.v1.TrustedImage.workloads:type_name -> bulkhead.v1.ScannedImage.ImageWorkload
+	143, // 81: bulkhead.v1.ApplyPoliciesResponse.applied:type_name -> bulkhead.v1.ApplyPoliciesResponse.AppliedPolicy
+	17,  // 82: bulkhead.v1.ApplyPoliciesResponse.nodes:type_name -> bulkhead.v1.NodeAnswer
+	74,  // 83: bulkhead.v1.ListPoliciesResponse.policies:type_name -> bulkhead.v1.Policy
+	17,  // 84: bulkhead.v1.RemovePolicyResponse.nodes:type_name -> bulkhead.v1.NodeAnswer
+	146, // 85: bulkhead.v1.GetMapRequest.from:type_name -> google.protobuf.Timestamp
+	146, // 86: bulkhead.v1.GetMapRequest.to:type_name -> google.protobuf.Timestamp
+	146, // 87: bulkhead.v1.GetMapRequest.before_from:type_name -> google.protobuf.Timestamp
+	146, // 88: bulkhead.v1.GetMapRequest.before_to:type_name -> google.protobuf.Timestamp
+	86,  // 89: bulkhead.v1.GetMapResponse.nodes:type_name -> bulkhead.v1.MapNode
+	87,  // 90: bulkhead.v1.GetMapResponse.links:type_name -> bulkhead.v1.MapLink
+	69,  // 91: bulkhead.v1.GetMapResponse.flows:type_name -> bulkhead.v1.Flow
+	146, // 92: bulkhead.v1.GetMapResponse.since:type_name -> google.protobuf.Timestamp
+	146, // 93: bulkhead.v1.ListRisksRequest.from:type_name -> google.protobuf.Timestamp
+	146, // 94: bulkhead.v1.ListRisksRequest.to:type_name -> google.protobuf.Timestamp
+	146, // 95: bulkhead.v1.ListRisksRequest.learned_from:type_name -> google.protobuf.Timestamp
+	146, // 96: bulkhead.v1.ListRisksRequest.learned_to:type_name -> google.protobuf.Timestamp
+	146, // 97: bulkhead.v1.ProposeSegmentsRequest.from:type_name -> google.protobuf.Timestamp
+	146, // 98: bulkhead.v1.ProposeSegmentsRequest.to:type_name -> google.protobuf.Timestamp
+	146, // 99: bulkhead.v1.ReplaySegmentsRequest.from:type_name -> google.protobuf.Timestamp
+	146, // 100: bulkhead.v1.ReplaySegmentsRequest.to:type_name -> google.protobuf.Timestamp
+	146, // 101: bulkhead.v1.Segment.at:type_name -> google.protobuf.Timestamp
+	146, // 102: bulkhead.v1.Quarantined.at:type_name -> google.protobuf.Timestamp
+	94,  // 103: bulkhead.v1.ListSegmentsResponse.segments:type_name -> bulkhead.v1.Segment
+	95,  // 104: bulkhead.v1.ListSegmentsResponse.quarantined:type_name -> bulkhead.v1.Quarantined
+	94,  // 105: bulkhead.v1.ApplySegmentsResponse.segments:type_name -> bulkhead.v1.Segment
+	17,  // 106: bulkhead.v1.ApplySegmentsResponse.nodes:type_name -> bulkhead.v1.NodeAnswer
+	17,  // 107: bulkhead.v1.RemoveSegmentsResponse.nodes:type_name -> bulkhead.v1.NodeAnswer
+	17,  // 108: bulkhead.v1.QuarantineResponse.nodes:type_name -> bulkhead.v1.NodeAnswer
+	105, // 109: bulkhead.v1.FlowReport.flows:type_name -> bulkhead.v1.NodeFlow
+	106, // 110: bulkhead.v1.FlowReport.addresses:type_name -> bulkhead.v1.WorkloadAddresses
+	107, // 111: bulkhead.v1.FlowReport.services:type_name -> bulkhead.v1.NetworkService
+	146, // 112: bulkhead.v1.NodeFlow.first:type_name -> google.protobuf.Timestamp
+	146, // 113: bulkhead.v1.NodeFlow.last:type_name -> google.protobuf.Timestamp
+	144, // 114: bulkhead.v1.WorkloadAddresses.labels:type_name -> bulkhead.v1.WorkloadAddresses.LabelsEntry
+	94,  // 115: bulkhead.v1.NetworkState.segments:type_name -> bulkhead.v1.Segment
+	106, // 116: bulkhead.v1.NetworkState.workloads:type_name -> bulkhead.v1.WorkloadAddresses
+	109, // 117: bulkhead.v1.NetworkState.hosts:type_name -> bulkhead.v1.HostAddresses
+	107, // 118: bulkhead.v1.NetworkState.services:type_name -> bulkhead.v1.NetworkService
+	38,  // 119: bulkhead.v1.NodeReport.node:type_name -> bulkhead.v1.Node
+	111, // 120: bulkhead.v1.NodeReport.workloads:type_name -> bulkhead.v1.WorkloadReport
+	8,   // 121: bulkhead.v1.WorkloadReport.workload:type_name -> bulkhead.v1.Workload
+	22,  // 122: bulkhead.v1.AlertBatch.alerts:type_name -> bulkhead.v1.Alert
+	15,  // 123: bulkhead.v1.NodeCommand.set_mode:type_name -> bulkhead.v1.SetModeRequest
+	26,  // 124: bulkhead.v1.NodeCommand.approve:type_name -> bulkhead.v1.Approval
+	18,  // 125: bulkhead.v1.NodeCommand.get_profile:type_name -> bulkhead.v1.GetProfileRequest
+	114, // 126: bulkhead.v1.NodeCommand.set_policies:type_name -> bulkhead.v1.SetPolicies
+	108, // 127: bulkhead.v1.NodeCommand.network:type_name -> bulkhead.v1.NetworkState
+	123, // 128: bulkhead.v1.NodeCommand.set_webs:type_name -> bulkhead.v1.SetWebs
+	134, // 129: bulkhead.v1.NodeCommand.get_portrait:type_name -> bulkhead.v1.GetPortraitRequest
+	17,  // 130: bulkhead.v1.NodeCommandAnswer.answer:type_name -> bulkhead.v1.NodeAnswer
+	135, // 131: bulkhead.v1.NodeCommandAnswer.portrait:type_name -> bulkhead.v1.GetPortraitResponse
+	117, // 132: bulkhead.v1.WebSetting.exceptions:type_name -> bulkhead.v1.WebException
+	118, // 133: bulkhead.v1.WebSetting.patches:type_name -> bulkhead.v1.WebPatch
+	146, // 134: bulkhead.v1.WebSetting.at:type_name -> google.protobuf.Timestamp
+	146, // 135: bulkhead.v1.WebException.at:type_name -> google.protobuf.Timestamp
+	146, // 136: bulkhead.v1.WebPatch.at:type_name -> google.protobuf.Timestamp
+	121, // 137: bulkhead.v1.WebRequest.reasons:type_name -> bulkhead.v1.WebReason
+	118, // 138: bulkhead.v1.WebCause.patch:type_name -> bulkhead.v1.WebPatch
+	116, // 139: bulkhead.v1.SetWebs.settings:type_name -> bulkhead.v1.WebSetting
+	145, // 140: bulkhead.v1.ListWebResponse.workloads:type_name -> bulkhead.v1.ListWebResponse.WebWorkload
+	116, // 141: bulkhead.v1.SetWebResponse.setting:type_name -> bulkhead.v1.WebSetting
+	17,  // 142: bulkhead.v1.SetWebResponse.nodes:type_name -> bulkhead.v1.NodeAnswer
+	117, // 143: bulkhead.v1.AllowWebRequest.exception:type_name -> bulkhead.v1.WebException
+	118, // 144: bulkhead.v1.PatchWebRequest.patch:type_name -> bulkhead.v1.WebPatch
+	146, // 145: bulkhead.v1.ListWebEventsRequest.since:type_name -> google.protobuf.Timestamp
+	22,  // 146: bulkhead.v1.ListWebEventsResponse.events:type_name -> bulkhead.v1.Alert
+	22,  // 147: bulkhead.v1.GetWebEventResponse.event:type_name -> bulkhead.v1.Alert
+	7,   // 148: bulkhead.v1.Workload.SectionsEntry.value:type_name -> bulkhead.v1.Completeness
+	0,   // 149: bulkhead.v1.ScannedImage.ImageWorkload.mode:type_name -> bulkhead.v1.Mode
+	141, // 150: bulkhead.v1.TrustedImage.PolicyVerdict.reasons:type_name -> bulkhead.v1.TrustedImage.TrustReason
+	146, // 151: bulkhead.v1.TrustedImage.ImageSignature.time:type_name -> google.protobuf.Timestamp
+	116, // 152: bulkhead.v1.ListWebResponse.WebWorkload.setting:type_name -> bulkhead.v1.WebSetting
+	119, // 153: bulkhead.v1.ListWebResponse.WebWorkload.states:type_name -> bulkhead.v1.WebState
+	1,   // 154: bulkhead.v1.AuthService.SignIn:input_type -> bulkhead.v1.SignInRequest
+	3,   // 155: bulkhead.v1.AuthService.SignOut:input_type -> bulkhead.v1.SignOutRequest
+	5,   // 156: bulkhead.v1.AuthService.WhoAmI:input_type -> bulkhead.v1.WhoAmIRequest
+	11,  // 157: bulkhead.v1.WorkloadService.ListWorkloads:input_type -> bulkhead.v1.ListWorkloadsRequest
+	13,  // 158: bulkhead.v1.WorkloadService.GetWorkload:input_type -> bulkhead.v1.GetWorkloadRequest
+	15,  // 159: bulkhead.v1.WorkloadService.SetMode:input_type -> bulkhead.v1.SetModeRequest
+	18,  // 160: bulkhead.v1.WorkloadService.GetProfile:input_type -> bulkhead.v1.GetProfileRequest
+	20,  // 161: bulkhead.v1.WorkloadService.Approve:input_type -> bulkhead.v1.ApproveRequest
+	27,  // 162: bulkhead.v1.AlertService.ListAlerts:input_type -> bulkhead.v1.ListAlertsRequest
+	29,  // 163: bulkhead.v1.AlertService.WatchAlerts:input_type -> bulkhead.v1.WatchAlertsRequest
+	30,  // 164: bulkhead.v1.AlertService.ListIncidents:input_type -> bulkhead.v1.ListIncidentsRequest
+	34,  // 165: bulkhead.v1.DrillService.GetDrill:input_type -> bulkhead.v1.GetDrillRequest
+	36,  // 166: bulkhead.v1.DrillService.PutDrill:input_type -> bulkhead.v1.PutDrillRequest
+	40,  // 167: bulkhead.v1.NodeService.ListNodes:input_type -> bulkhead.v1.ListNodesRequest
+	45,  // 168: bulkhead.v1.ImageService.ListImages:input_type -> bulkhead.v1.ListImagesRequest
+	47,  // 169: bulkhead.v1.ImageService.GetImage:input_type -> bulkhead.v1.GetImageRequest
+	51,  // 170: bulkhead.v1.ImageService.DiffImages:input_type -> bulkhead.v1.DiffImagesRequest
+	54,  // 171: bulkhead.v1.ImageService.ScanImage:input_type -> bulkhead.v1.ScanImageRequest
+	56,  // 172: bulkhead.v1.ImageService.ListScans:input_type -> bulkhead.v1.ListScansRequest
+	60,  // 173: bulkhead.v1.ImageService.ListWatches:input_type -> bulkhead.v1.ListWatchesRequest
+	62,  // 174: bulkhead.v1.ImageService.WatchRepository:input_type -> bulkhead.v1.WatchRepositoryRequest
+	64,  // 175: bulkhead.v1.ImageService.AddHook:input_type -> bulkhead.v1.AddHookRequest
+	66,  // 176: bulkhead.v1.ImageService.RemoveHook:input_type -> bulkhead.v1.RemoveHookRequest
+	75,  // 177: bulkhead.v1.ImageService.ListTrust:input_type -> bulkhead.v1.ListTrustRequest
+	70,  // 178: bulkhead.v1.FlowService.ListFlows:input_type -> bulkhead.v1.ListFlowsRequest
+	72,  // 179: bulkhead.v1.FlowService.GetFlow:input_type -> bulkhead.v1.GetFlowRequest
+	84,  // 180: bulkhead.v1.FlowService.GetMap:input_type -> bulkhead.v1.GetMapRequest
+	88,  // 181: bulkhead.v1.FlowService.ListRisks:input_type -> bulkhead.v1.ListRisksRequest
+	90,  // 182: bulkhead.v1.SegmentService.ProposeSegments:input_type -> bulkhead.v1.ProposeSegmentsRequest
+	92,  // 183: bulkhead.v1.SegmentService.ReplaySegments:input_type -> bulkhead.v1.ReplaySegmentsRequest
+	96,  // 184: bulkhead.v1.SegmentService.ListSegments:input_type -> bulkhead.v1.ListSegmentsRequest
+	98,  // 185: bulkhead.v1.SegmentService.ApplySegments:input_type -> bulkhead.v1.ApplySegmentsRequest
+	100, // 186: bulkhead.v1.SegmentService.RemoveSegments:input_type -> bulkhead.v1.RemoveSegmentsRequest
+	102, // 187: bulkhead.v1.SegmentService.Quarantine:input_type -> bulkhead.v1.QuarantineRequest
+	124, // 188: bulkhead.v1.WebService.ListWeb:input_type -> bulkhead.v1.ListWebRequest
+	126, // 189: bulkhead.v1.WebService.SetWeb:input_type -> bulkhead.v1.SetWebRequest
+	128, // 190: bulkhead.v1.WebService.AllowWeb:input_type -> bulkhead.v1.AllowWebRequest
+	129, // 191: bulkhead.v1.WebService.PatchWeb:input_type -> bulkhead.v1.PatchWebRequest
+	130, // 192: bulkhead.v1.WebService.ListWebEvents:input_type -> bulkhead.v1.ListWebEventsRequest
+	132, // 193: bulkhead.v1.WebService.GetWebEvent:input_type -> bulkhead.v1.GetWebEventRequest
+	134, // 194: bulkhead.v1.WebService.GetPortrait:input_type -> bulkhead.v1.GetPortraitRequest
+	78,  // 195: bulkhead.v1.PolicyService.ApplyPolicies:input_type -> bulkhead.v1.ApplyPoliciesRequest
+	80,  // 196: bulkhead.v1.PolicyService.ListPolicies:input_type -> bulkhead.v1.ListPoliciesRequest
+	82,  // 197: bulkhead.v1.PolicyService.RemovePolicy:input_type -> bulkhead.v1.RemovePolicyRequest
+	2,   // 198: bulkhead.v1.AuthService.SignIn:output_type -> bulkhead.v1.SignInResponse
+	4,   // 199: bulkhead.v1.AuthService.SignOut:output_type -> bulkhead.v1.SignOutResponse
+	6,   // 200: bulkhead.v1.AuthService.WhoAmI:output_type -> bulkhead.v1.WhoAmIResponse
+	12,  // 201: bulkhead.v1.WorkloadService.ListWorkloads:output_type -> bulkhead.v1.ListWorkloadsResponse
+	14,  // 202: bulkhead.v1.WorkloadService.GetWorkload:output_type -> bulkhead.v1.GetWorkloadResponse
+	16,  // 203: bulkhead.v1.WorkloadService.SetMode:output_type -> bulkhead.v1.SetModeResponse
+	19,  // 204: bulkhead.v1.WorkloadService.GetProfile:output_type -> bulkhead.v1.GetProfileResponse
+	21,  // 205: bulkhead.v1.WorkloadService.Approve:output_type -> bulkhead.v1.ApproveResponse
+	28,  // 206: bulkhead.v1.AlertService.ListAlerts:output_type -> bulkhead.v1.ListAlertsResponse
+	22,  // 207: bulkhead.v1.AlertService.WatchAlerts:output_type -> bulkhead.v1.Alert
+	31,  // 208: bulkhead.v1.AlertService.ListIncidents:output_type -> bulkhead.v1.ListIncidentsResponse
+	35,  // 209: bulkhead.v1.DrillService.GetDrill:output_type -> bulkhead.v1.GetDrillResponse
+	37,  // 210: bulkhead.v1.DrillService.PutDrill:output_type -> bulkhead.v1.PutDrillResponse
+	41,  // 211: bulkhead.v1.NodeService.ListNodes:output_type -> bulkhead.v1.ListNodesResponse
+	46,  // 212: bulkhead.v1.ImageService.ListImages:output_type -> bulkhead.v1.ListImagesResponse
+	48,  // 213: bulkhead.v1.ImageService.GetImage:output_type -> bulkhead.v1.GetImageResponse
+	52,  // 214: bulkhead.v1.ImageService.DiffImages:output_type -> bulkhead.v1.DiffImagesResponse
+	55,  // 215: bulkhead.v1.ImageService.ScanImage:output_type -> bulkhead.v1.ScanImageResponse
+	57,  // 216: bulkhead.v1.ImageService.ListScans:output_type -> bulkhead.v1.ListScansResponse
+	61,  // 217: bulkhead.v1.ImageService.ListWatches:output_type -> bulkhead.v1.ListWatchesResponse
+	63,  // 218: bulkhead.v1.ImageService.WatchRepository:output_type -> bulkhead.v1.WatchRepositoryResponse
+	65,  // 219: bulkhead.v1.ImageService.AddHook:output_type -> bulkhead.v1.AddHookResponse
+	67,  // 220: bulkhead.v1.ImageService.RemoveHook:output_type -> bulkhead.v1.RemoveHookResponse
+	76,  // 221: bulkhead.v1.ImageService.ListTrust:output_type -> bulkhead.v1.ListTrustResponse
+	71,  // 222: bulkhead.v1.FlowService.ListFlows:output_type -> bulkhead.v1.ListFlowsResponse
+	73,  // 223: bulkhead.v1.FlowService.GetFlow:output_type -> bulkhead.v1.GetFlowResponse
+	85,  // 224: bulkhead.v1.FlowService.GetMap:output_type -> bulkhead.v1.GetMapResponse
+	89,  // 225: bulkhead.v1.FlowService.ListRisks:output_type -> bulkhead.v1.ListRisksResponse
+	91,  // 226: bulkhead.v1.SegmentService.ProposeSegments:output_type -> bulkhead.v1.ProposeSegmentsResponse
+	93,  // 227: bulkhead.v1.SegmentService.ReplaySegments:output_type -> bulkhead.v1.ReplaySegmentsResponse
+	97,  // 228: bulkhead.v1.SegmentService.ListSegments:output_type -> bulkhead.v1.ListSegmentsResponse
+	99,  // 229: bulkhead.v1.SegmentService.ApplySegments:output_type -> bulkhead.v1.ApplySegmentsResponse
+	101, // 230: bulkhead.v1.SegmentService.RemoveSegments:output_type -> bulkhead.v1.RemoveSegmentsResponse
+	103, // 231: bulkhead.v1.SegmentService.Quarantine:output_type -> bulkhead.v1.QuarantineResponse
+	125, // 232: bulkhead.v1.WebService.ListWeb:output_type -> bulkhead.v1.ListWebResponse
+	127, // 233: bulkhead.v1.WebService.SetWeb:output_type -> bulkhead.v1.SetWebResponse
+	127, // 234: bulkhead.v1.WebService.AllowWeb:output_type -> bulkhead.v1.SetWebResponse
+	127, // 235: bulkhead.v1.WebService.PatchWeb:output_type -> bulkhead.v1.SetWebResponse
+	131, // 236: bulkhead.v1.WebService.ListWebEvents:output_type -> bulkhead.v1.ListWebEventsResponse
+	133, // 237: bulkhead.v1.WebService.GetWebEvent:output_type -> bulkhead.v1.GetWebEventResponse
+	135, // 238: bulkhead.v1.WebService.GetPortrait:output_type -> bulkhead.v1.GetPortraitResponse
+	79,  // 239: bulkhead.v1.PolicyService.ApplyPolicies:output_type -> bulkhead.v1.ApplyPoliciesResponse
+	81,  // 240: bulkhead.v1.PolicyService.ListPolicies:output_type -> bulkhead.v1.ListPoliciesResponse
+	83,  // 241: bulkhead.v1.PolicyService.RemovePolicy:output_type -> bulkhead.v1.RemovePolicyResponse
+	198, // [198:242] is the sub-list for method output_type
+	154, // [154:198] is the sub-list for method input_type
+	154, // [154:154] is the sub-list for extension type_name
+	154, // [154:154] is the sub-list for extension extendee
+	0,   // [0:154] is the sub-list for field type_name
 }
 
 func init() { file_bulkhead_v1_bulkhead_proto_init() }
@@ -9306,6 +11179,8 @@ func file_bulkhead_v1_bulkhead_proto_init() {
 		(*NodeCommand_GetProfile)(nil),
 		(*NodeCommand_SetPolicies)(nil),
 		(*NodeCommand_Network)(nil),
+		(*NodeCommand_SetWebs)(nil),
+		(*NodeCommand_GetPortrait)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -9313,9 +11188,9 @@ func file_bulkhead_v1_bulkhead_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_bulkhead_v1_bulkhead_proto_rawDesc), len(file_bulkhead_v1_bulkhead_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   124,
+			NumMessages:   145,
 			NumExtensions: 0,
-			NumServices:   9,
+			NumServices:   10,
 		},
 		GoTypes:           file_bulkhead_v1_bulkhead_proto_goTypes,
 		DependencyIndexes: file_bulkhead_v1_bulkhead_proto_depIdxs,

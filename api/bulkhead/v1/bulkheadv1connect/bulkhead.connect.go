@@ -38,6 +38,8 @@ const (
 	FlowServiceName = "bulkhead.v1.FlowService"
 	// SegmentServiceName is the fully-qualified name of the SegmentService service.
 	SegmentServiceName = "bulkhead.v1.SegmentService"
+	// WebServiceName is the fully-qualified name of the WebService service.
+	WebServiceName = "bulkhead.v1.WebService"
 	// PolicyServiceName is the fully-qualified name of the PolicyService service.
 	PolicyServiceName = "bulkhead.v1.PolicyService"
 )
@@ -131,6 +133,21 @@ const (
 	// SegmentServiceQuarantineProcedure is the fully-qualified name of the SegmentService's Quarantine
 	// RPC.
 	SegmentServiceQuarantineProcedure = "/bulkhead.v1.SegmentService/Quarantine"
+	// WebServiceListWebProcedure is the fully-qualified name of the WebService's ListWeb RPC.
+	WebServiceListWebProcedure = "/bulkhead.v1.WebService/ListWeb"
+	// WebServiceSetWebProcedure is the fully-qualified name of the WebService's SetWeb RPC.
+	WebServiceSetWebProcedure = "/bulkhead.v1.WebService/SetWeb"
+	// WebServiceAllowWebProcedure is the fully-qualified name of the WebService's AllowWeb RPC.
+	WebServiceAllowWebProcedure = "/bulkhead.v1.WebService/AllowWeb"
+	// WebServicePatchWebProcedure is the fully-qualified name of the WebService's PatchWeb RPC.
+	WebServicePatchWebProcedure = "/bulkhead.v1.WebService/PatchWeb"
+	// WebServiceListWebEventsProcedure is the fully-qualified name of the WebService's ListWebEvents
+	// RPC.
+	WebServiceListWebEventsProcedure = "/bulkhead.v1.WebService/ListWebEvents"
+	// WebServiceGetWebEventProcedure is the fully-qualified name of the WebService's GetWebEvent RPC.
+	WebServiceGetWebEventProcedure = "/bulkhead.v1.WebService/GetWebEvent"
+	// WebServiceGetPortraitProcedure is the fully-qualified name of the WebService's GetPortrait RPC.
+	WebServiceGetPortraitProcedure = "/bulkhead.v1.WebService/GetPortrait"
 	// PolicyServiceApplyPoliciesProcedure is the fully-qualified name of the PolicyService's
 	// ApplyPolicies RPC.
 	PolicyServiceApplyPoliciesProcedure = "/bulkhead.v1.PolicyService/ApplyPolicies"
@@ -1422,6 +1439,246 @@ func (UnimplementedSegmentServiceHandler) RemoveSegments(context.Context, *conne
 
 func (UnimplementedSegmentServiceHandler) Quarantine(context.Context, *connect.Request[v1.QuarantineRequest]) (*connect.Response[v1.QuarantineResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("bulkhead.v1.SegmentService.Quarantine is not implemented"))
+}
+
+// WebServiceClient is a client for the bulkhead.v1.WebService service.
+type WebServiceClient interface {
+	// ListWeb returns what people decided, and what nodes say of it.
+	ListWeb(context.Context, *connect.Request[v1.ListWebRequest]) (*connect.Response[v1.ListWebResponse], error)
+	// SetWeb switches a workload, live, and answers once every node that runs it has it in force, or said why not.
+	SetWeb(context.Context, *connect.Request[v1.SetWebRequest]) (*connect.Response[v1.SetWebResponse], error)
+	// AllowWeb adds an exception, or takes one back.
+	AllowWeb(context.Context, *connect.Request[v1.AllowWebRequest]) (*connect.Response[v1.SetWebResponse], error)
+	// PatchWeb adds a virtual patch, or takes one back.
+	PatchWeb(context.Context, *connect.Request[v1.PatchWebRequest]) (*connect.Response[v1.SetWebResponse], error)
+	// ListWebEvents returns alerts about requests, the newest first.
+	ListWebEvents(context.Context, *connect.Request[v1.ListWebEventsRequest]) (*connect.Response[v1.ListWebEventsResponse], error)
+	// GetWebEvent finds one by the id that its client was shown.
+	GetWebEvent(context.Context, *connect.Request[v1.GetWebEventRequest]) (*connect.Response[v1.GetWebEventResponse], error)
+	// GetPortrait returns what was learned of a workload's requests, as JSON and as OpenAPI.
+	GetPortrait(context.Context, *connect.Request[v1.GetPortraitRequest]) (*connect.Response[v1.GetPortraitResponse], error)
+}
+
+// NewWebServiceClient constructs a client for the bulkhead.v1.WebService service. By default, it
+// uses the Connect protocol with the binary Protobuf Codec, asks for gzipped responses, and sends
+// uncompressed requests. To use the gRPC or gRPC-Web protocols, supply the connect.WithGRPC() or
+// connect.WithGRPCWeb() options.
+//
+// The URL supplied here should be the base URL for the Connect or gRPC server (for example,
+// http://api.acme.com or https://acme.com/grpc).
+func NewWebServiceClient(httpClient connect.HTTPClient, baseURL string, opts ...connect.ClientOption) WebServiceClient {
+	baseURL = strings.TrimRight(baseURL, "/")
+	webServiceMethods := v1.File_bulkhead_v1_bulkhead_proto.Services().ByName("WebService").Methods()
+	return &webServiceClient{
+		listWeb: connect.NewClient[v1.ListWebRequest, v1.ListWebResponse](
+			httpClient,
+			baseURL+WebServiceListWebProcedure,
+			connect.WithSchema(webServiceMethods.ByName("ListWeb")),
+			connect.WithClientOptions(opts...),
+		),
+		setWeb: connect.NewClient[v1.SetWebRequest, v1.SetWebResponse](
+			httpClient,
+			baseURL+WebServiceSetWebProcedure,
+			connect.WithSchema(webServiceMethods.ByName("SetWeb")),
+			connect.WithClientOptions(opts...),
+		),
+		allowWeb: connect.NewClient[v1.AllowWebRequest, v1.SetWebResponse](
+			httpClient,
+			baseURL+WebServiceAllowWebProcedure,
+			connect.WithSchema(webServiceMethods.ByName("AllowWeb")),
+			connect.WithClientOptions(opts...),
+		),
+		patchWeb: connect.NewClient[v1.PatchWebRequest, v1.SetWebResponse](
+			httpClient,
+			baseURL+WebServicePatchWebProcedure,
+			connect.WithSchema(webServiceMethods.ByName("PatchWeb")),
+			connect.WithClientOptions(opts...),
+		),
+		listWebEvents: connect.NewClient[v1.ListWebEventsRequest, v1.ListWebEventsResponse](
+			httpClient,
+			baseURL+WebServiceListWebEventsProcedure,
+			connect.WithSchema(webServiceMethods.ByName("ListWebEvents")),
+			connect.WithClientOptions(opts...),
+		),
+		getWebEvent: connect.NewClient[v1.GetWebEventRequest, v1.GetWebEventResponse](
+			httpClient,
+			baseURL+WebServiceGetWebEventProcedure,
+			connect.WithSchema(webServiceMethods.ByName("GetWebEvent")),
+			connect.WithClientOptions(opts...),
+		),
+		getPortrait: connect.NewClient[v1.GetPortraitRequest, v1.GetPortraitResponse](
+			httpClient,
+			baseURL+WebServiceGetPortraitProcedure,
+			connect.WithSchema(webServiceMethods.ByName("GetPortrait")),
+			connect.WithClientOptions(opts...),
+		),
+	}
+}
+
+// webServiceClient implements WebServiceClient.
+type webServiceClient struct {
+	listWeb       *connect.Client[v1.ListWebRequest, v1.ListWebResponse]
+	setWeb        *connect.Client[v1.SetWebRequest, v1.SetWebResponse]
+	allowWeb      *connect.Client[v1.AllowWebRequest, v1.SetWebResponse]
+	patchWeb      *connect.Client[v1.PatchWebRequest, v1.SetWebResponse]
+	listWebEvents *connect.Client[v1.ListWebEventsRequest, v1.ListWebEventsResponse]
+	getWebEvent   *connect.Client[v1.GetWebEventRequest, v1.GetWebEventResponse]
+	getPortrait   *connect.Client[v1.GetPortraitRequest, v1.GetPortraitResponse]
+}
+
+// ListWeb calls bulkhead.v1.WebService.ListWeb.
+func (c *webServiceClient) ListWeb(ctx context.Context, req *connect.Request[v1.ListWebRequest]) (*connect.Response[v1.ListWebResponse], error) {
+	return c.listWeb.CallUnary(ctx, req)
+}
+
+// SetWeb calls bulkhead.v1.WebService.SetWeb.
+func (c *webServiceClient) SetWeb(ctx context.Context, req *connect.Request[v1.SetWebRequest]) (*connect.Response[v1.SetWebResponse], error) {
+	return c.setWeb.CallUnary(ctx, req)
+}
+
+// AllowWeb calls bulkhead.v1.WebService.AllowWeb.
+func (c *webServiceClient) AllowWeb(ctx context.Context, req *connect.Request[v1.AllowWebRequest]) (*connect.Response[v1.SetWebResponse], error) {
+	return c.allowWeb.CallUnary(ctx, req)
+}
+
+// PatchWeb calls bulkhead.v1.WebService.PatchWeb.
+func (c *webServiceClient) PatchWeb(ctx context.Context, req *connect.Request[v1.PatchWebRequest]) (*connect.Response[v1.SetWebResponse], error) {
+	return c.patchWeb.CallUnary(ctx, req)
+}
+
+// ListWebEvents calls bulkhead.v1.WebService.ListWebEvents.
+func (c *webServiceClient) ListWebEvents(ctx context.Context, req *connect.Request[v1.ListWebEventsRequest]) (*connect.Response[v1.ListWebEventsResponse], error) {
+	return c.listWebEvents.CallUnary(ctx, req)
+}
+
+// GetWebEvent calls bulkhead.v1.WebService.GetWebEvent.
+func (c *webServiceClient) GetWebEvent(ctx context.Context, req *connect.Request[v1.GetWebEventRequest]) (*connect.Response[v1.GetWebEventResponse], error) {
+	return c.getWebEvent.CallUnary(ctx, req)
+}
+
+// GetPortrait calls bulkhead.v1.WebService.GetPortrait.
+func (c *webServiceClient) GetPortrait(ctx context.Context, req *connect.Request[v1.GetPortraitRequest]) (*connect.Response[v1.GetPortraitResponse], error) {
+	return c.getPortrait.CallUnary(ctx, req)
+}
+
+// WebServiceHandler is an implementation of the bulkhead.v1.WebService service.
+type WebServiceHandler interface {
+	// ListWeb returns what people decided, and what nodes say of it.
+	ListWeb(context.Context, *connect.Request[v1.ListWebRequest]) (*connect.Response[v1.ListWebResponse], error)
+	// SetWeb switches a workload, live, and answers once every node that runs it has it in force, or said why not.
+	SetWeb(context.Context, *connect.Request[v1.SetWebRequest]) (*connect.Response[v1.SetWebResponse], error)
+	// AllowWeb adds an exception, or takes one back.
+	AllowWeb(context.Context, *connect.Request[v1.AllowWebRequest]) (*connect.Response[v1.SetWebResponse], error)
+	// PatchWeb adds a virtual patch, or takes one back.
+	PatchWeb(context.Context, *connect.Request[v1.PatchWebRequest]) (*connect.Response[v1.SetWebResponse], error)
+	// ListWebEvents returns alerts about requests, the newest first.
+	ListWebEvents(context.Context, *connect.Request[v1.ListWebEventsRequest]) (*connect.Response[v1.ListWebEventsResponse], error)
+	// GetWebEvent finds one by the id that its client was shown.
+	GetWebEvent(context.Context, *connect.Request[v1.GetWebEventRequest]) (*connect.Response[v1.GetWebEventResponse], error)
+	// GetPortrait returns what was learned of a workload's requests, as JSON and as OpenAPI.
+	GetPortrait(context.Context, *connect.Request[v1.GetPortraitRequest]) (*connect.Response[v1.GetPortraitResponse], error)
+}
+
+// NewWebServiceHandler builds an HTTP handler from the service implementation. It returns the path
+// on which to mount the handler and the handler itself.
+//
+// By default, handlers support the Connect, gRPC, and gRPC-Web protocols with the binary Protobuf
+// and JSON codecs. They also support gzip compression.
+func NewWebServiceHandler(svc WebServiceHandler, opts ...connect.HandlerOption) (string, http.Handler) {
+	webServiceMethods := v1.File_bulkhead_v1_bulkhead_proto.Services().ByName("WebService").Methods()
+	webServiceListWebHandler := connect.NewUnaryHandler(
+		WebServiceListWebProcedure,
+		svc.ListWeb,
+		connect.WithSchema(webServiceMethods.ByName("ListWeb")),
+		connect.WithHandlerOptions(opts...),
+	)
+	webServiceSetWebHandler := connect.NewUnaryHandler(
+		WebServiceSetWebProcedure,
+		svc.SetWeb,
+		connect.WithSchema(webServiceMethods.ByName("SetWeb")),
+		connect.WithHandlerOptions(opts...),
+	)
+	webServiceAllowWebHandler := connect.NewUnaryHandler(
+		WebServiceAllowWebProcedure,
+		svc.AllowWeb,
+		connect.WithSchema(webServiceMethods.ByName("AllowWeb")),
+		connect.WithHandlerOptions(opts...),
+	)
+	webServicePatchWebHandler := connect.NewUnaryHandler(
+		WebServicePatchWebProcedure,
+		svc.PatchWeb,
+		connect.WithSchema(webServiceMethods.ByName("PatchWeb")),
+		connect.WithHandlerOptions(opts...),
+	)
+	webServiceListWebEventsHandler := connect.NewUnaryHandler(
+		WebServiceListWebEventsProcedure,
+		svc.ListWebEvents,
+		connect.WithSchema(webServiceMethods.ByName("ListWebEvents")),
+		connect.WithHandlerOptions(opts...),
+	)
+	webServiceGetWebEventHandler := connect.NewUnaryHandler(
+		WebServiceGetWebEventProcedure,
+		svc.GetWebEvent,
+		connect.WithSchema(webServiceMethods.ByName("GetWebEvent")),
+		connect.WithHandlerOptions(opts...),
+	)
+	webServiceGetPortraitHandler := connect.NewUnaryHandler(
+		WebServiceGetPortraitProcedure,
+		svc.GetPortrait,
+		connect.WithSchema(webServiceMethods.ByName("GetPortrait")),
+		connect.WithHandlerOptions(opts...),
+	)
+	return "/bulkhead.v1.WebService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case WebServiceListWebProcedure:
+			webServiceListWebHandler.ServeHTTP(w, r)
+		case WebServiceSetWebProcedure:
+			webServiceSetWebHandler.ServeHTTP(w, r)
+		case WebServiceAllowWebProcedure:
+			webServiceAllowWebHandler.ServeHTTP(w, r)
+		case WebServicePatchWebProcedure:
+			webServicePatchWebHandler.ServeHTTP(w, r)
+		case WebServiceListWebEventsProcedure:
+			webServiceListWebEventsHandler.ServeHTTP(w, r)
+		case WebServiceGetWebEventProcedure:
+			webServiceGetWebEventHandler.ServeHTTP(w, r)
+		case WebServiceGetPortraitProcedure:
+			webServiceGetPortraitHandler.ServeHTTP(w, r)
+		default:
+			http.NotFound(w, r)
+		}
+	})
+}
+
+// UnimplementedWebServiceHandler returns CodeUnimplemented from all methods.
+type UnimplementedWebServiceHandler struct{}
+
+func (UnimplementedWebServiceHandler) ListWeb(context.Context, *connect.Request[v1.ListWebRequest]) (*connect.Response[v1.ListWebResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("bulkhead.v1.WebService.ListWeb is not implemented"))
+}
+
+func (UnimplementedWebServiceHandler) SetWeb(context.Context, *connect.Request[v1.SetWebRequest]) (*connect.Response[v1.SetWebResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("bulkhead.v1.WebService.SetWeb is not implemented"))
+}
+
+func (UnimplementedWebServiceHandler) AllowWeb(context.Context, *connect.Request[v1.AllowWebRequest]) (*connect.Response[v1.SetWebResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("bulkhead.v1.WebService.AllowWeb is not implemented"))
+}
+
+func (UnimplementedWebServiceHandler) PatchWeb(context.Context, *connect.Request[v1.PatchWebRequest]) (*connect.Response[v1.SetWebResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("bulkhead.v1.WebService.PatchWeb is not implemented"))
+}
+
+func (UnimplementedWebServiceHandler) ListWebEvents(context.Context, *connect.Request[v1.ListWebEventsRequest]) (*connect.Response[v1.ListWebEventsResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("bulkhead.v1.WebService.ListWebEvents is not implemented"))
+}
+
+func (UnimplementedWebServiceHandler) GetWebEvent(context.Context, *connect.Request[v1.GetWebEventRequest]) (*connect.Response[v1.GetWebEventResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("bulkhead.v1.WebService.GetWebEvent is not implemented"))
+}
+
+func (UnimplementedWebServiceHandler) GetPortrait(context.Context, *connect.Request[v1.GetPortraitRequest]) (*connect.Response[v1.GetPortraitResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("bulkhead.v1.WebService.GetPortrait is not implemented"))
 }
 
 // PolicyServiceClient is a client for the bulkhead.v1.PolicyService service.
