@@ -19,6 +19,7 @@ import (
 
 	"bulkhead"
 	"bulkhead/agent/respond"
+	"bulkhead/agent/web"
 	"bulkhead/bpf"
 	"bulkhead/container"
 	"bulkhead/enforce"
@@ -67,6 +68,7 @@ type Agent struct {
 	translations *translations
 	trust        *trust
 	response     *respond.Responder
+	web          *web.Web
 
 	adopting sync.Mutex // one container after the other
 
@@ -136,6 +138,7 @@ func start(ctx context.Context, o *Options) (*Agent, error) {
 		a.problem("spool", err.Error())
 	}
 	a.openTrust()
+	a.openWeb()
 	return a, a.openKernel(ctx)
 }
 
@@ -254,6 +257,7 @@ func (a *Agent) run(ctx context.Context) error {
 		"nri":        a.serveNRI,
 		"translated": a.followTranslations,
 		"seccomp":    a.writeSeccomp,
+		"web":        a.web.Run,
 	} {
 		wait.Go(func() {
 			if err := part(ctx); err != nil && ctx.Err() == nil {

@@ -44,11 +44,16 @@ func (t *alerter) event(e *bulkhead.Event) {
 	rules := t.agent.rules
 	t.agent.mu.Unlock()
 	matches := rules.Eval(*e)
-	for _, m := range matches {
-		t.add(t.answer(fromRule(t.agent.base(e), e, m), e, m.Rule.Action))
+	if len(matches) == 0 && e.Verdict == bulkhead.Allowed {
+		return
 	}
-	if len(matches) == 0 && e.Verdict != bulkhead.Allowed {
-		t.add(fromProfile(t.agent.base(e), e))
+	base := t.agent.base(e)
+	base.Cause.Request = t.agent.causeOf(e, base.Cause.Object)
+	for _, m := range matches {
+		t.add(t.answer(fromRule(base, e, m), e, m.Rule.Action))
+	}
+	if len(matches) == 0 {
+		t.add(fromProfile(base, e))
 	}
 }
 

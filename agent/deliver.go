@@ -117,6 +117,11 @@ func (a *Agent) command(ctx context.Context, c *pb.NodeCommand) *pb.NodeCommandA
 		err = a.setPolicies(c.SetPolicies.Documents)
 	case *pb.NodeCommand_Network:
 		err = a.setNetwork(c.Network)
+	case *pb.NodeCommand_SetWebs:
+		err = a.web.Set(c.SetWebs)
+		a.poke()
+	case *pb.NodeCommand_GetPortrait:
+		answer.Portrait, err = a.web.Portrait(c.GetPortrait.Workload, c.GetPortrait.Digest)
 	default:
 		err = fmt.Errorf("this agent (%s) does not know that command: is it older than the control plane?", a.options.Version)
 	}
@@ -202,6 +207,7 @@ func (a *Agent) workloadReport(w *workload) (*pb.WorkloadReport, string) {
 	m.LastSeen = timestamppb.New(w.seen)
 	m.Enforcement = a.backends()
 	m.Trust = a.trustOf(w)
+	m.Web = a.web.State(w.Name)
 	r := &pb.WorkloadReport{Workload: m}
 	var doc bytes.Buffer
 	if profile.Write(&doc, p) != nil {
@@ -218,7 +224,7 @@ func (a *Agent) workloadReport(w *workload) (*pb.WorkloadReport, string) {
 func (a *Agent) nodeReport() *pb.Node {
 	n := &pb.Node{
 		Id: a.options.Node, Name: a.options.Node, Cluster: a.options.Cluster, Kernel: a.kernel.Features().Release, Version: a.options.Version,
-		LastSeen: timestamppb.Now(), Connected: true, Backends: a.backends(), MemoryBytes: resident(), Policies: a.trust.gate.Digest(),
+		LastSeen: timestamppb.Now(), Connected: true, Backends: a.backends(), MemoryBytes: resident(), Policies: a.trust.gate.Digest(), Web: a.web.Digest(),
 	}
 	n.Events, n.LostEvents = a.kernel.Lost()
 	n.FoldedEvents = a.enforcer.Folded()

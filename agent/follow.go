@@ -205,6 +205,7 @@ func (a *Agent) end(ctx context.Context, c bulkhead.Container) {
 	if a.addresses.forget(c.ID) {
 		a.moved()
 	}
+	a.web.Ended(c.ID)
 	if c.CgroupID == 0 {
 		return
 	}
@@ -255,6 +256,7 @@ func (a *Agent) adoptAs(ctx context.Context, c bulkhead.Container, v gate.Verdic
 	w.seen = time.Now()
 	mode, p := w.Mode, w.Profile
 	a.mu.Unlock()
+	go a.web.Started(c)
 	if known && mode == bulkhead.Learn {
 		return a.enforcer.Attach(c)
 	}

@@ -185,7 +185,7 @@ func callOf(raw *bpf.Event) *bulkhead.Syscall {
 // process says who it was. What a program was called with is known from its start; a process that has started
 // none since the agent came is described by what the kernel gives with every record.
 func (s *Sensor) process(raw *bpf.Event, e *bulkhead.Event) bulkhead.Process {
-	p := bulkhead.Process{PID: int(raw.PID), UID: int(raw.UID), Comm: comm(raw.Comm), Started: raw.Started}
+	p := bulkhead.Process{PID: int(raw.PID), TID: int(raw.TID), UID: int(raw.UID), Comm: comm(raw.Comm), Started: raw.Started}
 	key := processKey{raw.PID, raw.Started}
 	if e.Exec != nil {
 		p.Exe, p.Args = e.Exec.Path, argv(raw.Text())

@@ -37,6 +37,7 @@ type client struct {
 	drills    bulkheadv1connect.DrillServiceClient
 	policies  bulkheadv1connect.PolicyServiceClient
 	segments  bulkheadv1connect.SegmentServiceClient
+	web       bulkheadv1connect.WebServiceClient
 }
 
 // target is where the server is and how it is spoken to.
@@ -92,6 +93,7 @@ func dial(t target) *client {
 		drills:    bulkheadv1connect.NewDrillServiceClient(h, t.address, o...),
 		policies:  bulkheadv1connect.NewPolicyServiceClient(h, t.address, o...),
 		segments:  bulkheadv1connect.NewSegmentServiceClient(h, t.address, o...),
+		web:       bulkheadv1connect.NewWebServiceClient(h, t.address, o...),
 	}
 }
 

@@ -86,14 +86,15 @@ named by ` + "`--server`, `--cert` and `BULKHEAD_TOKEN`" + `; the token of this 
 ` + "```" + `
 alerts          [{"id","time","cluster","node","workload","container","image","digest","rule","title","technique","tactic","severity",
                   "action":"blocked|detected","message","process":{"pid","uid","exe","args":[],"ancestry":[{"pid","comm","exe"}]},
-                  "cause":{"kind","reason","object"},"count","heal":{"workload","section","value"},"healed"}]
+                  "cause":{"kind","reason","object","request":{"id","method","path","endpoint","place","parameter","client",
+                  "sure":"certain|likely|possible","why","others","patch":{}}},"web":REQUEST,"count","heal":{"workload","section","value"},"healed"}]
                 with --follow: one such object a line
 incidents       [{"id","title","severity","first","last","clusters":[],"nodes":[],"workloads":[],"containers":[],"images":[],"blocked","detected",
                   "path":[{"time","tactic","technique","title","workload","blocked":bool,"times"}],"stopped":[{"where","what","times"}],
                   "causes":["container|processes|edge|image"],"alerts":[]}]; with an id: one such object
 workloads       [{"name","kind","namespace","image","digest","mode","nodes":[],"containers","completeness","ready":bool,"blockedBy",
                   "sections":{"executables":{"score","heldOut","items","curve":[],"ready"}},"blocked","detected","lastSeen",
-                  "enforcement":[{"kind","backend","limits"}]}]
+                  "enforcement":[{"kind","backend","limits"}],"web":"off|learn|detect|block"}]
                 with a name: one such object
 nodes           [{"id","name","cluster","kernel","version","lastSeen","connected":bool,"containers","backends":[{"kind","backend","limits"}],
                   "engines":[{"name","socket","version","error"}],"events","lostEvents","foldedEvents","droppedAlerts","spooledAlerts","memoryBytes","problems":[]}]
@@ -110,6 +111,14 @@ mode            {"workload","mode","nodes":[{"node","ok":bool,"error","microseco
 approve         {"workload","section","value","nodes":[{"node","ok":bool,"error","microseconds"}]}
 status          {"address","version","caller","supervised":bool,"nodes":{"connected","away"},"workloads":{"learn","monitor","protect"},
                  "containers","blocked","detected","problems":[]}
+waf             [{"workload","mode":"off|learn|detect|block","place":"inline|tap","ports":[],"failClosed":bool,
+                  "exceptions":[{"id","rule","path","name","by","at"}],"patches":[{"id","method","path","name","pattern","by","at"}],"by","at",
+                  "nodes":[{"node","containers","requests","blocked","detected","endpoints","learned","errors":[]}]}]; with a name: one such object
+waf events      alerts, each with "web", which is REQUEST: {"id","client","method","host","path","endpoint","place","mode","verdict","score",
+                  "reasons":[{"rule","class","score","place","name","message"}],"request" (base64, without secrets),"cut":bool}
+waf explain     {"event":{},"replayed":bool,"same":bool,"verdict":{"verdict","score","reasons":[]},"withCoreRuleSet":{},
+                  "steps":[{"place","name","form","hits":[],"learned","score"}]}
+waf mode, allow, patch  {"setting":{as waf},"nodes":[{"node","ok":bool,"error","microseconds"}]}
 version         {"version","commit","go"}
 sign, attest    {"image","digest","type","attachment","bundle"}     also: profile attach
 verify          {"image","digest","allowed":bool,"action":"deny|warn|audit","reasons":[{"rule","message","action"}],"policies":[],

@@ -16,13 +16,19 @@ import (
 
 func newWAF(a *app) *cobra.Command {
 	c := &cobra.Command{
-		Use:     "waf",
-		Short:   "Web attacks: judge HTTP requests",
-		Long:    "The layer-7 firewall's engine. It needs no server.",
-		Example: "  bulkhead waf inspect request.txt",
-		RunE:    needsCommand,
+		Use:   "waf [WORKLOAD]",
+		Short: "Web attacks: what is done with workloads' requests",
+		Long: "Lists the workloads whose requests the layer-7 firewall looks at. With a name, tells about that one, with its exceptions and patches.\n" +
+			"inspect and openapi need no server.",
+		Example: "  bulkhead waf\n  bulkhead waf mode shop learn --port 8080\n  bulkhead waf inspect request.txt",
+		Args:    cobra.MaximumNArgs(1),
 	}
-	c.AddCommand(newWAFInspect(a), newWAFOpenAPI(a))
+	c.ValidArgsFunction = a.completeWorkload
+	format := formatFlag(c, "table", "json")
+	c.RunE = func(c *cobra.Command, args []string) error {
+		return a.showWeb(c.Context(), or(args...), format.value)
+	}
+	c.AddCommand(newWAFMode(a), newWAFEvents(a), newWAFExplain(a), newWAFAllow(a), newWAFPatch(a), newWAFPortrait(a), newWAFInspect(a), newWAFOpenAPI(a))
 	return c
 }
 

@@ -34,6 +34,7 @@ type workload struct {
 	LastSeen     time.Time                                  `json:"lastSeen"`
 	Enforcement  []enforcement                              `json:"enforcement"`
 	Trust        trust                                      `json:"trust"`
+	Web          string                                     `json:"web"` // what is done with its requests: off, learn, detect, block
 }
 
 // trust is what the trust policies say of the image that runs.
@@ -58,6 +59,7 @@ func workloadOf(m *pb.Workload) workload {
 		Completeness: m.Completeness, Ready: m.Ready, BlockedBy: m.BlockedBy, Sections: api.FromSections(m.Sections),
 		Blocked: m.Blocked, Detected: m.Detected, LastSeen: m.LastSeen.AsTime(), Enforcement: enforcements(m.Enforcement),
 		Trust: trust{m.Trust.GetStatus(), list(m.Trust.GetReasons()), list(m.Trust.GetSigners()), m.Trust.GetProfile()},
+		Web:   or(m.Web.GetMode(), string(bulkhead.WebOff)),
 	}
 }
 
@@ -120,6 +122,10 @@ func workloadTable(all []workload, now time.Time) *table {
 	if judged {
 		t.head, t.flex = slices.Insert(t.head, 7, "TRUST"), []int{8, 0}
 	}
+	looked := slices.ContainsFunc(all, func(w workload) bool { return w.Web != string(bulkhead.WebOff) })
+	if looked {
+		t.head, t.flex = slices.Insert(t.head, 2, "WEB"), []int{t.flex[0] + 1, 0}
+	}
 	for _, w := range all {
 		row := []cell{
 			text(w.Name), modeCell(w.Mode), readyCell(w), textf("%d", w.Containers), textf("%d", w.Blocked),
@@ -127,6 +133,9 @@ func workloadTable(all []workload, now time.Time) *table {
 		}
 		if judged {
 			row = slices.Insert(row, 7, trustCell(w.Trust))
+		}
+		if looked {
+			row = slices.Insert(row, 2, webModeCell(bulkhead.WebMode(w.Web)))
 		}
 		t.add(row...)
 	}
@@ -171,6 +180,7 @@ func (a *app) describeWorkload(w workload) error {
 	s := a.screen()
 	facts := &table{head: []string{"WORKLOAD", w.Name}, wrap: true, flex: []int{1}}
 	facts.add(text("mode"), modeCell(w.Mode))
+	facts.add(text("requests"), webModeCell(bulkhead.WebMode(w.Web)))
 	facts.add(text("image"), text(w.Image))
 	facts.add(text("digest"), text(w.Digest))
 	if w.Trust.Status != "" {

@@ -61,7 +61,7 @@ var rooms = map[string][]string{
 	"sensor":    {".", "bpf", "container", "profile"},
 	"enforce":   {".", "bpf", "container", "profile", "topology"},
 	"intercept": {".", "bpf", "waf"},
-	"agent":     {".", "api", "bpf", "bus", "container", "enforce", "image", "profile", "rule", "sensor", "sign", "topology"},
+	"agent":     {".", "api", "bpf", "bus", "container", "enforce", "image", "intercept", "profile", "rule", "sensor", "sign", "topology", "waf"},
 
 	// control plane
 	"auth":       {".", "api", "store"},
