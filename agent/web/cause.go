@@ -21,7 +21,7 @@ type Deed struct {
 	Threads   []int    // who did it, then who it descends from, the nearest first
 	Words     []string // what it did it with: arguments, a path, an address
 	At        time.Time
-	File      bool          // it is about a file
+	File      bool // it is about a file
 }
 
 const (
