@@ -31,9 +31,9 @@ func (b *box) status(path string) (code int, id string, err error) {
 	return answer.StatusCode, answer.Header.Get("Bulkhead-Request-Id"), nil
 }
 
-func (b *box) wants(t *testing.T, path string, code int) (id string) {
-	t.Helper()
-	eventually(t, 20*time.Second, func() error {
+func (p *hull) wants(b *box, path string, code int) (id string) {
+	p.Helper()
+	p.Eventually(20*time.Second, func() error {
 		got, n, err := b.status(path)
 		if id = n; err != nil || got != code {
 			return fmt.Errorf("%s: %d, %v; want %d", path, got, err, code)
@@ -43,12 +43,12 @@ func (b *box) wants(t *testing.T, path string, code int) (id string) {
 	return id
 }
 
-func (p *product) waf(t *testing.T, into any, args ...string) {
+func (p *hull) waf(t *testing.T, into any, args ...string) {
 	t.Helper()
 	if into == nil {
 		into = &json.RawMessage{}
 	}
-	if err := p.ask(t.Context(), into, append([]string{"waf"}, args...)...); err != nil {
+	if err := p.Ask(into, append([]string{"waf"}, args...)...); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -77,13 +77,10 @@ func TestWeb(t *testing.T) {
 	}
 	ask("/do/alive")
 
-	var d decision
-	p.waf(t, &d, "mode", b.workload(), "block", "--port", "8080")
-	if len(d.Nodes) != 1 || !d.Nodes[0].OK {
-		t.Fatalf("%+v", d.Nodes)
-	}
-	t.Logf("in force after %d µs", d.Nodes[0].Microseconds)
-	id := b.wants(t, injection, 403)
+	took, err := p.Decide("waf", "mode", b.workload(), "block", "--port", "8080")
+	p.Check(err)
+	t.Logf("in force after %v", took)
+	id := p.wants(b, injection, 403)
 	if code := ask(injection); code != 200 {
 		t.Errorf("a connection from before was answered %d", code)
 	}
@@ -96,7 +93,7 @@ func TestWeb(t *testing.T) {
 			Replayed, Same bool
 			Steps          []json.RawMessage
 		}
-		eventually(t, 10*time.Second, func() error { return p.ask(t.Context(), &e, "waf", "explain", id) })
+		p.Eventually(10*time.Second, func() error { return p.Ask(&e, "waf", "explain", id) })
 		if e.Event.Web == nil || e.Event.Web.ID != id || e.Event.Action != "blocked" || !e.Replayed || !e.Same || len(e.Steps) == 0 || e.Event.Web.Endpoint != "/do/alive" {
 			t.Errorf("%+v", e)
 		}
@@ -108,11 +105,11 @@ func TestWeb(t *testing.T) {
 	})
 	t.Run("patch and allow", func(t *testing.T) {
 		p.waf(t, nil, "patch", b.workload(), "--path", "/do/warm", "--name", "arg", "--pattern", "[a-z]*")
-		b.wants(t, "/do/warm?arg=ABC", 403)
-		b.wants(t, "/do/warm?arg=abc", 200)
+		p.wants(b, "/do/warm?arg=ABC", 403)
+		p.wants(b, "/do/warm?arg=abc", 200)
 		p.waf(t, nil, "allow", id)
-		b.wants(t, injection, 200)
-		b.wants(t, strings.Replace(injection, "alive", "warm", 1), 403)
+		p.wants(b, injection, 200)
+		p.wants(b, strings.Replace(injection, "alive", "warm", 1), 403)
 		var all struct {
 			Exceptions []bulkhead.WebException
 			Patches    []bulkhead.WebPatch
@@ -125,45 +122,45 @@ func TestWeb(t *testing.T) {
 		for _, e := range all.Exceptions {
 			p.waf(t, nil, "allow", b.workload(), "--remove", e.ID)
 		}
-		b.wants(t, injection, 403)
+		p.wants(b, injection, 403)
 	})
 	t.Run("a killed agent", func(t *testing.T) {
-		p.agent.kill()
+		p.Agent.Kill()
 		began := time.Now()
-		b.wants(t, injection, 200)
+		p.wants(b, injection, 200)
 		t.Logf("direct after %v", time.Since(began).Round(time.Millisecond))
-		p.agent.start()
-		p.await(t)
-		b.wants(t, injection, 403)
+		p.Agent.Start()
+		p.Await()
+		p.wants(b, injection, 403)
 	})
 	if out, err := exec.Command("docker", "rm", "-f", b.name).CombinedOutput(); err != nil {
 		t.Fatal(string(out))
 	}
 	b = p.box(t, "web", image)
 	t.Run("a container that comes later", func(t *testing.T) {
-		b.wants(t, injection, 403)
-		b.wants(t, "/do/alive", 200)
+		p.wants(b, injection, 403)
+		p.wants(b, "/do/alive", 200)
 	})
 	t.Run("closed without an agent", func(t *testing.T) {
 		p.waf(t, nil, "mode", b.workload(), "block", "--fail-closed")
-		b.wants(t, injection, 403)
-		p.agent.kill()
+		p.wants(b, injection, 403)
+		p.Agent.Kill()
 		time.Sleep(300 * time.Millisecond) // the kernel gives a proxy that gives no sign so long
 		if code, _, err := b.status("/do/alive"); err == nil {
 			t.Errorf("somebody got through: %d", code)
 		}
-		p.agent.start()
-		p.await(t)
-		b.wants(t, "/do/alive", 200)
-		b.wants(t, injection, 403)
+		p.Agent.Start()
+		p.Await()
+		p.wants(b, "/do/alive", 200)
+		p.wants(b, injection, 403)
 		p.waf(t, nil, "mode", b.workload(), "block", "--fail-open")
 	})
 	t.Run("learn, and off", func(t *testing.T) {
 		p.waf(t, nil, "mode", b.workload(), "learn")
 		for n := range 20 {
-			b.wants(t, fmt.Sprintf("/do/alive?arg=%d", n), 200)
+			p.wants(b, fmt.Sprintf("/do/alive?arg=%d", n), 200)
 		}
-		b.wants(t, injection, 200)
+		p.wants(b, injection, 200)
 		var portrait struct {
 			Endpoints map[string]struct {
 				Seen       struct{ Count int }
