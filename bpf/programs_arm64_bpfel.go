@@ -76,7 +76,7 @@ type programsFlowSock struct {
 	Verdict    uint8
 	Pad        uint8
 	Generation uint32
-	Pad2       uint32
+	Tick       uint32
 }
 
 type programsIdentityKey struct {

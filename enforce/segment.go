@@ -399,7 +399,7 @@ func (e *Enforcer) raise(w *ward) error {
 		return err
 	}
 	w.wall = wall
-	return nil
+	return e.options.Kernel.JudgeAgain() // connections that it has already were not asked about
 }
 
 func inHostNetwork(pid int) bool {

@@ -63,7 +63,7 @@ struct flow_sock {
 	u8 verdict;     /* SEGMENT_… */
 	u8 pad;
 	u32 generation; /* of the verdict; 0: there is none */
-	u32 pad2;
+	u32 tick;       /* when the clock was looked at last */
 };
 enum { SOCK_COUNTED = 1 << 0, SOCK_CLOSING = 1 << 1 };
 
@@ -136,8 +136,8 @@ struct packet {
 	u8 direction;
 	u8 itself;          /* from an address to the same one, or the loopback device's */
 	u8 pad;
-	u32 wall;           /* flags: what this container is held to */
-	u32 pad2;
+	u32 wall;           /* flags: what this container is held to … */
+	u32 generation;     /* … and of when that is */
 };
 
 /* What a container's socket sends or gets belongs to the container, also before user space has named it. */
@@ -236,6 +236,9 @@ __noinline int flow_head(struct __sk_buff *skb, struct packet *p) {
 		bpf_ringbuf_submit(e, 0);
 	return 0;
 }
+
+/* Some hundredths of a second, of a clock that costs nothing to read: often enough to look at the one that does. */
+static __always_inline u32 tick_now(void) { return bpf_jiffies64() >> 5; }
 
 static __always_inline u64 segments(struct __sk_buff *skb) { return skb->gso_segs > 1 ? skb->gso_segs : 1; }
 
@@ -345,7 +348,11 @@ static __always_inline u32 flow_tcp(struct __sk_buff *skb, struct packet *p, str
 		u32 verdict = flow_verdict(p, s);
 		if (verdict & SEGMENT_DENY) /* but that it has ended may be said */
 			return p->flags & FLAG_RST && skb->len <= p->payload ? 0 : verdict;
+	} else if (p->number != NO_SLOT) {
+		s->verdict = 0;
+		s->generation = p->generation;
 	}
+	s->tick = tick_now();
 	u32 way = p->direction & 1;
 	__sync_fetch_and_add(&s->bytes[way], skb->len);
 	__sync_fetch_and_add(&s->packets[way], segments(skb));
@@ -408,12 +415,47 @@ static __always_inline u32 flow_datagram(struct __sk_buff *skb, struct packet *p
 	return verdict;
 }
 
+/* Counts a packet in the middle of a connection, which is nearly all of them: its socket knows whose it is and that it may
+ * pass. What is the first of something, ends something, or comes after some time goes the long way; false says so. */
+static __always_inline bool flow_middle(struct __sk_buff *skb, struct bpf_sock *sk, u32 way) {
+	struct flow_sock *s = bpf_sk_storage_get(&flow_socks, sk, 0, 0);
+	if (!s || (s->state & (SOCK_COUNTED | SOCK_CLOSING)) != SOCK_COUNTED || s->verdict & SEGMENT_DENY)
+		return false;
+	if (s->generation != generation_now() || s->tick != tick_now())
+		return false;
+	u8 *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end, *tcp;
+	u32 headers;
+	if (data + 40 > end) /* headers that are elsewhere; IPv4's and TCP's are 40 bytes too */
+		return false;
+	if (data[0] == 0x45) {
+		headers = 20;
+		tcp = data + 20;
+	} else if (data[0] >> 4 == 6 && data[6] == IPPROTO_TCP) {
+		headers = 40;
+		tcp = data + 40;
+	} else {
+		return false;
+	}
+	if (tcp + 14 > end || tcp[13] & (FLAG_FIN | FLAG_SYN | FLAG_RST))
+		return false;
+	if (!(s->headed & (1 << way)) && skb->len > headers + (tcp[12] >> 4) * 4)
+		return false;
+	__sync_fetch_and_add(&s->bytes[way], skb->len);
+	__sync_fetch_and_add(&s->packets[way], segments(skb));
+	return true;
+}
+
 static __always_inline int flow(struct __sk_buff *skb, u32 direction) {
-	struct packet p = {.direction = direction};
 	struct bpf_sock *sk = skb->sk;
-	if (!sk || !(sk = bpf_sk_fullsock(sk)) || !owner(skb, &p) || !packet_read(skb, &p))
+	if (!sk || !(sk = bpf_sk_fullsock(sk)))
+		return PASS;
+	if (flow_middle(skb, sk, direction))
+		return PASS;
+	struct packet p = {.direction = direction};
+	if (!owner(skb, &p) || !packet_read(skb, &p))
 		return PASS;
 	p.now = bpf_ktime_get_boot_ns();
+	p.generation = generation_now();
 	p.wall = wall_flags(p.number);
 	u32 verdict = p.key.protocol == IPPROTO_TCP ? flow_tcp(skb, &p, sk) : flow_datagram(skb, &p, sk);
 	return verdict & SEGMENT_DENY ? DENY : PASS;
