@@ -44,6 +44,7 @@ type Options struct {
 	Events      func(*bulkhead.Event)      // hears every event, before it may become an alert; nil: nobody does
 	Registries  image.Options              // how they are spoken to for signatures
 	Seccomp     string                     // the kubelet's directory of seccomp profiles, which gets the learned ones; empty: none
+	Cgroup      string                     // containers in this cgroup are this node's alone; empty: all of this kernel are
 	NRI         string                     // socket of an engine's plug-in interface; empty: none
 	Version     string
 	Log         *slog.Logger

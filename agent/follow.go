@@ -27,7 +27,7 @@ func cgroupRoot() (string, error) {
 
 // engines are the well-known sockets and those named in engines.d.
 func (a *Agent) engines(root string) container.Options {
-	o := container.Options{Log: a.log, CgroupRoot: root}
+	o := container.Options{Log: a.log, CgroupRoot: root, Within: a.options.Cgroup}
 	for kind, sockets := range a.engineNotes() {
 		switch kind {
 		case "docker":

@@ -22,7 +22,7 @@ import (
 
 // handle takes one event: it teaches, and it may be an alert. It runs on the sensor's goroutine.
 func (a *Agent) handle(e *bulkhead.Event) {
-	if runtimeEntering(e) {
+	if runtimeEntering(e) || e.Process.PID == os.Getpid() { // in a container of its own this agent would be told of its own work
 		return
 	}
 	a.name(e)

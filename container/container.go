@@ -12,7 +12,9 @@ import (
 	"context"
 	"log/slog"
 	"os"
+	"path"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -27,6 +29,7 @@ type Options struct {
 	Containerd []string
 	CRI        []string
 	CgroupRoot string // mount point of the cgroup v2 hierarchy; empty: found in /proc/self/mountinfo
+	Within     string // path below it: only containers in this cgroup are this node's, as where nodes share a kernel; empty: all are
 }
 
 // Kind says what happened to a container.
@@ -57,6 +60,7 @@ type Engine struct {
 // Directory knows the containers of this node. It lives until the context of [Open] ends.
 type Directory struct {
 	log     *slog.Logger
+	within  string // where the containers of this node are
 	root    string // of the cgroup v2 hierarchy; empty when there is none
 	book    *book
 	sources []*source
@@ -86,7 +90,7 @@ func Open(ctx context.Context, options Options) (*Directory, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	d := &Directory{log: log, asking: make(chan struct{}, maxAsking)}
+	d := &Directory{log: log, asking: make(chan struct{}, maxAsking), within: path.Join("/", options.Within)}
 	d.root = d.cgroupRoot(options.CgroupRoot)
 	d.book = newBook(d.root)
 	d.sources = sourcesOf(options, log, d.dockerKnows)
@@ -122,6 +126,11 @@ func (d *Directory) cgroupRoot(given string) string {
 	return root
 }
 
+// below reports whether a path is another or lies in it.
+func below(dir, other string) bool {
+	return other == "/" || dir == other || strings.HasPrefix(dir, other+"/")
+}
+
 func waitFor(ctx context.Context, group *sync.WaitGroup, limit time.Duration) {
 	done := make(chan struct{})
 	go func() { group.Wait(); close(done) }()
@@ -149,7 +158,7 @@ func (d *Directory) Resolve(ctx context.Context, cgroupID uint64, cgroupPath str
 		return c, true
 	}
 	ref, ok := ParseCgroup(cgroupPath)
-	if !ok {
+	if !ok || !below(ref.Dir, d.within) {
 		return bulkhead.Container{}, false
 	}
 	d.ask(ctx, ref.ID)

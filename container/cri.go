@@ -21,8 +21,9 @@ type criEngine struct {
 	client cri.RuntimeServiceClient
 	failed error
 
-	mu   sync.Mutex
-	pods map[string]*bulkhead.Pod // by sandbox id, of those that run
+	mu      sync.Mutex
+	pods    map[string]*bulkhead.Pod // by sandbox id, of those that run
+	digests map[string]string        // of manifests, by reference and id of the configuration
 }
 
 func newCRI(socket string) talker {
@@ -30,7 +31,7 @@ func newCRI(socket string) talker {
 	if err != nil {
 		return &criEngine{failed: err}
 	}
-	return &criEngine{conn: conn, client: cri.NewRuntimeServiceClient(conn), pods: map[string]*bulkhead.Pod{}}
+	return &criEngine{conn: conn, client: cri.NewRuntimeServiceClient(conn), pods: map[string]*bulkhead.Pod{}, digests: map[string]string{}}
 }
 
 func (c *criEngine) close() {
@@ -82,7 +83,7 @@ func (c *criEngine) list(ctx context.Context) ([]sighting, error) {
 	}
 	for _, one := range running.GetContainers() {
 		if pod := pods[one.GetPodSandboxId()]; pod != nil && validID(one.GetId()) {
-			all = append(all, containerSighting(one, pod))
+			all = append(all, containerSighting(one, pod, c.image(ctx, one)))
 		}
 	}
 	c.mu.Lock()
@@ -108,7 +109,7 @@ func (c *criEngine) inspect(ctx context.Context, id string) (sighting, error) {
 	if err != nil {
 		return sighting{}, err
 	}
-	return containerSighting(one, pod), nil
+	return containerSighting(one, pod, c.image(ctx, one)), nil
 }
 
 // pod finds the pod of a sandbox, in memory where it was seen before.
@@ -158,9 +159,9 @@ func sandboxSighting(id string, pod *bulkhead.Pod, labels map[string]string, sta
 	return seen
 }
 
-func containerSighting(one *cri.Container, pod *bulkhead.Pod) sighting {
+func containerSighting(one *cri.Container, pod *bulkhead.Pod, image bulkhead.Image) sighting {
 	seen := sighting{key: one.GetId(), phase: phaseEnded, container: bulkhead.Container{
-		ID: one.GetId(), Name: clip(one.GetMetadata().GetName()), Engine: engineCRI, Image: criImage(one),
+		ID: one.GetId(), Name: clip(one.GetMetadata().GetName()), Engine: engineCRI, Image: image,
 		Labels: clipped(one.GetLabels()), Pod: copyPod(pod), Started: time.Unix(0, one.GetCreatedAt()),
 	}}
 	switch one.GetState() {
@@ -174,20 +175,70 @@ func containerSighting(one *cri.Container, pod *bulkhead.Pod) sighting {
 	return seen
 }
 
-// criImage reads image_ref, which is "repository@sha256:…" for a pulled image, and the id of its
-// configuration for one that was imported.
-func criImage(one *cri.Container) bulkhead.Image {
+// image reads image_ref: CRI-O has "repository@sha256:…" there, containerd the id of the configuration. The manifest of
+// that one is in the name where a person or the webhook pinned it, and else the engine is asked for it. An image that was
+// imported has none.
+func (c *criEngine) image(ctx context.Context, one *cri.Container) bulkhead.Image {
 	image := bulkhead.Image{Reference: clip(one.GetImage().GetImage())}
 	if own := one.GetImage().GetUserSpecifiedImage(); own != "" {
 		image.Reference = clip(own)
 	}
 	ref := one.GetImageRef()
-	if isDigest(ref) {
-		image.Digest, image.Config = ref, ref
-	} else if _, digest, _ := strings.Cut(ref, "@"); isDigest(digest) {
+	if _, digest, _ := strings.Cut(ref, "@"); isDigest(digest) {
+		image.Digest = digest
+		return image
+	}
+	if !isDigest(ref) {
+		return image
+	}
+	image.Digest, image.Config = ref, ref
+	if _, digest, _ := strings.Cut(image.Reference, "@"); isDigest(digest) {
+		image.Digest = digest
+	} else if digest := c.manifest(ctx, image); digest != "" {
 		image.Digest = digest
 	}
 	return image
+}
+
+// manifest asks for the digest under which an image was pulled by the repository of its reference.
+func (c *criEngine) manifest(ctx context.Context, image bulkhead.Image) string {
+	key := image.Reference + " " + image.Config
+	c.mu.Lock()
+	digest := c.digests[key]
+	c.mu.Unlock()
+	if digest != "" {
+		return digest
+	}
+	answer, err := cri.NewImageServiceClient(c.conn).ImageStatus(ctx, &cri.ImageStatusRequest{Image: &cri.ImageSpec{Image: image.Config}})
+	if err != nil {
+		return ""
+	}
+	digest = pulledAs(image.Reference, answer.GetImage().GetRepoDigests())
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.digests) >= maxImages {
+		clear(c.digests)
+	}
+	if digest != "" {
+		c.digests[key] = digest
+	}
+	return digest
+}
+
+// pulledAs is the digest of the repository that a reference names; where none is of it, of any: a name may be short.
+func pulledAs(reference string, digests []string) (found string) {
+	for _, one := range digests {
+		repository, digest, _ := strings.Cut(one, "@")
+		rest, same := strings.CutPrefix(reference, repository)
+		switch {
+		case !isDigest(digest):
+		case same && (rest == "" || rest[0] == ':' || rest[0] == '@'):
+			return digest
+		case found == "":
+			found = digest
+		}
+	}
+	return found
 }
 
 // copyPod keeps what is in the book apart from what is remembered here.

@@ -76,6 +76,9 @@ func (w *watch) scan(ctx context.Context, dir string) {
 }
 
 func (w *watch) made(ctx context.Context, dir string) {
+	if !below(dir, w.d.within) && !below(w.d.within, dir) {
+		return // another node's
+	}
 	ref, ok := ParseCgroup(dir)
 	if ok && ref.Dir == dir {
 		if id := cgroupID(w.d.root, dir); id != 0 && w.d.book.appeared(ref, id) {

@@ -100,6 +100,7 @@ func runCommand() *cobra.Command {
 	f.StringVar(&o.Pin, "pin", "/sys/fs/bpf/bulkhead", "`DIR` on a BPF file system where programs and maps are kept")
 	f.StringSliceVar(&o.Registries.PlainHTTP, "insecure-http", nil, "`REGISTRY` that may be spoken to without TLS for signatures; no other is")
 	f.StringVar(&o.NRI, "nri", "/var/run/nri/nri.sock", "`SOCKET` where containerd or CRI-O takes plug-ins; none there is no fault, empty uses none")
+	f.StringVar(&o.Cgroup, "cgroup", "", "`PATH` of the cgroup that holds this node's containers, where several nodes share a kernel (default: all are this node's)")
 	f.BoolVar(&contained, "contained", false, "this agent is in a container: its keeper leaves that, so that it outlives it")
 	f.StringVar(&o.Seccomp, "kubelet-seccomp", "", "`DIR` of the kubelet's seccomp profiles: the profiles that are signed onto the images of this node are written there (default: none are)")
 	f.BoolVar(&o.NoLSM, "no-lsm", false, "do not use BPF-LSM, even where the kernel has it")

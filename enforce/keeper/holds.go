@@ -70,11 +70,11 @@ func (k *keeper) leaveNobody() {
 // hold covers one process. Whatever happens, it goes on.
 func (k *keeper) hold(ctx context.Context, h Hold) {
 	defer letRun(h.PID)
-	w := k.wardOf(h)
+	w, released := k.wardOf(h), false
 	if w == nil {
-		w = k.askFor(ctx, h)
+		w, released = k.askFor(ctx, h)
 	}
-	covered := w != nil && k.coverOne(w, h.PID, started(h.PID))
+	covered := released || w != nil && k.coverOne(w, h.PID, started(h.PID))
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.held++; !covered {
@@ -112,8 +112,8 @@ func cgroupOf(pid int) string {
 }
 
 // askFor asks the agent for a policy, and waits until there is one, the agent lets the process
-// go, or patience ends.
-func (k *keeper) askFor(ctx context.Context, h Hold) *ward {
+// go (its container is only learned, or none of its own), or patience ends.
+func (k *keeper) askFor(ctx context.Context, h Hold) (w *ward, released bool) {
 	wait := make(chan struct{})
 	k.mu.Lock()
 	k.waiting[h.PID] = wait
@@ -128,14 +128,15 @@ func (k *keeper) askFor(ctx context.Context, h Hold) *ward {
 	for {
 		select {
 		case <-ctx.Done():
-			return nil
+			return nil, false
 		case <-deadline:
-			return nil
+			return nil, false
 		case <-wait:
-			return nil
+			w := k.wardOf(h)
+			return w, w == nil
 		case <-time.After(2 * time.Millisecond):
 			if w := k.wardOf(h); w != nil {
-				return w
+				return w, false
 			}
 		}
 	}

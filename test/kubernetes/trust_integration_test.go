@@ -55,10 +55,10 @@ func (s *supply) install() {
 	programImage(t, s.Path("bulkhead-agent"), "bulkhead-agent:latest")
 	s.Check(c.Load(t.Context(), "bulkhead:latest", "bulkhead-agent:latest"))
 	s.must("", "apply", "-f", filepath.Join(manifests, "00-namespace.yaml"), "-f", filepath.Join(manifests, "10-crds.yaml"))
-	// Two nodes of this lab are on one kernel: each agent has pins of its own there.
+	// Two nodes of this lab are on one kernel: each agent has pins of its own there, and looks at its own containers alone.
 	s.apply("20-admission.yaml", `"serve",`, `"serve","--insecure-http=`+s.registry+`",`)
 	s.apply("40-server.yaml", `"server",`, `"server","--insecure-http=`+s.registry+`",`)
-	s.apply("50-agent.yaml", `"run",`, `"run","--insecure-http=`+s.registry+`","--pin=/sys/fs/bpf/bulkhead-$(NODE)",`)
+	s.apply("50-agent.yaml", `"run",`, `"run","--insecure-http=`+s.registry+`","--pin=/sys/fs/bpf/bulkhead-$(NODE)","--cgroup=/bulkhead-$(NODE)",`)
 	for _, what := range []string{"deployment/bulkhead-admission", "deployment/bulkhead-server", "daemonset/bulkhead-agent"} {
 		s.must("", "-n", system, "rollout", "status", what, "--timeout=180s")
 	}
@@ -319,6 +319,7 @@ func TestTrust(t *testing.T) {
 	t.Run("ephemeral container", func(t *testing.T) { s.ephemeral(t) })
 	t.Run("past the webhook", func(t *testing.T) { s.past(t, twin) })
 	t.Run("the profile of CI is enforced", func(t *testing.T) { s.chain(t, shop) })
+	t.Run("latency", func(t *testing.T) { s.latency(t, twin) })
 }
 
 func sleeper(pod, ref string) string {

@@ -76,7 +76,7 @@ func (c *Cluster) Node(n int) string { return c.node(n).path("fs") }
 
 // Kubectl runs kubectl as the administrator, with input as its standard input.
 func (c *Cluster) Kubectl(ctx context.Context, input string, args ...string) (string, error) {
-	cmd := exec.CommandContext(ctx, c.binary("kubectl"), append([]string{"--kubeconfig", c.Kubeconfig()}, args...)...)
+	cmd := exec.CommandContext(ctx, c.Binary("kubectl"), append([]string{"--kubeconfig", c.Kubeconfig()}, args...)...)
 	cmd.Stdin = strings.NewReader(input)
 	out, err := cmd.CombinedOutput()
 	if err != nil {
@@ -148,7 +148,8 @@ func (c *Cluster) path(parts ...string) string {
 	return filepath.Join(append([]string{c.dir}, parts...)...)
 }
 
-func (c *Cluster) binary(name string) string { return c.lab.path("kubernetes", "bin", name) }
+// Binary is the path of a program of Kubernetes.
+func (c *Cluster) Binary(name string) string { return c.lab.path("kubernetes", "bin", name) }
 
 // kind tells clusters of different options apart.
 func (o ClusterOptions) kind() string { return fmt.Sprintf("%d %t %q", o.Nodes, o.NRI, o.APIServer) }
@@ -262,7 +263,7 @@ func (c *Cluster) controlPlane(o ClusterOptions) []daemon {
 	relay, port, _ := net.SplitHostPort(c.SharedRegistry())
 	return []daemon{
 		{"etcd", []string{
-			c.binary("etcd"), "--data-dir", c.path("etcd"), "--listen-client-urls", etcdClient, "--advertise-client-urls", etcdClient,
+			c.Binary("etcd"), "--data-dir", c.path("etcd"), "--listen-client-urls", etcdClient, "--advertise-client-urls", etcdClient,
 			"--listen-peer-urls", etcdPeer, "--initial-advertise-peer-urls", etcdPeer, "--initial-cluster", "default=" + etcdPeer,
 			"--unsafe-no-fsync", "--log-level", "warn",
 		}, c.listens("127.0.0.1:12379")},
@@ -271,7 +272,7 @@ func (c *Cluster) controlPlane(o ClusterOptions) []daemon {
 			"socat", "TCP-LISTEN:" + port + ",bind=" + relay + ",reuseaddr,fork", "TCP:" + c.Registry(),
 		}, c.listens(c.SharedRegistry())},
 		{"kube-apiserver", append([]string{
-			c.binary("kube-apiserver"), "--etcd-servers=" + etcdClient, "--bind-address=" + nodeNet + ".1", "--advertise-address=" + nodeNet + ".1",
+			c.Binary("kube-apiserver"), "--etcd-servers=" + etcdClient, "--bind-address=" + nodeNet + ".1", "--advertise-address=" + nodeNet + ".1",
 			"--secure-port=6443", "--service-cluster-ip-range=" + serviceNet + ".0/16", "--client-ca-file=" + pki("ca.crt"),
 			"--tls-cert-file=" + pki("apiserver.crt"), "--tls-private-key-file=" + pki("apiserver.key"),
 			"--kubelet-client-certificate=" + pki("kubelet-client.crt"), "--kubelet-client-key=" + pki("kubelet-client.key"),
@@ -287,14 +288,14 @@ func (c *Cluster) controlPlane(o ClusterOptions) []daemon {
 			return err
 		}},
 		{"kube-controller-manager", []string{
-			c.binary("kube-controller-manager"), "--kubeconfig=" + manager, "--authentication-kubeconfig=" + manager,
+			c.Binary("kube-controller-manager"), "--kubeconfig=" + manager, "--authentication-kubeconfig=" + manager,
 			"--authorization-kubeconfig=" + manager, "--bind-address=" + nodeNet + ".1", "--leader-elect=false",
 			"--use-service-account-credentials=true", "--service-account-private-key-file=" + pki("accounts.key"),
 			"--root-ca-file=" + pki("ca.crt"), "--cluster-signing-cert-file=" + pki("ca.crt"), "--cluster-signing-key-file=" + pki("ca.key"),
 			"--allocate-node-cidrs=false", "--v=1", // each node's range is fixed in its network's configuration
 		}, c.listens(nodeNet + ".1:10257")},
 		{"kube-scheduler", []string{
-			c.binary("kube-scheduler"), "--kubeconfig=" + scheduler, "--authentication-kubeconfig=" + scheduler,
+			c.Binary("kube-scheduler"), "--kubeconfig=" + scheduler, "--authentication-kubeconfig=" + scheduler,
 			"--authorization-kubeconfig=" + scheduler, "--bind-address=" + nodeNet + ".1", "--leader-elect=false", "--v=1",
 		}, c.listens(nodeNet + ".1:10259")},
 	}

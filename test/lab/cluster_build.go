@@ -48,8 +48,8 @@ func (c *Cluster) Build(ctx context.Context, nri bool) error {
 		}
 	}
 	for _, name := range []string{"kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "kubectl"} {
-		os.Remove(c.binary(name))
-		if err := os.Symlink("hyper", c.binary(name)); err != nil {
+		os.Remove(c.Binary(name))
+		if err := os.Symlink("hyper", c.Binary(name)); err != nil {
 			return fmt.Errorf("naming %s: %w", name, err)
 		}
 	}

@@ -23,7 +23,7 @@ type node struct {
 
 func (c *Cluster) node(n int) *node { return &node{c, n, c.path("node" + strconv.Itoa(n))} }
 
-func (n *node) name() string              { return fmt.Sprintf("bulkhead-n%d", n.number) } // of its network namespace and cgroups
+func (n *node) name() string              { return fmt.Sprintf("bulkhead-node%d", n.number) } // of its network namespace and cgroups
 func (n *node) host() string              { return fmt.Sprintf("node%d", n.number) }       // in the cluster
 func (n *node) address() string           { return fmt.Sprintf("%s.%d", nodeNet, 10+n.number) }
 func (n *node) pods() string              { return fmt.Sprintf("%s.%d.0/24", podNet, n.number) }
@@ -199,9 +199,9 @@ func (n *node) daemons() []daemon {
 			return err
 		}},
 		{n.daemon("containerd"), inside(engine.containerd, "-c", n.path("containerd.toml")), n.criAnswers},
-		{n.daemon("kubelet"), inside(n.cluster.binary("kubelet"), "--config="+n.path("kubelet.yaml"), "--kubeconfig="+n.path("kubeconfig"),
+		{n.daemon("kubelet"), inside(n.cluster.Binary("kubelet"), "--config="+n.path("kubelet.yaml"), "--kubeconfig="+n.path("kubeconfig"),
 			"--hostname-override="+n.host(), "--node-ip="+n.address(), "--v=2"), n.cluster.listens(n.address() + ":10250")},
-		{n.daemon("kube-proxy"), inside(n.cluster.binary("kube-proxy"), "--config="+n.path("proxy.yaml"), "--v=2"), func(context.Context) error { return nil }},
+		{n.daemon("kube-proxy"), inside(n.cluster.Binary("kube-proxy"), "--config="+n.path("proxy.yaml"), "--v=2"), func(context.Context) error { return nil }},
 	}
 }
 

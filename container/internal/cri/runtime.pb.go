@@ -172,6 +172,155 @@ func (NamespaceMode) EnumDescriptor() ([]byte, []int) {
 	return file_container_internal_cri_runtime_proto_rawDescGZIP(), []int{2}
 }
 
+type ImageStatusRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Image         *ImageSpec             `protobuf:"bytes,1,opt,name=image,proto3" json:"image,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImageStatusRequest) Reset() {
+	*x = ImageStatusRequest{}
+	mi := &file_container_internal_cri_runtime_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImageStatusRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImageStatusRequest) ProtoMessage() {}
+
+func (x *ImageStatusRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_container_internal_cri_runtime_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImageStatusRequest.ProtoReflect.Descriptor instead.
+func (*ImageStatusRequest) Descriptor() ([]byte, []int) {
+	return file_container_internal_cri_runtime_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *ImageStatusRequest) GetImage() *ImageSpec {
+	if x != nil {
+		return x.Image
+	}
+	return nil
+}
+
+type ImageStatusResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Image         *StoredImage           `protobuf:"bytes,1,opt,name=image,proto3" json:"image,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImageStatusResponse) Reset() {
+	*x = ImageStatusResponse{}
+	mi := &file_container_internal_cri_runtime_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImageStatusResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImageStatusResponse) ProtoMessage() {}
+
+func (x *ImageStatusResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_container_internal_cri_runtime_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImageStatusResponse.ProtoReflect.Descriptor instead.
+func (*ImageStatusResponse) Descriptor() ([]byte, []int) {
+	return file_container_internal_cri_runtime_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *ImageStatusResponse) GetImage() *StoredImage {
+	if x != nil {
+		return x.Image
+	}
+	return nil
+}
+
+// Named Image in the interface; the wire knows no names.
+type StoredImage struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	RepoTags      []string               `protobuf:"bytes,2,rep,name=repo_tags,json=repoTags,proto3" json:"repo_tags,omitempty"`
+	RepoDigests   []string               `protobuf:"bytes,3,rep,name=repo_digests,json=repoDigests,proto3" json:"repo_digests,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StoredImage) Reset() {
+	*x = StoredImage{}
+	mi := &file_container_internal_cri_runtime_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StoredImage) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StoredImage) ProtoMessage() {}
+
+func (x *StoredImage) ProtoReflect() protoreflect.Message {
+	mi := &file_container_internal_cri_runtime_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StoredImage.ProtoReflect.Descriptor instead.
+func (*StoredImage) Descriptor() ([]byte, []int) {
+	return file_container_internal_cri_runtime_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *StoredImage) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *StoredImage) GetRepoTags() []string {
+	if x != nil {
+		return x.RepoTags
+	}
+	return nil
+}
+
+func (x *StoredImage) GetRepoDigests() []string {
+	if x != nil {
+		return x.RepoDigests
+	}
+	return nil
+}
+
 type VersionRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Version       string                 `protobuf:"bytes,1,opt,name=version,proto3" json:"version,omitempty"`
@@ -181,7 +330,7 @@ type VersionRequest struct {
 
 func (x *VersionRequest) Reset() {
 	*x = VersionRequest{}
-	mi := &file_container_internal_cri_runtime_proto_msgTypes[0]
+	mi := &file_container_internal_cri_runtime_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -193,7 +342,7 @@ func (x *VersionRequest) String() string {
 func (*VersionRequest) ProtoMessage() {}
 
 func (x *VersionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_container_internal_cri_runtime_proto_msgTypes[0]
+	mi := &file_container_internal_cri_runtime_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -206,7 +355,7 @@ func (x *VersionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VersionRequest.ProtoReflect.Descriptor instead.
 func (*VersionRequest) Descriptor() ([]byte, []int) {
-	return file_container_internal_cri_runtime_proto_rawDescGZIP(), []int{0}
+	return file_container_internal_cri_runtime_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *VersionRequest) GetVersion() string {
@@ -226,7 +375,7 @@ type VersionResponse struct {
 
 func (x *VersionResponse) Reset() {
 	*x = VersionResponse{}
-	mi := &file_container_internal_cri_runtime_proto_msgTypes[1]
+	mi := &file_container_internal_cri_runtime_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -238,7 +387,7 @@ func (x *VersionResponse) String() string {
 func (*VersionResponse) ProtoMessage() {}
 
 func (x *VersionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_container_internal_cri_runtime_proto_msgTypes[1]
+	mi := &file_container_internal_cri_runtime_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -251,7 +400,7 @@ func (x *VersionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VersionResponse.ProtoReflect.Descriptor instead.
 func (*VersionResponse) Descriptor() ([]byte, []int) {
-	return file_container_internal_cri_runtime_proto_rawDescGZIP(), []int{1}
+	return file_container_internal_cri_runtime_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *VersionResponse) GetRuntimeName() string {
@@ -277,7 +426,7 @@ type ContainerMetadata struct {
 
 func (x *ContainerMetadata) Reset() {
 	*x = ContainerMetadata{}
-	mi := &file_container_internal_cri_runtime_proto_msgTypes[2]
+	mi := &file_container_internal_cri_runtime_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -289,7 +438,7 @@ func (x *ContainerMetadata) String() string {
 func (*ContainerMetadata) ProtoMessage() {}
 
 func (x *ContainerMetadata) ProtoReflect() protoreflect.Message {
-	mi := &file_container_internal_cri_runtime_proto_msgTypes[2]
+	mi := &file_container_internal_cri_runtime_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -302,7 +451,7 @@ func (x *ContainerMetadata) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerMetadata.ProtoReflect.Descriptor instead.
 func (*ContainerMetadata) Descriptor() ([]byte, []int) {
-	return file_container_internal_cri_runtime_proto_rawDescGZIP(), []int{2}
+	return file_container_internal_cri_runtime_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *ContainerMetadata) GetName() string {
@@ -322,7 +471,7 @@ type ImageSpec struct {
 
 func (x *ImageSpec) Reset() {
 	*x = ImageSpec{}
-	mi := &file_container_internal_cri_runtime_proto_msgTypes[3]
+	mi := &file_container_internal_cri_runtime_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -334,7 +483,7 @@ func (x *ImageSpec) String() string {
 func (*ImageSpec) ProtoMessage() {}
 
 func (x *ImageSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_container_internal_cri_runtime_proto_msgTypes[3]
+	mi := &file_container_internal_cri_runtime_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -347,7 +496,7 @@ func (x *ImageSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImageSpec.ProtoReflect.Descriptor instead.
 func (*ImageSpec) Descriptor() ([]byte, []int) {
-	return file_container_internal_cri_runtime_proto_rawDescGZIP(), []int{3}
+	return file_container_internal_cri_runtime_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ImageSpec) GetImage() string {
@@ -373,7 +522,7 @@ type ContainerFilter struct {
 
 func (x *ContainerFilter) Reset() {
 	*x = ContainerFilter{}
-	mi := &file_container_internal_cri_runtime_proto_msgTypes[4]
+	mi := &file_container_internal_cri_runtime_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -385,7 +534,7 @@ func (x *ContainerFilter) String() string {
 func (*ContainerFilter) ProtoMessage() {}
 
 func (x *ContainerFilter) ProtoReflect() protoreflect.Message {
-	mi := &file_container_internal_cri_runtime_proto_msgTypes[4]
+	mi := &file_container_internal_cri_runtime_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -398,7 +547,7 @@ func (x *ContainerFilter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerFilter.ProtoReflect.Descriptor instead.
 func (*ContainerFilter) Descriptor() ([]byte, []int) {
-	return file_container_internal_cri_runtime_proto_rawDescGZIP(), []int{4}
+	return file_container_internal_cri_runtime_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ContainerFilter) GetId() string {
@@ -417,7 +566,7 @@ type ListContainersRequest struct {
 
 func (x *ListContainersRequest) Reset() {
 	*x = ListContainersRequest{}
-	mi := &file_container_internal_cri_runtime_proto_msgTypes[5]
+	mi := &file_container_internal_cri_runtime_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -429,7 +578,7 @@ func (x *ListContainersRequest) String() string {
 func (*ListContainersRequest) ProtoMessage() {}
 
 func (x *ListContainersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_container_internal_cri_runtime_proto_msgTypes[5]
+	mi := &file_container_internal_cri_runtime_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -442,7 +591,7 @@ func (x *ListContainersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListContainersRequest.ProtoReflect.Descriptor instead.
 func (*ListContainersRequest) Descriptor() ([]byte, []int) {
-	return file_container_internal_cri_runtime_proto_rawDescGZIP(), []int{5}
+	return file_container_internal_cri_runtime_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ListContainersRequest) GetFilter() *ContainerFilter {
@@ -461,7 +610,7 @@ type ListContainersResponse struct {
 
 func (x *ListContainersResponse) Reset() {
 	*x = ListContainersResponse{}
-	mi := &file_container_internal_cri_runtime_proto_msgTypes[6]
+	mi := &file_container_internal_cri_runtime_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -473,7 +622,7 @@ func (x *ListContainersResponse) String() string {
 func (*ListContainersResponse) ProtoMessage() {}
 
 func (x *ListContainersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_container_internal_cri_runtime_proto_msgTypes[6]
+	mi := &file_container_internal_cri_runtime_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -486,7 +635,7 @@ func (x *ListContainersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListContainersResponse.ProtoReflect.Descriptor instead.
 func (*ListContainersResponse) Descriptor() ([]byte, []int) {
-	return file_container_internal_cri_runtime_proto_rawDescGZIP(), []int{6}
+	return file_container_internal_cri_runtime_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ListContainersResponse) GetContainers() []*Container {
@@ -512,7 +661,7 @@ type Container struct {
 
 func (x *Container) Reset() {
 	*x = Container{}
-	mi := &file_container_internal_cri_runtime_proto_msgTypes[7]
+	mi := &file_container_internal_cri_runtime_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -524,7 +673,7 @@ func (x *Container) String() string {
 func (*Container) ProtoMessage() {}
 
 func (x *Container) ProtoReflect() protoreflect.Message {
-	mi := &file_container_internal_cri_runtime_proto_msgTypes[7]
+	mi := &file_container_internal_cri_runtime_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -537,7 +686,7 @@ func (x *Container) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Container.ProtoReflect.Descriptor instead.
 func (*Container) Descriptor() ([]byte, []int) {
-	return file_container_internal_cri_runtime_proto_rawDescGZIP(), []int{7}
+	return file_container_internal_cri_runtime_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Container) GetId() string {
@@ -607,7 +756,7 @@ type PodSandboxMetadata struct {
 
 func (x *PodSandboxMetadata) Reset() {
 	*x = PodSandboxMetadata{}
-	mi := &file_container_internal_cri_runtime_proto_msgTypes[8]
+	mi := &file_container_internal_cri_runtime_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -619,7 +768,7 @@ func (x *PodSandboxMetadata) String() string {
 func (*PodSandboxMetadata) ProtoMessage() {}
 
 func (x *PodSandboxMetadata) ProtoReflect() protoreflect.Message {
-	mi := &file_container_internal_cri_runtime_proto_msgTypes[8]
+	mi := &file_container_internal_cri_runtime_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -632,7 +781,7 @@ func (x *PodSandboxMetadata) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PodSandboxMetadata.ProtoReflect.Descriptor instead.
 func (*PodSandboxMetadata) Descriptor() ([]byte, []int) {
-	return file_container_internal_cri_runtime_proto_rawDescGZIP(), []int{8}
+	return file_container_internal_cri_runtime_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *PodSandboxMetadata) GetName() string {
@@ -664,7 +813,7 @@ type ListPodSandboxRequest struct {
 
 func (x *ListPodSandboxRequest) Reset() {
 	*x = ListPodSandboxRequest{}
-	mi := &file_container_internal_cri_runtime_proto_msgTypes[9]
+	mi := &file_container_internal_cri_runtime_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -676,7 +825,7 @@ func (x *ListPodSandboxRequest) String() string {
 func (*ListPodSandboxRequest) ProtoMessage() {}
 
 func (x *ListPodSandboxRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_container_internal_cri_runtime_proto_msgTypes[9]
+	mi := &file_container_internal_cri_runtime_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -689,7 +838,7 @@ func (x *ListPodSandboxRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPodSandboxRequest.ProtoReflect.Descriptor instead.
 func (*ListPodSandboxRequest) Descriptor() ([]byte, []int) {
-	return file_container_internal_cri_runtime_proto_rawDescGZIP(), []int{9}
+	return file_container_internal_cri_runtime_proto_rawDescGZIP(), []int{12}
 }
 
 type ListPodSandboxResponse struct {
@@ -701,7 +850,7 @@ type ListPodSandboxResponse struct {
 
 func (x *ListPodSandboxResponse) Reset() {
 	*x = ListPodSandboxResponse{}
-	mi := &file_container_internal_cri_runtime_proto_msgTypes[10]
+	mi := &file_container_internal_cri_runtime_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -713,7 +862,7 @@ func (x *ListPodSandboxResponse) String() string {
 func (*ListPodSandboxResponse) ProtoMessage() {}
 
 func (x *ListPodSandboxResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_container_internal_cri_runtime_proto_msgTypes[10]
+	mi := &file_container_internal_cri_runtime_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -726,7 +875,7 @@ func (x *ListPodSandboxResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPodSandboxResponse.ProtoReflect.Descriptor instead.
 func (*ListPodSandboxResponse) Descriptor() ([]byte, []int) {
-	return file_container_internal_cri_runtime_proto_rawDescGZIP(), []int{10}
+	return file_container_internal_cri_runtime_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ListPodSandboxResponse) GetItems() []*PodSandbox {
@@ -749,7 +898,7 @@ type PodSandbox struct {
 
 func (x *PodSandbox) Reset() {
 	*x = PodSandbox{}
-	mi := &file_container_internal_cri_runtime_proto_msgTypes[11]
+	mi := &file_container_internal_cri_runtime_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -761,7 +910,7 @@ func (x *PodSandbox) String() string {
 func (*PodSandbox) ProtoMessage() {}
 
 func (x *PodSandbox) ProtoReflect() protoreflect.Message {
-	mi := &file_container_internal_cri_runtime_proto_msgTypes[11]
+	mi := &file_container_internal_cri_runtime_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -774,7 +923,7 @@ func (x *PodSandbox) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PodSandbox.ProtoReflect.Descriptor instead.
 func (*PodSandbox) Descriptor() ([]byte, []int) {
-	return file_container_internal_cri_runtime_proto_rawDescGZIP(), []int{11}
+	return file_container_internal_cri_runtime_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *PodSandbox) GetId() string {
@@ -821,7 +970,7 @@ type PodSandboxStatusRequest struct {
 
 func (x *PodSandboxStatusRequest) Reset() {
 	*x = PodSandboxStatusRequest{}
-	mi := &file_container_internal_cri_runtime_proto_msgTypes[12]
+	mi := &file_container_internal_cri_runtime_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -833,7 +982,7 @@ func (x *PodSandboxStatusRequest) String() string {
 func (*PodSandboxStatusRequest) ProtoMessage() {}
 
 func (x *PodSandboxStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_container_internal_cri_runtime_proto_msgTypes[12]
+	mi := &file_container_internal_cri_runtime_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -846,7 +995,7 @@ func (x *PodSandboxStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PodSandboxStatusRequest.ProtoReflect.Descriptor instead.
 func (*PodSandboxStatusRequest) Descriptor() ([]byte, []int) {
-	return file_container_internal_cri_runtime_proto_rawDescGZIP(), []int{12}
+	return file_container_internal_cri_runtime_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *PodSandboxStatusRequest) GetPodSandboxId() string {
@@ -865,7 +1014,7 @@ type PodSandboxStatusResponse struct {
 
 func (x *PodSandboxStatusResponse) Reset() {
 	*x = PodSandboxStatusResponse{}
-	mi := &file_container_internal_cri_runtime_proto_msgTypes[13]
+	mi := &file_container_internal_cri_runtime_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -877,7 +1026,7 @@ func (x *PodSandboxStatusResponse) String() string {
 func (*PodSandboxStatusResponse) ProtoMessage() {}
 
 func (x *PodSandboxStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_container_internal_cri_runtime_proto_msgTypes[13]
+	mi := &file_container_internal_cri_runtime_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -890,7 +1039,7 @@ func (x *PodSandboxStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PodSandboxStatusResponse.ProtoReflect.Descriptor instead.
 func (*PodSandboxStatusResponse) Descriptor() ([]byte, []int) {
-	return file_container_internal_cri_runtime_proto_rawDescGZIP(), []int{13}
+	return file_container_internal_cri_runtime_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *PodSandboxStatusResponse) GetStatus() *PodSandboxStatus {
@@ -913,7 +1062,7 @@ type PodSandboxStatus struct {
 
 func (x *PodSandboxStatus) Reset() {
 	*x = PodSandboxStatus{}
-	mi := &file_container_internal_cri_runtime_proto_msgTypes[14]
+	mi := &file_container_internal_cri_runtime_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -925,7 +1074,7 @@ func (x *PodSandboxStatus) String() string {
 func (*PodSandboxStatus) ProtoMessage() {}
 
 func (x *PodSandboxStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_container_internal_cri_runtime_proto_msgTypes[14]
+	mi := &file_container_internal_cri_runtime_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -938,7 +1087,7 @@ func (x *PodSandboxStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PodSandboxStatus.ProtoReflect.Descriptor instead.
 func (*PodSandboxStatus) Descriptor() ([]byte, []int) {
-	return file_container_internal_cri_runtime_proto_rawDescGZIP(), []int{14}
+	return file_container_internal_cri_runtime_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *PodSandboxStatus) GetId() string {
@@ -985,7 +1134,7 @@ type NamespaceOption struct {
 
 func (x *NamespaceOption) Reset() {
 	*x = NamespaceOption{}
-	mi := &file_container_internal_cri_runtime_proto_msgTypes[15]
+	mi := &file_container_internal_cri_runtime_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -997,7 +1146,7 @@ func (x *NamespaceOption) String() string {
 func (*NamespaceOption) ProtoMessage() {}
 
 func (x *NamespaceOption) ProtoReflect() protoreflect.Message {
-	mi := &file_container_internal_cri_runtime_proto_msgTypes[15]
+	mi := &file_container_internal_cri_runtime_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1010,7 +1159,7 @@ func (x *NamespaceOption) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NamespaceOption.ProtoReflect.Descriptor instead.
 func (*NamespaceOption) Descriptor() ([]byte, []int) {
-	return file_container_internal_cri_runtime_proto_rawDescGZIP(), []int{15}
+	return file_container_internal_cri_runtime_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *NamespaceOption) GetNetwork() NamespaceMode {
@@ -1029,7 +1178,7 @@ type LinuxSandboxSecurityContext struct {
 
 func (x *LinuxSandboxSecurityContext) Reset() {
 	*x = LinuxSandboxSecurityContext{}
-	mi := &file_container_internal_cri_runtime_proto_msgTypes[16]
+	mi := &file_container_internal_cri_runtime_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1041,7 +1190,7 @@ func (x *LinuxSandboxSecurityContext) String() string {
 func (*LinuxSandboxSecurityContext) ProtoMessage() {}
 
 func (x *LinuxSandboxSecurityContext) ProtoReflect() protoreflect.Message {
-	mi := &file_container_internal_cri_runtime_proto_msgTypes[16]
+	mi := &file_container_internal_cri_runtime_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1054,7 +1203,7 @@ func (x *LinuxSandboxSecurityContext) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LinuxSandboxSecurityContext.ProtoReflect.Descriptor instead.
 func (*LinuxSandboxSecurityContext) Descriptor() ([]byte, []int) {
-	return file_container_internal_cri_runtime_proto_rawDescGZIP(), []int{16}
+	return file_container_internal_cri_runtime_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *LinuxSandboxSecurityContext) GetNamespaceOptions() *NamespaceOption {
@@ -1074,7 +1223,7 @@ type LinuxPodSandboxConfig struct {
 
 func (x *LinuxPodSandboxConfig) Reset() {
 	*x = LinuxPodSandboxConfig{}
-	mi := &file_container_internal_cri_runtime_proto_msgTypes[17]
+	mi := &file_container_internal_cri_runtime_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1086,7 +1235,7 @@ func (x *LinuxPodSandboxConfig) String() string {
 func (*LinuxPodSandboxConfig) ProtoMessage() {}
 
 func (x *LinuxPodSandboxConfig) ProtoReflect() protoreflect.Message {
-	mi := &file_container_internal_cri_runtime_proto_msgTypes[17]
+	mi := &file_container_internal_cri_runtime_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1099,7 +1248,7 @@ func (x *LinuxPodSandboxConfig) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LinuxPodSandboxConfig.ProtoReflect.Descriptor instead.
 func (*LinuxPodSandboxConfig) Descriptor() ([]byte, []int) {
-	return file_container_internal_cri_runtime_proto_rawDescGZIP(), []int{17}
+	return file_container_internal_cri_runtime_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *LinuxPodSandboxConfig) GetCgroupParent() string {
@@ -1129,7 +1278,7 @@ type PodSandboxConfig struct {
 
 func (x *PodSandboxConfig) Reset() {
 	*x = PodSandboxConfig{}
-	mi := &file_container_internal_cri_runtime_proto_msgTypes[18]
+	mi := &file_container_internal_cri_runtime_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1141,7 +1290,7 @@ func (x *PodSandboxConfig) String() string {
 func (*PodSandboxConfig) ProtoMessage() {}
 
 func (x *PodSandboxConfig) ProtoReflect() protoreflect.Message {
-	mi := &file_container_internal_cri_runtime_proto_msgTypes[18]
+	mi := &file_container_internal_cri_runtime_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1154,7 +1303,7 @@ func (x *PodSandboxConfig) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PodSandboxConfig.ProtoReflect.Descriptor instead.
 func (*PodSandboxConfig) Descriptor() ([]byte, []int) {
-	return file_container_internal_cri_runtime_proto_rawDescGZIP(), []int{18}
+	return file_container_internal_cri_runtime_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *PodSandboxConfig) GetMetadata() *PodSandboxMetadata {
@@ -1201,7 +1350,7 @@ type RunPodSandboxRequest struct {
 
 func (x *RunPodSandboxRequest) Reset() {
 	*x = RunPodSandboxRequest{}
-	mi := &file_container_internal_cri_runtime_proto_msgTypes[19]
+	mi := &file_container_internal_cri_runtime_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1213,7 +1362,7 @@ func (x *RunPodSandboxRequest) String() string {
 func (*RunPodSandboxRequest) ProtoMessage() {}
 
 func (x *RunPodSandboxRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_container_internal_cri_runtime_proto_msgTypes[19]
+	mi := &file_container_internal_cri_runtime_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1226,7 +1375,7 @@ func (x *RunPodSandboxRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunPodSandboxRequest.ProtoReflect.Descriptor instead.
 func (*RunPodSandboxRequest) Descriptor() ([]byte, []int) {
-	return file_container_internal_cri_runtime_proto_rawDescGZIP(), []int{19}
+	return file_container_internal_cri_runtime_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *RunPodSandboxRequest) GetConfig() *PodSandboxConfig {
@@ -1245,7 +1394,7 @@ type RunPodSandboxResponse struct {
 
 func (x *RunPodSandboxResponse) Reset() {
 	*x = RunPodSandboxResponse{}
-	mi := &file_container_internal_cri_runtime_proto_msgTypes[20]
+	mi := &file_container_internal_cri_runtime_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1257,7 +1406,7 @@ func (x *RunPodSandboxResponse) String() string {
 func (*RunPodSandboxResponse) ProtoMessage() {}
 
 func (x *RunPodSandboxResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_container_internal_cri_runtime_proto_msgTypes[20]
+	mi := &file_container_internal_cri_runtime_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1270,7 +1419,7 @@ func (x *RunPodSandboxResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunPodSandboxResponse.ProtoReflect.Descriptor instead.
 func (*RunPodSandboxResponse) Descriptor() ([]byte, []int) {
-	return file_container_internal_cri_runtime_proto_rawDescGZIP(), []int{20}
+	return file_container_internal_cri_runtime_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *RunPodSandboxResponse) GetPodSandboxId() string {
@@ -1289,7 +1438,7 @@ type StopPodSandboxRequest struct {
 
 func (x *StopPodSandboxRequest) Reset() {
 	*x = StopPodSandboxRequest{}
-	mi := &file_container_internal_cri_runtime_proto_msgTypes[21]
+	mi := &file_container_internal_cri_runtime_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1301,7 +1450,7 @@ func (x *StopPodSandboxRequest) String() string {
 func (*StopPodSandboxRequest) ProtoMessage() {}
 
 func (x *StopPodSandboxRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_container_internal_cri_runtime_proto_msgTypes[21]
+	mi := &file_container_internal_cri_runtime_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1314,7 +1463,7 @@ func (x *StopPodSandboxRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopPodSandboxRequest.ProtoReflect.Descriptor instead.
 func (*StopPodSandboxRequest) Descriptor() ([]byte, []int) {
-	return file_container_internal_cri_runtime_proto_rawDescGZIP(), []int{21}
+	return file_container_internal_cri_runtime_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *StopPodSandboxRequest) GetPodSandboxId() string {
@@ -1332,7 +1481,7 @@ type StopPodSandboxResponse struct {
 
 func (x *StopPodSandboxResponse) Reset() {
 	*x = StopPodSandboxResponse{}
-	mi := &file_container_internal_cri_runtime_proto_msgTypes[22]
+	mi := &file_container_internal_cri_runtime_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1344,7 +1493,7 @@ func (x *StopPodSandboxResponse) String() string {
 func (*StopPodSandboxResponse) ProtoMessage() {}
 
 func (x *StopPodSandboxResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_container_internal_cri_runtime_proto_msgTypes[22]
+	mi := &file_container_internal_cri_runtime_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1357,7 +1506,7 @@ func (x *StopPodSandboxResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopPodSandboxResponse.ProtoReflect.Descriptor instead.
 func (*StopPodSandboxResponse) Descriptor() ([]byte, []int) {
-	return file_container_internal_cri_runtime_proto_rawDescGZIP(), []int{22}
+	return file_container_internal_cri_runtime_proto_rawDescGZIP(), []int{25}
 }
 
 type RemovePodSandboxRequest struct {
@@ -1369,7 +1518,7 @@ type RemovePodSandboxRequest struct {
 
 func (x *RemovePodSandboxRequest) Reset() {
 	*x = RemovePodSandboxRequest{}
-	mi := &file_container_internal_cri_runtime_proto_msgTypes[23]
+	mi := &file_container_internal_cri_runtime_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1381,7 +1530,7 @@ func (x *RemovePodSandboxRequest) String() string {
 func (*RemovePodSandboxRequest) ProtoMessage() {}
 
 func (x *RemovePodSandboxRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_container_internal_cri_runtime_proto_msgTypes[23]
+	mi := &file_container_internal_cri_runtime_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1394,7 +1543,7 @@ func (x *RemovePodSandboxRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemovePodSandboxRequest.ProtoReflect.Descriptor instead.
 func (*RemovePodSandboxRequest) Descriptor() ([]byte, []int) {
-	return file_container_internal_cri_runtime_proto_rawDescGZIP(), []int{23}
+	return file_container_internal_cri_runtime_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *RemovePodSandboxRequest) GetPodSandboxId() string {
@@ -1412,7 +1561,7 @@ type RemovePodSandboxResponse struct {
 
 func (x *RemovePodSandboxResponse) Reset() {
 	*x = RemovePodSandboxResponse{}
-	mi := &file_container_internal_cri_runtime_proto_msgTypes[24]
+	mi := &file_container_internal_cri_runtime_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1424,7 +1573,7 @@ func (x *RemovePodSandboxResponse) String() string {
 func (*RemovePodSandboxResponse) ProtoMessage() {}
 
 func (x *RemovePodSandboxResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_container_internal_cri_runtime_proto_msgTypes[24]
+	mi := &file_container_internal_cri_runtime_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1437,7 +1586,7 @@ func (x *RemovePodSandboxResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemovePodSandboxResponse.ProtoReflect.Descriptor instead.
 func (*RemovePodSandboxResponse) Descriptor() ([]byte, []int) {
-	return file_container_internal_cri_runtime_proto_rawDescGZIP(), []int{24}
+	return file_container_internal_cri_runtime_proto_rawDescGZIP(), []int{27}
 }
 
 type ContainerConfig struct {
@@ -1452,7 +1601,7 @@ type ContainerConfig struct {
 
 func (x *ContainerConfig) Reset() {
 	*x = ContainerConfig{}
-	mi := &file_container_internal_cri_runtime_proto_msgTypes[25]
+	mi := &file_container_internal_cri_runtime_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1464,7 +1613,7 @@ func (x *ContainerConfig) String() string {
 func (*ContainerConfig) ProtoMessage() {}
 
 func (x *ContainerConfig) ProtoReflect() protoreflect.Message {
-	mi := &file_container_internal_cri_runtime_proto_msgTypes[25]
+	mi := &file_container_internal_cri_runtime_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1477,7 +1626,7 @@ func (x *ContainerConfig) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerConfig.ProtoReflect.Descriptor instead.
 func (*ContainerConfig) Descriptor() ([]byte, []int) {
-	return file_container_internal_cri_runtime_proto_rawDescGZIP(), []int{25}
+	return file_container_internal_cri_runtime_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ContainerConfig) GetMetadata() *ContainerMetadata {
@@ -1519,7 +1668,7 @@ type CreateContainerRequest struct {
 
 func (x *CreateContainerRequest) Reset() {
 	*x = CreateContainerRequest{}
-	mi := &file_container_internal_cri_runtime_proto_msgTypes[26]
+	mi := &file_container_internal_cri_runtime_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1531,7 +1680,7 @@ func (x *CreateContainerRequest) String() string {
 func (*CreateContainerRequest) ProtoMessage() {}
 
 func (x *CreateContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_container_internal_cri_runtime_proto_msgTypes[26]
+	mi := &file_container_internal_cri_runtime_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1544,7 +1693,7 @@ func (x *CreateContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateContainerRequest.ProtoReflect.Descriptor instead.
 func (*CreateContainerRequest) Descriptor() ([]byte, []int) {
-	return file_container_internal_cri_runtime_proto_rawDescGZIP(), []int{26}
+	return file_container_internal_cri_runtime_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *CreateContainerRequest) GetPodSandboxId() string {
@@ -1577,7 +1726,7 @@ type CreateContainerResponse struct {
 
 func (x *CreateContainerResponse) Reset() {
 	*x = CreateContainerResponse{}
-	mi := &file_container_internal_cri_runtime_proto_msgTypes[27]
+	mi := &file_container_internal_cri_runtime_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1589,7 +1738,7 @@ func (x *CreateContainerResponse) String() string {
 func (*CreateContainerResponse) ProtoMessage() {}
 
 func (x *CreateContainerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_container_internal_cri_runtime_proto_msgTypes[27]
+	mi := &file_container_internal_cri_runtime_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1602,7 +1751,7 @@ func (x *CreateContainerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateContainerResponse.ProtoReflect.Descriptor instead.
 func (*CreateContainerResponse) Descriptor() ([]byte, []int) {
-	return file_container_internal_cri_runtime_proto_rawDescGZIP(), []int{27}
+	return file_container_internal_cri_runtime_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *CreateContainerResponse) GetContainerId() string {
@@ -1621,7 +1770,7 @@ type StartContainerRequest struct {
 
 func (x *StartContainerRequest) Reset() {
 	*x = StartContainerRequest{}
-	mi := &file_container_internal_cri_runtime_proto_msgTypes[28]
+	mi := &file_container_internal_cri_runtime_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1633,7 +1782,7 @@ func (x *StartContainerRequest) String() string {
 func (*StartContainerRequest) ProtoMessage() {}
 
 func (x *StartContainerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_container_internal_cri_runtime_proto_msgTypes[28]
+	mi := &file_container_internal_cri_runtime_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1646,7 +1795,7 @@ func (x *StartContainerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartContainerRequest.ProtoReflect.Descriptor instead.
 func (*StartContainerRequest) Descriptor() ([]byte, []int) {
-	return file_container_internal_cri_runtime_proto_rawDescGZIP(), []int{28}
+	return file_container_internal_cri_runtime_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *StartContainerRequest) GetContainerId() string {
@@ -1664,7 +1813,7 @@ type StartContainerResponse struct {
 
 func (x *StartContainerResponse) Reset() {
 	*x = StartContainerResponse{}
-	mi := &file_container_internal_cri_runtime_proto_msgTypes[29]
+	mi := &file_container_internal_cri_runtime_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1676,7 +1825,7 @@ func (x *StartContainerResponse) String() string {
 func (*StartContainerResponse) ProtoMessage() {}
 
 func (x *StartContainerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_container_internal_cri_runtime_proto_msgTypes[29]
+	mi := &file_container_internal_cri_runtime_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1689,7 +1838,7 @@ func (x *StartContainerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartContainerResponse.ProtoReflect.Descriptor instead.
 func (*StartContainerResponse) Descriptor() ([]byte, []int) {
-	return file_container_internal_cri_runtime_proto_rawDescGZIP(), []int{29}
+	return file_container_internal_cri_runtime_proto_rawDescGZIP(), []int{32}
 }
 
 var File_container_internal_cri_runtime_proto protoreflect.FileDescriptor
@@ -1697,7 +1846,15 @@ var File_container_internal_cri_runtime_proto protoreflect.FileDescriptor
 const file_container_internal_cri_runtime_proto_rawDesc = "" +
 	"\n" +
 	"$container/internal/cri/runtime.proto\x12\n" +
-	"runtime.v1\"*\n" +
+	"runtime.v1\"A\n" +
+	"\x12ImageStatusRequest\x12+\n" +
+	"\x05image\x18\x01 \x01(\v2\x15.runtime.v1.ImageSpecR\x05image\"D\n" +
+	"\x13ImageStatusResponse\x12-\n" +
+	"\x05image\x18\x01 \x01(\v2\x17.runtime.v1.StoredImageR\x05image\"]\n" +
+	"\vStoredImage\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1b\n" +
+	"\trepo_tags\x18\x02 \x03(\tR\brepoTags\x12!\n" +
+	"\frepo_digests\x18\x03 \x03(\tR\vrepoDigests\"*\n" +
 	"\x0eVersionRequest\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\"]\n" +
 	"\x0fVersionResponse\x12!\n" +
@@ -1825,7 +1982,9 @@ const file_container_internal_cri_runtime_proto_rawDesc = "" +
 	"\x0eStopPodSandbox\x12!.runtime.v1.StopPodSandboxRequest\x1a\".runtime.v1.StopPodSandboxResponse\x12]\n" +
 	"\x10RemovePodSandbox\x12#.runtime.v1.RemovePodSandboxRequest\x1a$.runtime.v1.RemovePodSandboxResponse\x12Z\n" +
 	"\x0fCreateContainer\x12\".runtime.v1.CreateContainerRequest\x1a#.runtime.v1.CreateContainerResponse\x12W\n" +
-	"\x0eStartContainer\x12!.runtime.v1.StartContainerRequest\x1a\".runtime.v1.StartContainerResponseB!Z\x1fbulkhead/container/internal/crib\x06proto3"
+	"\x0eStartContainer\x12!.runtime.v1.StartContainerRequest\x1a\".runtime.v1.StartContainerResponse2^\n" +
+	"\fImageService\x12N\n" +
+	"\vImageStatus\x12\x1e.runtime.v1.ImageStatusRequest\x1a\x1f.runtime.v1.ImageStatusResponseB!Z\x1fbulkhead/container/internal/crib\x06proto3"
 
 var (
 	file_container_internal_cri_runtime_proto_rawDescOnce sync.Once
@@ -1840,97 +1999,104 @@ func file_container_internal_cri_runtime_proto_rawDescGZIP() []byte {
 }
 
 var file_container_internal_cri_runtime_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_container_internal_cri_runtime_proto_msgTypes = make([]protoimpl.MessageInfo, 35)
+var file_container_internal_cri_runtime_proto_msgTypes = make([]protoimpl.MessageInfo, 38)
 var file_container_internal_cri_runtime_proto_goTypes = []any{
 	(ContainerState)(0),                 // 0: runtime.v1.ContainerState
 	(PodSandboxState)(0),                // 1: runtime.v1.PodSandboxState
 	(NamespaceMode)(0),                  // 2: runtime.v1.NamespaceMode
-	(*VersionRequest)(nil),              // 3: runtime.v1.VersionRequest
-	(*VersionResponse)(nil),             // 4: runtime.v1.VersionResponse
-	(*ContainerMetadata)(nil),           // 5: runtime.v1.ContainerMetadata
-	(*ImageSpec)(nil),                   // 6: runtime.v1.ImageSpec
-	(*ContainerFilter)(nil),             // 7: runtime.v1.ContainerFilter
-	(*ListContainersRequest)(nil),       // 8: runtime.v1.ListContainersRequest
-	(*ListContainersResponse)(nil),      // 9: runtime.v1.ListContainersResponse
-	(*Container)(nil),                   // 10: runtime.v1.Container
-	(*PodSandboxMetadata)(nil),          // 11: runtime.v1.PodSandboxMetadata
-	(*ListPodSandboxRequest)(nil),       // 12: runtime.v1.ListPodSandboxRequest
-	(*ListPodSandboxResponse)(nil),      // 13: runtime.v1.ListPodSandboxResponse
-	(*PodSandbox)(nil),                  // 14: runtime.v1.PodSandbox
-	(*PodSandboxStatusRequest)(nil),     // 15: runtime.v1.PodSandboxStatusRequest
-	(*PodSandboxStatusResponse)(nil),    // 16: runtime.v1.PodSandboxStatusResponse
-	(*PodSandboxStatus)(nil),            // 17: runtime.v1.PodSandboxStatus
-	(*NamespaceOption)(nil),             // 18: runtime.v1.NamespaceOption
-	(*LinuxSandboxSecurityContext)(nil), // 19: runtime.v1.LinuxSandboxSecurityContext
-	(*LinuxPodSandboxConfig)(nil),       // 20: runtime.v1.LinuxPodSandboxConfig
-	(*PodSandboxConfig)(nil),            // 21: runtime.v1.PodSandboxConfig
-	(*RunPodSandboxRequest)(nil),        // 22: runtime.v1.RunPodSandboxRequest
-	(*RunPodSandboxResponse)(nil),       // 23: runtime.v1.RunPodSandboxResponse
-	(*StopPodSandboxRequest)(nil),       // 24: runtime.v1.StopPodSandboxRequest
-	(*StopPodSandboxResponse)(nil),      // 25: runtime.v1.StopPodSandboxResponse
-	(*RemovePodSandboxRequest)(nil),     // 26: runtime.v1.RemovePodSandboxRequest
-	(*RemovePodSandboxResponse)(nil),    // 27: runtime.v1.RemovePodSandboxResponse
-	(*ContainerConfig)(nil),             // 28: runtime.v1.ContainerConfig
-	(*CreateContainerRequest)(nil),      // 29: runtime.v1.CreateContainerRequest
-	(*CreateContainerResponse)(nil),     // 30: runtime.v1.CreateContainerResponse
-	(*StartContainerRequest)(nil),       // 31: runtime.v1.StartContainerRequest
-	(*StartContainerResponse)(nil),      // 32: runtime.v1.StartContainerResponse
-	nil,                                 // 33: runtime.v1.Container.LabelsEntry
-	nil,                                 // 34: runtime.v1.PodSandbox.LabelsEntry
-	nil,                                 // 35: runtime.v1.PodSandboxStatus.LabelsEntry
-	nil,                                 // 36: runtime.v1.PodSandboxConfig.LabelsEntry
-	nil,                                 // 37: runtime.v1.ContainerConfig.LabelsEntry
+	(*ImageStatusRequest)(nil),          // 3: runtime.v1.ImageStatusRequest
+	(*ImageStatusResponse)(nil),         // 4: runtime.v1.ImageStatusResponse
+	(*StoredImage)(nil),                 // 5: runtime.v1.StoredImage
+	(*VersionRequest)(nil),              // 6: runtime.v1.VersionRequest
+	(*VersionResponse)(nil),             // 7: runtime.v1.VersionResponse
+	(*ContainerMetadata)(nil),           // 8: runtime.v1.ContainerMetadata
+	(*ImageSpec)(nil),                   // 9: runtime.v1.ImageSpec
+	(*ContainerFilter)(nil),             // 10: runtime.v1.ContainerFilter
+	(*ListContainersRequest)(nil),       // 11: runtime.v1.ListContainersRequest
+	(*ListContainersResponse)(nil),      // 12: runtime.v1.ListContainersResponse
+	(*Container)(nil),                   // 13: runtime.v1.Container
+	(*PodSandboxMetadata)(nil),          // 14: runtime.v1.PodSandboxMetadata
+	(*ListPodSandboxRequest)(nil),       // 15: runtime.v1.ListPodSandboxRequest
+	(*ListPodSandboxResponse)(nil),      // 16: runtime.v1.ListPodSandboxResponse
+	(*PodSandbox)(nil),                  // 17: runtime.v1.PodSandbox
+	(*PodSandboxStatusRequest)(nil),     // 18: runtime.v1.PodSandboxStatusRequest
+	(*PodSandboxStatusResponse)(nil),    // 19: runtime.v1.PodSandboxStatusResponse
+	(*PodSandboxStatus)(nil),            // 20: runtime.v1.PodSandboxStatus
+	(*NamespaceOption)(nil),             // 21: runtime.v1.NamespaceOption
+	(*LinuxSandboxSecurityContext)(nil), // 22: runtime.v1.LinuxSandboxSecurityContext
+	(*LinuxPodSandboxConfig)(nil),       // 23: runtime.v1.LinuxPodSandboxConfig
+	(*PodSandboxConfig)(nil),            // 24: runtime.v1.PodSandboxConfig
+	(*RunPodSandboxRequest)(nil),        // 25: runtime.v1.RunPodSandboxRequest
+	(*RunPodSandboxResponse)(nil),       // 26: runtime.v1.RunPodSandboxResponse
+	(*StopPodSandboxRequest)(nil),       // 27: runtime.v1.StopPodSandboxRequest
+	(*StopPodSandboxResponse)(nil),      // 28: runtime.v1.StopPodSandboxResponse
+	(*RemovePodSandboxRequest)(nil),     // 29: runtime.v1.RemovePodSandboxRequest
+	(*RemovePodSandboxResponse)(nil),    // 30: runtime.v1.RemovePodSandboxResponse
+	(*ContainerConfig)(nil),             // 31: runtime.v1.ContainerConfig
+	(*CreateContainerRequest)(nil),      // 32: runtime.v1.CreateContainerRequest
+	(*CreateContainerResponse)(nil),     // 33: runtime.v1.CreateContainerResponse
+	(*StartContainerRequest)(nil),       // 34: runtime.v1.StartContainerRequest
+	(*StartContainerResponse)(nil),      // 35: runtime.v1.StartContainerResponse
+	nil,                                 // 36: runtime.v1.Container.LabelsEntry
+	nil,                                 // 37: runtime.v1.PodSandbox.LabelsEntry
+	nil,                                 // 38: runtime.v1.PodSandboxStatus.LabelsEntry
+	nil,                                 // 39: runtime.v1.PodSandboxConfig.LabelsEntry
+	nil,                                 // 40: runtime.v1.ContainerConfig.LabelsEntry
 }
 var file_container_internal_cri_runtime_proto_depIdxs = []int32{
-	7,  // 0: runtime.v1.ListContainersRequest.filter:type_name -> runtime.v1.ContainerFilter
-	10, // 1: runtime.v1.ListContainersResponse.containers:type_name -> runtime.v1.Container
-	5,  // 2: runtime.v1.Container.metadata:type_name -> runtime.v1.ContainerMetadata
-	6,  // 3: runtime.v1.Container.image:type_name -> runtime.v1.ImageSpec
-	0,  // 4: runtime.v1.Container.state:type_name -> runtime.v1.ContainerState
-	33, // 5: runtime.v1.Container.labels:type_name -> runtime.v1.Container.LabelsEntry
-	14, // 6: runtime.v1.ListPodSandboxResponse.items:type_name -> runtime.v1.PodSandbox
-	11, // 7: runtime.v1.PodSandbox.metadata:type_name -> runtime.v1.PodSandboxMetadata
-	1,  // 8: runtime.v1.PodSandbox.state:type_name -> runtime.v1.PodSandboxState
-	34, // 9: runtime.v1.PodSandbox.labels:type_name -> runtime.v1.PodSandbox.LabelsEntry
-	17, // 10: runtime.v1.PodSandboxStatusResponse.status:type_name -> runtime.v1.PodSandboxStatus
-	11, // 11: runtime.v1.PodSandboxStatus.metadata:type_name -> runtime.v1.PodSandboxMetadata
-	1,  // 12: runtime.v1.PodSandboxStatus.state:type_name -> runtime.v1.PodSandboxState
-	35, // 13: runtime.v1.PodSandboxStatus.labels:type_name -> runtime.v1.PodSandboxStatus.LabelsEntry
-	2,  // 14: runtime.v1.NamespaceOption.network:type_name -> runtime.v1.NamespaceMode
-	18, // 15: runtime.v1.LinuxSandboxSecurityContext.namespace_options:type_name -> runtime.v1.NamespaceOption
-	19, // 16: runtime.v1.LinuxPodSandboxConfig.security_context:type_name -> runtime.v1.LinuxSandboxSecurityContext
-	11, // 17: runtime.v1.PodSandboxConfig.metadata:type_name -> runtime.v1.PodSandboxMetadata
-	36, // 18: runtime.v1.PodSandboxConfig.labels:type_name -> runtime.v1.PodSandboxConfig.LabelsEntry
-	20, // 19: runtime.v1.PodSandboxConfig.linux:type_name -> runtime.v1.LinuxPodSandboxConfig
-	21, // 20: runtime.v1.RunPodSandboxRequest.config:type_name -> runtime.v1.PodSandboxConfig
-	5,  // 21: runtime.v1.ContainerConfig.metadata:type_name -> runtime.v1.ContainerMetadata
-	6,  // 22: runtime.v1.ContainerConfig.image:type_name -> runtime.v1.ImageSpec
-	37, // 23: runtime.v1.ContainerConfig.labels:type_name -> runtime.v1.ContainerConfig.LabelsEntry
-	28, // 24: runtime.v1.CreateContainerRequest.config:type_name -> runtime.v1.ContainerConfig
-	21, // 25: runtime.v1.CreateContainerRequest.sandbox_config:type_name -> runtime.v1.PodSandboxConfig
-	3,  // 26: runtime.v1.RuntimeService.Version:input_type -> runtime.v1.VersionRequest
-	8,  // 27: runtime.v1.RuntimeService.ListContainers:input_type -> runtime.v1.ListContainersRequest
-	12, // 28: runtime.v1.RuntimeService.ListPodSandbox:input_type -> runtime.v1.ListPodSandboxRequest
-	15, // 29: runtime.v1.RuntimeService.PodSandboxStatus:input_type -> runtime.v1.PodSandboxStatusRequest
-	22, // 30: runtime.v1.RuntimeService.RunPodSandbox:input_type -> runtime.v1.RunPodSandboxRequest
-	24, // 31: runtime.v1.RuntimeService.StopPodSandbox:input_type -> runtime.v1.StopPodSandboxRequest
-	26, // 32: runtime.v1.RuntimeService.RemovePodSandbox:input_type -> runtime.v1.RemovePodSandboxRequest
-	29, // 33: runtime.v1.RuntimeService.CreateContainer:input_type -> runtime.v1.CreateContainerRequest
-	31, // 34: runtime.v1.RuntimeService.StartContainer:input_type -> runtime.v1.StartContainerRequest
-	4,  // 35: runtime.v1.RuntimeService.Version:output_type -> runtime.v1.VersionResponse
-	9,  // 36: runtime.v1.RuntimeService.ListContainers:output_type -> runtime.v1.ListContainersResponse
-	13, // 37: runtime.v1.RuntimeService.ListPodSandbox:output_type -> runtime.v1.ListPodSandboxResponse
-	16, // 38: runtime.v1.RuntimeService.PodSandboxStatus:output_type -> runtime.v1.PodSandboxStatusResponse
-	23, // 39: runtime.v1.RuntimeService.RunPodSandbox:output_type -> runtime.v1.RunPodSandboxResponse
-	25, // 40: runtime.v1.RuntimeService.StopPodSandbox:output_type -> runtime.v1.StopPodSandboxResponse
-	27, // 41: runtime.v1.RuntimeService.RemovePodSandbox:output_type -> runtime.v1.RemovePodSandboxResponse
-	30, // 42: runtime.v1.RuntimeService.CreateContainer:output_type -> runtime.v1.CreateContainerResponse
-	32, // 43: runtime.v1.RuntimeService.StartContainer:output_type -> runtime.v1.StartContainerResponse
-	35, // [35:44] is the sub-list for method output_type
-	26, // [26:35] is the sub-list for method input_type
-	26, // [26:26] is the sub-list for extension type_name
-	26, // [26:26] is the sub-list for extension extendee
-	0,  // [0:26] is the sub-list for field type_name
+	9,  // 0: runtime.v1.ImageStatusRequest.image:type_name -> runtime.v1.ImageSpec
+	5,  // 1: runtime.v1.ImageStatusResponse.image:type_name -> runtime.v1.StoredImage
+	10, // 2: runtime.v1.ListContainersRequest.filter:type_name -> runtime.v1.ContainerFilter
+	13, // 3: runtime.v1.ListContainersResponse.containers:type_name -> runtime.v1.Container
+	8,  // 4: runtime.v1.Container.metadata:type_name -> runtime.v1.ContainerMetadata
+	9,  // 5: runtime.v1.Container.image:type_name -> runtime.v1.ImageSpec
+	0,  // 6: runtime.v1.Container.state:type_name -> runtime.v1.ContainerState
+	36, // 7: runtime.v1.Container.labels:type_name -> runtime.v1.Container.LabelsEntry
+	17, // 8: runtime.v1.ListPodSandboxResponse.items:type_name -> runtime.v1.PodSandbox
+	14, // 9: runtime.v1.PodSandbox.metadata:type_name -> runtime.v1.PodSandboxMetadata
+	1,  // 10: runtime.v1.PodSandbox.state:type_name -> runtime.v1.PodSandboxState
+	37, // 11: runtime.v1.PodSandbox.labels:type_name -> runtime.v1.PodSandbox.LabelsEntry
+	20, // 12: runtime.v1.PodSandboxStatusResponse.status:type_name -> runtime.v1.PodSandboxStatus
+	14, // 13: runtime.v1.PodSandboxStatus.metadata:type_name -> runtime.v1.PodSandboxMetadata
+	1,  // 14: runtime.v1.PodSandboxStatus.state:type_name -> runtime.v1.PodSandboxState
+	38, // 15: runtime.v1.PodSandboxStatus.labels:type_name -> runtime.v1.PodSandboxStatus.LabelsEntry
+	2,  // 16: runtime.v1.NamespaceOption.network:type_name -> runtime.v1.NamespaceMode
+	21, // 17: runtime.v1.LinuxSandboxSecurityContext.namespace_options:type_name -> runtime.v1.NamespaceOption
+	22, // 18: runtime.v1.LinuxPodSandboxConfig.security_context:type_name -> runtime.v1.LinuxSandboxSecurityContext
+	14, // 19: runtime.v1.PodSandboxConfig.metadata:type_name -> runtime.v1.PodSandboxMetadata
+	39, // 20: runtime.v1.PodSandboxConfig.labels:type_name -> runtime.v1.PodSandboxConfig.LabelsEntry
+	23, // 21: runtime.v1.PodSandboxConfig.linux:type_name -> runtime.v1.LinuxPodSandboxConfig
+	24, // 22: runtime.v1.RunPodSandboxRequest.config:type_name -> runtime.v1.PodSandboxConfig
+	8,  // 23: runtime.v1.ContainerConfig.metadata:type_name -> runtime.v1.ContainerMetadata
+	9,  // 24: runtime.v1.ContainerConfig.image:type_name -> runtime.v1.ImageSpec
+	40, // 25: runtime.v1.ContainerConfig.labels:type_name -> runtime.v1.ContainerConfig.LabelsEntry
+	31, // 26: runtime.v1.CreateContainerRequest.config:type_name -> runtime.v1.ContainerConfig
+	24, // 27: runtime.v1.CreateContainerRequest.sandbox_config:type_name -> runtime.v1.PodSandboxConfig
+	6,  // 28: runtime.v1.RuntimeService.Version:input_type -> runtime.v1.VersionRequest
+	11, // 29: runtime.v1.RuntimeService.ListContainers:input_type -> runtime.v1.ListContainersRequest
+	15, // 30: runtime.v1.RuntimeService.ListPodSandbox:input_type -> runtime.v1.ListPodSandboxRequest
+	18, // 31: runtime.v1.RuntimeService.PodSandboxStatus:input_type -> runtime.v1.PodSandboxStatusRequest
+	25, // 32: runtime.v1.RuntimeService.RunPodSandbox:input_type -> runtime.v1.RunPodSandboxRequest
+	27, // 33: runtime.v1.RuntimeService.StopPodSandbox:input_type -> runtime.v1.StopPodSandboxRequest
+	29, // 34: runtime.v1.RuntimeService.RemovePodSandbox:input_type -> runtime.v1.RemovePodSandboxRequest
+	32, // 35: runtime.v1.RuntimeService.CreateContainer:input_type -> runtime.v1.CreateContainerRequest
+	34, // 36: runtime.v1.RuntimeService.StartContainer:input_type -> runtime.v1.StartContainerRequest
+	3,  // 37: runtime.v1.ImageService.ImageStatus:input_type -> runtime.v1.ImageStatusRequest
+	7,  // 38: runtime.v1.RuntimeService.Version:output_type -> runtime.v1.VersionResponse
+	12, // 39: runtime.v1.RuntimeService.ListContainers:output_type -> runtime.v1.ListContainersResponse
+	16, // 40: runtime.v1.RuntimeService.ListPodSandbox:output_type -> runtime.v1.ListPodSandboxResponse
+	19, // 41: runtime.v1.RuntimeService.PodSandboxStatus:output_type -> runtime.v1.PodSandboxStatusResponse
+	26, // 42: runtime.v1.RuntimeService.RunPodSandbox:output_type -> runtime.v1.RunPodSandboxResponse
+	28, // 43: runtime.v1.RuntimeService.StopPodSandbox:output_type -> runtime.v1.StopPodSandboxResponse
+	30, // 44: runtime.v1.RuntimeService.RemovePodSandbox:output_type -> runtime.v1.RemovePodSandboxResponse
+	33, // 45: runtime.v1.RuntimeService.CreateContainer:output_type -> runtime.v1.CreateContainerResponse
+	35, // 46: runtime.v1.RuntimeService.StartContainer:output_type -> runtime.v1.StartContainerResponse
+	4,  // 47: runtime.v1.ImageService.ImageStatus:output_type -> runtime.v1.ImageStatusResponse
+	38, // [38:48] is the sub-list for method output_type
+	28, // [28:38] is the sub-list for method input_type
+	28, // [28:28] is the sub-list for extension type_name
+	28, // [28:28] is the sub-list for extension extendee
+	0,  // [0:28] is the sub-list for field type_name
 }
 
 func init() { file_container_internal_cri_runtime_proto_init() }
@@ -1944,9 +2110,9 @@ func file_container_internal_cri_runtime_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_container_internal_cri_runtime_proto_rawDesc), len(file_container_internal_cri_runtime_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   35,
+			NumMessages:   38,
 			NumExtensions: 0,
-			NumServices:   1,
+			NumServices:   2,
 		},
 		GoTypes:           file_container_internal_cri_runtime_proto_goTypes,
 		DependencyIndexes: file_container_internal_cri_runtime_proto_depIdxs,
