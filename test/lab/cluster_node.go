@@ -24,7 +24,7 @@ type node struct {
 func (c *Cluster) node(n int) *node { return &node{c, n, c.path("node" + strconv.Itoa(n))} }
 
 func (n *node) name() string              { return fmt.Sprintf("bulkhead-node%d", n.number) } // of its network namespace and cgroups
-func (n *node) host() string              { return fmt.Sprintf("node%d", n.number) }       // in the cluster
+func (n *node) host() string              { return fmt.Sprintf("node%d", n.number) }          // in the cluster
 func (n *node) address() string           { return fmt.Sprintf("%s.%d", nodeNet, 10+n.number) }
 func (n *node) pods() string              { return fmt.Sprintf("%s.%d.0/24", podNet, n.number) }
 func (n *node) link() string              { return fmt.Sprintf("bulkhead-v%d", n.number) }
