@@ -1,9 +1,13 @@
 package web
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
+	"os"
 	"path"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -65,12 +69,12 @@ func (w *Web) Cause(d Deed) *bulkhead.WebCause {
 		return nil
 	}
 	place := st.place
+	flights := place.Flights(d.At.Add(skew), afterwards)
 	var reads []bpf.Read
-	if serving != nil {
-		reads = readsOf(serving, d)
+	if serving != nil && len(flights) > 0 {
+		reads = readsOf(serving, d, flights)
 	}
 	w.mu.Unlock()
-	flights := place.Flights(d.At.Add(skew), afterwards)
 	c := choose(flights, reads, d)
 	if c == nil {
 		return nil
@@ -82,21 +86,56 @@ func (w *Web) Cause(d Deed) *bulkhead.WebCause {
 	return cause
 }
 
-// readsOf are what the process, or the nearest above it that read at all, read before it did it, the newest first.
-func readsOf(serving *bpf.Serving, d Deed) []bpf.Read {
+// readsOf are what the thread, or the nearest above it, read before it did it, the newest first: of the connections that
+// requests are under way on. Where threads take work over from each other, it is what any thread of the process read.
+func readsOf(serving *bpf.Serving, d Deed, flights []intercept.Flight) []bpf.Read {
+	current := map[netip.AddrPort]bool{}
+	for i := range flights {
+		current[flights[i].From] = true
+	}
 	booted := bootTime()
-	for _, tid := range d.Threads {
-		var list []bpf.Read
+	read := func(tid int) (list []bpf.Read) {
 		for _, r := range serving.Reads(tid) {
-			if ago := d.At.Sub(booted.Add(time.Duration(r.Time))); ago > -skew && ago < within { //nolint:gosec // of a clock
+			if ago := d.At.Sub(booted.Add(time.Duration(r.Time))); current[r.From] && ago > -skew && ago < within { //nolint:gosec // of a clock
 				list = append(list, r)
 			}
 		}
+		return list
+	}
+	for _, tid := range d.Threads {
+		if list := read(tid); len(list) > 0 {
+			return list
+		}
+	}
+	for _, pid := range d.Threads {
+		var list []bpf.Read
+		for _, tid := range threadsOf(pid) {
+			list = append(list, read(tid)...)
+		}
 		if len(list) > 0 {
+			slices.SortFunc(list, func(a, b bpf.Read) int { return cmp.Compare(b.Time, a.Time) })
 			return list
 		}
 	}
 	return nil
+}
+
+// maxThreads bounds what is asked of one process: an application server has some hundred.
+const maxThreads = 512
+
+func threadsOf(pid int) (list []int) {
+	dir, err := os.Open(fmt.Sprintf("/proc/%d/task", pid))
+	if err != nil {
+		return nil
+	}
+	defer dir.Close()
+	names, _ := dir.Readdirnames(maxThreads)
+	for _, name := range names {
+		if tid, err := strconv.Atoi(name); err == nil {
+			list = append(list, tid)
+		}
+	}
+	return list
 }
 
 func bootTime() time.Time {
@@ -162,8 +201,6 @@ func choose(flights []intercept.Flight, reads []bpf.Read, d Deed) *choice {
 		return &choice{flights[last], nil, bulkhead.Likely, "the thread that did it, or started who did, had read this request and no other", 0}
 	case last >= 0:
 		return &choice{flights[last], nil, bulkhead.Possible, "it is what the thread that did it, or started who did, had read last", len(read) - 1}
-	case len(reads) > 0:
-		return nil // it read something else
 	case len(flights) == 1:
 		return &choice{flights[0], nil, bulkhead.Possible, "it was the only request under way", 0}
 	}

@@ -46,7 +46,6 @@ func TestChoose(t *testing.T) {
 		{"nobody read: words", []intercept.Flight{honest, attack}, nil, shell, "a", bulkhead.Likely, "name"},
 		{"nobody read: an ordinary word is chance", []intercept.Flight{honest, other}, nil, Deed{Words: []string{"/bin/lamp"}}, "", "", ""},
 		{"nobody read, one request", []intercept.Flight{honest}, nil, Deed{Words: []string{"gzip"}}, "b", bulkhead.Possible, ""},
-		{"it read something else", []intercept.Flight{honest}, readsFrom(7), Deed{Words: []string{"gzip"}}, "", "", ""},
 		{"none under way", nil, readsFrom(1), shell, "", "", ""},
 	} {
 		got := choose(c.flights, c.reads, c.deed)

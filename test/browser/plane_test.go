@@ -76,6 +76,8 @@ type node struct {
 	anyway    map[string]bool
 	approvals []bulkhead.Approval
 	network   atomic.Pointer[pb.NetworkState] // what it was told last
+	webs      atomic.Pointer[pb.SetWebs]
+	portrait  atomic.Pointer[pb.GetPortraitResponse]
 }
 
 // join connects a node that reports again whenever its state changes, as the agent does.
@@ -121,6 +123,10 @@ func (n *node) obey(_ context.Context, c *pb.NodeCommand) *pb.NodeCommandAnswer 
 		n.approvals = append(n.approvals, api.FromApproval(c.Approve))
 	case *pb.NodeCommand_Network:
 		n.network.Store(c.Network)
+	case *pb.NodeCommand_SetWebs:
+		n.webs.Store(c.SetWebs)
+	case *pb.NodeCommand_GetPortrait:
+		return &pb.NodeCommandAnswer{Answer: &pb.NodeAnswer{Ok: true}, Portrait: n.portrait.Load()}
 	}
 	go func() { _ = n.send(context.Background()) }() // a test that ends does not wait for it
 	return &pb.NodeCommandAnswer{Answer: &pb.NodeAnswer{Ok: true}}

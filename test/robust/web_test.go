@@ -104,12 +104,12 @@ func TestWeb(t *testing.T) {
 		}
 	})
 	t.Run("patch and allow", func(t *testing.T) {
-		p.waf(t, nil, "patch", b.workload(), "--path", "/do/warm", "--name", "arg", "--pattern", "[a-z]*")
-		p.wants(b, "/do/warm?arg=ABC", 403)
-		p.wants(b, "/do/warm?arg=abc", 200)
+		p.waf(t, nil, "patch", b.workload(), "--path", "/do/none", "--name", "arg", "--pattern", "[a-z]*")
+		p.wants(b, "/do/none?arg=ABC", 403)
+		p.wants(b, "/do/none?arg=abc", 404)
 		p.waf(t, nil, "allow", id)
 		p.wants(b, injection, 200)
-		p.wants(b, strings.Replace(injection, "alive", "warm", 1), 403)
+		p.wants(b, strings.Replace(injection, "alive", "none", 1), 403)
 		var all struct {
 			Exceptions []bulkhead.WebException
 			Patches    []bulkhead.WebPatch
