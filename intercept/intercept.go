@@ -99,6 +99,7 @@ type Proxy struct {
 	requests, blocked, detected atomic.Uint64
 
 	flights flights // inline alone: elsewhere nobody asks
+	tap     bool    // it looks on, and refuses nothing
 
 	lock  sync.Mutex
 	conns map[net.Conn]bool

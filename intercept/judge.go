@@ -164,6 +164,9 @@ func withoutChunked(head string) string {
 
 // tell hands on what was decided, and the request without its secrets.
 func (p *Proxy) tell(req *http.Request, id string, v waf.Verdict, action string, raw []byte) {
+	if p.tap {
+		action = "detected"
+	}
 	if action == "blocked" {
 		p.blocked.Add(1)
 	} else {
@@ -176,7 +179,7 @@ func (p *Proxy) tell(req *http.Request, id string, v waf.Verdict, action string,
 	kept, cut := waf.Redact(raw, keptRequest)
 	p.o.Tell(Event{
 		ID: id, Time: time.Now().UTC(), Action: action, Mode: pol.Mode, Client: req.RemoteAddr, Method: req.Method, Host: req.Host, Path: req.URL.EscapedPath(),
-		Endpoint: pol.endpoint(req.URL.EscapedPath()), Verdict: v.Action, Score: v.Score, Reasons: v.Reasons, Request: kept, Cut: cut,
+		Place: map[bool]string{true: "tap"}[p.tap], Endpoint: pol.endpoint(req.URL.EscapedPath()), Verdict: v.Action, Score: v.Score, Reasons: v.Reasons, Request: kept, Cut: cut,
 	})
 }
 

@@ -352,10 +352,19 @@ func (w *Web) open(st *standing, s *pb.WebSetting, policy intercept.Policy) erro
 	for _, port := range s.Ports {
 		st.ports = append(st.ports, uint16(port))
 	}
-	if err := w.alone(st); err != nil {
+	if err := w.alone(st); err != nil && s.Place == string(bulkhead.PlaceInline) {
 		return err
 	}
 	proxy := intercept.Options{Engine: w.engine(), Mode: policy.Mode, Log: w.o.Log, Tell: func(e intercept.Event) { w.o.Tell(st.container, e) }}
+	if s.Place == string(bulkhead.PlaceTap) {
+		t, err := intercept.NewTap(intercept.TapOptions{Namespace: path, Ports: st.ports, Proxy: proxy})
+		if err != nil {
+			return err
+		}
+		t.Change(policy)
+		st.place = t
+		return nil
+	}
 	in := intercept.InlineOptions{Namespace: path, Ports: st.ports, Closed: s.Closed, Proxy: proxy}
 	if s.Closed {
 		in.Pin = filepath.Join(w.o.Pin, st.container.ID)
@@ -374,7 +383,7 @@ func (w *Web) alone(st *standing) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, other := range w.standing {
-		if other.place == nil || other.namespace != st.namespace {
+		if _, inline := other.place.(*intercept.Inline); !inline || other.namespace != st.namespace {
 			continue
 		}
 		if slices.ContainsFunc(st.ports, func(p uint16) bool { return slices.Contains(other.ports, p) }) {
