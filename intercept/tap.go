@@ -116,13 +116,19 @@ func tapFilter(ports []uint16) []unix.SockFilter {
 		return append(list, unix.SockFilter{Code: give})
 	}
 	four := append([]unix.SockFilter{
-		{Code: octet, K: 9}, {Code: equal, Jt: 1, K: unix.IPPROTO_TCP}, {Code: give},
-		{Code: unix.BPF_LDX | unix.BPF_B | unix.BPF_MSH, K: 0}, {Code: unix.BPF_LD | unix.BPF_H | unix.BPF_IND, K: 2},
+		{Code: octet, K: 9},
+		{Code: equal, Jt: 1, K: unix.IPPROTO_TCP},
+		{Code: give},
+		{Code: unix.BPF_LDX | unix.BPF_B | unix.BPF_MSH, K: 0},
+		{Code: unix.BPF_LD | unix.BPF_H | unix.BPF_IND, K: 2},
 	}, match()...)
 	six := append([]unix.SockFilter{{Code: octet, K: 6}, {Code: equal, Jt: 1, K: unix.IPPROTO_TCP}, {Code: give}, {Code: half, K: 42}}, match()...)
 	begin := []unix.SockFilter{
-		{Code: word, K: besides + 4 /* its kind */}, {Code: equal, Jf: 1, K: unix.PACKET_OUTGOING}, {Code: give},
-		{Code: word, K: besides /* its protocol */}, {Code: equal, Jf: uint8(len(four)), K: unix.ETH_P_IP}, //nolint:gosec // 32 ports at most
+		{Code: word, K: besides + 4 /* its kind */},
+		{Code: equal, Jf: 1, K: unix.PACKET_OUTGOING},
+		{Code: give},
+		{Code: word, K: besides /* its protocol */},
+		{Code: equal, Jf: uint8(len(four)), K: unix.ETH_P_IP}, //nolint:gosec // 32 ports at most
 	}
 	return slices.Concat(begin, four, six)
 }
