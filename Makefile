@@ -27,7 +27,7 @@ KERNEL_TESTS ?= ./test/kernels/selftest $(filter ./bpf,$(INTEGRATION))
 IGNORED := -name node_modules -o -name .git -o -name .cache -o -path ./bin -o -path ./console/dist -o -path ./docs
 SOURCES := $(shell find . \( $(IGNORED) \) -prune -o -type f ! -name '*_test.go' ! -path './console/*' ! -path './test/*' -print)
 CONSOLE_SOURCES := $(shell find console 2>/dev/null \( -name node_modules -o -name dist \) -prune -o -type f -print)
-# Apart: test/kubernetes (make test-cluster), which builds Kubernetes from source the first time: a quarter of an hour on two processors.
+# Last: test/kubernetes (make test-cluster), which builds Kubernetes from source the first time: ten minutes on two processors.
 INTEGRATION := $(shell grep -rl --include='*_test.go' '^//go:build integration' . | xargs -r -n1 dirname | sort -u | grep -v '^./test/kubernetes$$')
 
 ## Run
@@ -87,11 +87,12 @@ bin/lab: $(shell find test/lab -type f)
 ## Test
 
 .PHONY: test test-unit test-integration test-robust test-kernels packages images
-test: ## Everything: lint, unit, integration, browser, kernels in virtual machines
+test: ## Everything: lint, unit, integration, browser, kernels in virtual machines, Kubernetes
 	@$(MAKE) packages build
 	@$(MAKE) -j2 images checks
 	@$(MAKE) test-integration
 	@$(MAKE) test-kernels
+	@$(MAKE) test-cluster
 	@echo "all tests passed"
 
 .PHONY: checks
@@ -116,7 +117,7 @@ test-robust: ## Kills, floods and bad input alone, for some five minutes: on a c
 	@$(MAKE) test-integration INTEGRATION=./test/robust
 
 .PHONY: test-cluster
-test-cluster: cluster ## Admission on a real Kubernetes of two nodes, some five minutes once that is built
+test-cluster: cluster ## The whole product on a real Kubernetes of two nodes, some eight minutes once that is built
 	@$(MAKE) test-integration INTEGRATION=./test/kubernetes
 	@$(MAKE) cluster-down
 

@@ -4,71 +4,34 @@ package apps
 
 import (
 	"context"
-	_ "embed"
-	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"net/http"
 	"net/netip"
 	"os"
 	"os/exec"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"golang.org/x/sys/unix"
 
 	"bulkhead"
 	"bulkhead/test/lab"
 	"bulkhead/test/product"
+	"bulkhead/test/shop"
 )
-
-//go:embed shop/service.js
-var serviceJS string
-
-// service is one of the shop's. Its number is the last byte of its addresses.
-type service struct {
-	name, image string
-	port        int
-	needs       []string // of the services in service.js
-	works       string
-}
-
-// shop has eleven services from seven images: a gateway, a site, four programs, a queue, a cache, two databases, a search.
-var shop = []service{
-	{name: "gateway", image: "nginx", port: 80},
-	{name: "web", image: "nodejs", port: 3000, needs: []string{"http://api:3000/", "http://cart:3000/", "http://admin:80/"}},
-	{name: "api", image: "nodejs", port: 3000, needs: []string{"redis://cache:6379", "redis://queue:6379", "postgresql://users:5432", "http://search:8080/"}},
-	{name: "cart", image: "nodejs", port: 3000, needs: []string{"mysql://orders:3306", "redis://cache:6379"}},
-	{name: "worker", image: "nodejs", port: 3000, needs: []string{"redis://queue:6379", "mysql://orders:3306"}, works: "700"},
-	{name: "queue", image: "redis", port: 6379},
-	{name: "cache", image: "redis", port: 6379},
-	{name: "users", image: "postgresql", port: 5432},
-	{name: "orders", image: "mariadb", port: 3306},
-	{name: "search", image: "tomcat", port: 8080},
-	{name: "admin", image: "php-apache", port: 80},
-}
-
-// commands let those listen on IPv6 too that do not by themselves.
-var commands = map[string][]string{
-	"redis":   {"redis-server", "--bind", "0.0.0.0", "::", "--protected-mode", "no", "--dir", "/var/lib/redis"},
-	"mariadb": {"mariadbd", "--user=mysql", "--bind-address=::"},
-}
 
 const (
 	shopNetwork = "bulkhead-shop"
 	four, six   = "172.31.77.", "fd00:31:77::"
 )
 
-func (s service) box() string { return "bulkhead-shop-" + s.name }
+func boxOf(s shop.Service) string { return "bulkhead-shop-" + s.Name }
 
 func addressOf(prefix, name string) string {
-	i := slices.IndexFunc(shop, func(s service) bool { return s.name == name })
+	i := slices.IndexFunc(shop.Services, func(s shop.Service) bool { return s.Name == name })
 	return fmt.Sprintf("%s%d", prefix, 20+i)
 }
 
@@ -82,35 +45,30 @@ func openShop(t *testing.T, prefix func(from, to string) string) {
 		}
 	}
 	closeShop := func() {
-		for _, s := range shop {
-			_, _ = docker(context.Background(), "", "rm", "-fv", s.box())
+		for _, s := range shop.Services {
+			_, _ = docker(context.Background(), "", "rm", "-fv", boxOf(s))
 		}
 		_, _ = docker(context.Background(), "", "network", "rm", shopNetwork)
 	}
 	closeShop() // of a run that was killed
 	t.Cleanup(closeShop)
 	must("network", "create", "--ipv6", "--subnet", four+"0/24", "--subnet", six+"/64", "-o", "com.docker.network.bridge.name=bhshop0", shopNetwork)
-	for _, s := range shop {
-		args := []string{"create", "--name", s.box(), "--network", shopNetwork, "--ip", addressOf(four, s.name), "--ip6", addressOf(six, s.name), "--label", "app=" + s.name}
-		var needs []string
-		for _, n := range s.needs {
-			scheme, rest, _ := strings.Cut(n, "://")
-			host, tail, _ := strings.Cut(rest, ":")
-			needs = append(needs, scheme+"://"+prefix(s.name, host)+":"+tail)
+	for _, s := range shop.Services {
+		args := []string{"create", "--name", boxOf(s), "--network", shopNetwork, "--ip", addressOf(four, s.Name), "--ip6", addressOf(six, s.Name), "--label", "app=" + s.Name}
+		needs := s.NeedsBy(func(to string) string { return prefix(s.Name, to) })
+		if s.Image == "nodejs" {
+			args = append(args, "-e", "NEEDS="+needs, "-e", "WORKS="+s.Works)
 		}
-		if s.image == "nodejs" {
-			args = append(args, "-e", "NEEDS="+strings.Join(needs, " "), "-e", "WORKS="+s.works)
-		}
-		must(append(append(args, lab.Reference(s.image)), commands[s.image]...)...)
-		switch s.image {
+		must(append(append(args, lab.Reference(s.Image)), shop.Commands[s.Image]...)...)
+		switch s.Image {
 		case "nodejs":
-			must(copyIn(t, s.box(), "/srv/app.js", serviceJS)...)
+			must(copyIn(t, boxOf(s), "/srv/app.js", shop.Program)...)
 		case "nginx":
-			must(copyIn(t, s.box(), "/etc/nginx/sites-enabled/default", "server { listen 80; listen [::]:80; location / { proxy_pass http://"+prefix("gateway", "web")+":3000; } }\n")...)
+			must(copyIn(t, boxOf(s), "/etc/nginx/sites-enabled/default", "server { listen 80; listen [::]:80; location / { proxy_pass http://"+prefix("gateway", "web")+":3000; } }\n")...)
 		}
 	}
-	for _, s := range shop {
-		must("start", s.box())
+	for _, s := range shop.Services {
+		must("start", boxOf(s))
 	}
 }
 
@@ -134,104 +92,9 @@ func byBoth(from, to string) string {
 	return addressOf(four, to)
 }
 
-// visit asks the shop's gateway, over both kinds of address, and counts what was not answered well.
+// visit asks the shop's gateway over both kinds of address.
 func visit(ctx context.Context, n int) (broken int, last error) {
-	client := &http.Client{Timeout: 15 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
-	for i := range n {
-		host := addressOf(four, "gateway")
-		if i%2 == 1 {
-			host = "[" + addressOf(six, "gateway") + "]"
-		}
-		r, err := http.NewRequestWithContext(ctx, "GET", "http://"+host+"/", nil)
-		var answer *http.Response
-		if err == nil {
-			answer, err = client.Do(r)
-		}
-		if err == nil {
-			text, _ := io.ReadAll(io.LimitReader(answer.Body, 1000))
-			answer.Body.Close()
-			if answer.StatusCode != 200 || string(text) != "ok\n" {
-				err = fmt.Errorf("%s: %.200q", answer.Status, text)
-			}
-		}
-		if err != nil {
-			broken, last = broken+1, err
-		}
-	}
-	return broken, last
-}
-
-// capture looks at the packets of the shop's bridge for as long as do takes, and returns who opened connections to whom.
-func capture(t *testing.T, do func()) map[string]bool {
-	t.Helper()
-	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, int(htons(unix.ETH_P_ALL)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer unix.Close(fd)
-	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 64<<20)
-	_ = unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Usec: 200_000})
-	found, stop := map[string]bool{}, make(chan struct{})
-	var reader sync.WaitGroup
-	reader.Go(func() {
-		b := make([]byte, 1<<16)
-		for {
-			select {
-			case <-stop:
-				return
-			default:
-			}
-			if n, _, err := unix.Recvfrom(fd, b, 0); err == nil {
-				if e := opening(b[:n]); e != "" {
-					found[e] = true
-				}
-			}
-		}
-	})
-	do()
-	time.Sleep(300 * time.Millisecond)
-	close(stop)
-	reader.Wait()
-	stats, err := unix.GetsockoptTpacketStats(fd, unix.SOL_PACKET, unix.PACKET_STATISTICS)
-	if err != nil || stats.Drops > 0 {
-		t.Errorf("the capture lost %v packets, %v", stats, err)
-	}
-	return found
-}
-
-func htons(n uint16) uint16 { return n<<8 | n>>8 }
-
-// opening names the edge whose connection a frame opens: a SYN without ACK, between two of the shop.
-func opening(frame []byte) string {
-	if len(frame) < 14 {
-		return ""
-	}
-	p := frame[14:]
-	var from, to netip.Addr
-	switch binary.BigEndian.Uint16(frame[12:]) {
-	case unix.ETH_P_IP:
-		if len(p) < 20 || p[9] != unix.IPPROTO_TCP {
-			return ""
-		}
-		from, to = netip.AddrFrom4([4]byte(p[12:16])), netip.AddrFrom4([4]byte(p[16:20]))
-		p = p[int(p[0]&15)*4:]
-	case unix.ETH_P_IPV6:
-		if len(p) < 40 || p[6] != unix.IPPROTO_TCP {
-			return ""
-		}
-		from, to = netip.AddrFrom16([16]byte(p[8:24])), netip.AddrFrom16([16]byte(p[24:40]))
-		p = p[40:]
-	default:
-		return ""
-	}
-	if len(p) < 14 || p[13]&0x12 != 2 {
-		return ""
-	}
-	a, b := shopName(from), shopName(to)
-	if a == "" || b == "" || a == "host" && b == "host" {
-		return ""
-	}
-	return fmt.Sprintf("%s -> %s tcp/%d", a, b, binary.BigEndian.Uint16(p[2:]))
+	return shop.Visit(ctx, n, addressOf(four, "gateway"), "["+addressOf(six, "gateway")+"]")
 }
 
 // shopName is who has an address; the first of the network is the host.
@@ -241,9 +104,9 @@ func shopName(a netip.Addr) string {
 			return "host"
 		}
 	}
-	for _, s := range shop {
-		if a.String() == addressOf(four, s.name) || a.String() == addressOf(six, s.name) {
-			return s.name
+	for _, s := range shop.Services {
+		if a.String() == addressOf(four, s.Name) || a.String() == addressOf(six, s.Name) {
+			return s.Name
 		}
 	}
 	return ""
@@ -290,16 +153,16 @@ func TestShop(t *testing.T) {
 			break
 		}
 		if time.Now().After(end) {
-			for _, s := range shop {
-				logs, _ := exec.Command("docker", "logs", "--tail", "3", s.box()).CombinedOutput()
-				t.Logf("%s: %s", s.name, logs)
+			for _, s := range shop.Services {
+				logs, _ := exec.Command("docker", "logs", "--tail", "3", boxOf(s)).CombinedOutput()
+				t.Logf("%s: %s", s.Name, logs)
 			}
 			t.Fatal("the shop does not open: ", err)
 		}
 	}
 	time.Sleep(time.Until(time.Now().Truncate(time.Minute).Add(61 * time.Second))) // a minute that has nothing of the beginning in it
 	began := time.Now()
-	captured := capture(t, func() {
+	captured := shop.Capture(t, []string{""}, shopName, func() {
 		if broken, err := visit(t.Context(), 100); broken > 0 {
 			t.Fatalf("%d requests broken while nothing is in force: %v", broken, err)
 		}
@@ -356,30 +219,13 @@ func propose(t *testing.T, p *product.Product, since time.Time) {
 	t.Logf("%d lines of policy", strings.Count(string(text), "\n"))
 }
 
-// lateral tries from inside a container to reach every service that it has no edge to, on their own and on other ports, over
-// IPv4 and IPv6.
+// lateral tries from inside a container to reach every service that it has no edge to, over IPv4 and IPv6.
 func lateral(t *testing.T, from string, allowed map[string]bool) (tried int, through []string) {
 	t.Helper()
-	const js = `const net = require("net"); const [,, ...list] = process.argv;
-Promise.all(list.map((x) => new Promise((done) => { const [host, port] = x.split(" "); const c = net.connect(+port, host); c.setTimeout(3000, () => (c.destroy(), done("")));
-c.on("connect", () => (c.destroy(), done(x))); c.on("error", (e) => done(e.code === "ECONNREFUSED" ? x : "")); }))).then((l) => console.log(l.filter(Boolean).join("\n")))`
-	var targets []string
-	for _, s := range shop {
-		for _, port := range []int{s.port, 22, 8081} {
-			if s.name == from || allowed[fmt.Sprintf("%s -> %s tcp/%d", from, s.name, port)] {
-				continue
-			}
-			targets = append(targets, fmt.Sprintf("%s %d", addressOf(four, s.name), port), fmt.Sprintf("%s %d", addressOf(six, s.name), port))
-		}
-	}
-	out, err := exec.CommandContext(t.Context(), "docker", append([]string{"exec", "bulkhead-shop-" + from, "node", "-e", js, "--"}, targets...)...).Output()
+	targets := shop.Moves(from, allowed, func(s string) []string { return []string{addressOf(four, s), addressOf(six, s)} })
+	out, err := exec.CommandContext(t.Context(), "docker", append([]string{"exec", "bulkhead-shop-" + from, "node", "-e", shop.Intruder, "--"}, targets...)...).Output()
 	if err != nil {
 		t.Fatal(err)
 	}
-	for line := range strings.Lines(string(out)) {
-		if line = strings.TrimSpace(line); line != "" {
-			through = append(through, line)
-		}
-	}
-	return len(targets), slices.Compact(slices.Sorted(slices.Values(through)))
+	return len(targets), shop.Through(string(out))
 }

@@ -3,12 +3,14 @@
 package kubernetes
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -56,7 +58,7 @@ func (s *supply) install() {
 	s.Check(c.Load(t.Context(), "bulkhead:latest", "bulkhead-agent:latest"))
 	s.must("", "apply", "-f", filepath.Join(manifests, "00-namespace.yaml"), "-f", filepath.Join(manifests, "10-crds.yaml"))
 	// Two nodes of this lab are on one kernel: each agent has pins of its own there, and looks at its own containers alone.
-	s.apply("20-admission.yaml", `"serve",`, `"serve","--insecure-http=`+s.registry+`",`)
+	s.apply("20-admission.yaml", `"serve",`, `"serve","--learned-seccomp","--insecure-http=`+s.registry+`",`)
 	s.apply("40-server.yaml", `"server",`, `"server","--insecure-http=`+s.registry+`",`)
 	s.apply("50-agent.yaml", `"run",`, `"run","--insecure-http=`+s.registry+`","--pin=/sys/fs/bpf/bulkhead-$(NODE)","--cgroup=/bulkhead-$(NODE)",`)
 	for _, what := range []string{"deployment/bulkhead-admission", "deployment/bulkhead-server", "daemonset/bulkhead-agent"} {
@@ -116,19 +118,38 @@ func (s *supply) takeAway() {
 	}
 }
 
-// control runs a command of the product in the pod of the control plane.
+// inPod prepares a command of the product in the pod of the control plane.
+func (s *supply) inPod(input string, args ...string) *exec.Cmd {
+	args = append([]string{"--kubeconfig", s.Kubeconfig(), "-n", system, "exec", "-i", "deploy/bulkhead-server", "--", "/bulkhead"}, args...)
+	cmd := exec.Command(s.Cluster.Binary("kubectl"), append(args, "--state", "/data", "--run", "/run/bulkhead")...)
+	cmd.Stdin = strings.NewReader(input)
+	return cmd
+}
+
+// say is what a command writes, without what it writes beside that.
+func (s *supply) say(args ...string) string {
+	s.Helper()
+	out, err := s.inPod("", args...).Output()
+	s.Check(err)
+	return string(out)
+}
+
+// control runs a command and decodes its JSON, where somebody wants it.
 func (s *supply) control(into any, input string, args ...string) error {
-	args = append([]string{"-n", system, "exec", "-i", "deploy/bulkhead-server", "--", "/bulkhead"}, args...)
-	args = append(args, "--state", "/data", "--run", "/run/bulkhead")
-	if into == nil {
-		_, err := s.Kubectl(s.cluster.t.Context(), input, args...)
-		return err
+	if into != nil {
+		args = append(args, "--format", "json")
 	}
-	out, err := s.Kubectl(s.cluster.t.Context(), input, append(args, "--format", "json")...)
+	cmd := s.inPod(input, args...)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
 	if err != nil {
-		return err
+		return fmt.Errorf("bulkhead %s: %w: %s", strings.Join(args, " "), err, stderr.String())
 	}
-	return json.Unmarshal([]byte(out), into)
+	if into == nil {
+		return nil
+	}
+	return json.Unmarshal(out, into)
 }
 
 // push makes an image that says something and pushes it.
@@ -180,7 +201,13 @@ func (s *supply) profileOf(ref string) string {
 	s.Helper()
 	d, err := remote.Head(s.reference(ref))
 	s.Check(err)
-	doc := bulkhead.Profile{Version: bulkhead.ProfileVersion, Workload: "docker/sleeper", Image: bulkhead.Image{Reference: ref, Digest: d.Digest.String()}, Completeness: map[bulkhead.Section]bulkhead.Completeness{}}
+	learned, err := os.ReadFile(s.Path("work", "profile.json")) // of the same program, as CI saw it
+	s.Check(err)
+	web, err := profile.Read(bytes.NewReader(learned), "profile.json")
+	s.Check(err)
+	calls := append(slices.Clone(web.Syscalls), "nanosleep", "clock_nanosleep")
+	slices.Sort(calls)
+	doc := bulkhead.Profile{Version: bulkhead.ProfileVersion, Workload: "docker/sleeper", Syscalls: slices.Compact(calls), Sockets: web.Sockets, Image: bulkhead.Image{Reference: ref, Digest: d.Digest.String()}, Completeness: map[bulkhead.Section]bulkhead.Completeness{}}
 	for _, section := range profile.Sections() {
 		doc.Completeness[section] = bulkhead.Completeness{Score: 1, HeldOut: 1, Ready: true}
 	}
@@ -353,10 +380,7 @@ func (s *supply) ephemeral(t *testing.T) {
 // past: pods that no webhook sees are refused by the node, and their signed twins run.
 func (s *supply) past(t *testing.T, twin string) {
 	unsigned := s.push("past:v1", "unsigned")
-	file := filepath.Join(s.Cluster.Dir(), "node1", "static", "past.json")
-	t.Cleanup(func() { _ = os.Remove(file) })
-	static := strings.Replace(sleeper("static", unsigned), `"name":"static"`, `"name":"static","namespace":"`+namespace+`"`, 1)
-	s.Check(os.WriteFile(file, []byte(static), 0o644))
+	s.static(t, "static", unsigned)
 	s.must(sleeper("bypass", unsigned), "-n", "kube-system", "create", "-f", "-")
 	for _, pod := range [][2]string{{namespace, "static-node1"}, {"kube-system", "bypass"}} {
 		var told string
@@ -370,11 +394,19 @@ func (s *supply) past(t *testing.T, twin string) {
 		var alerts []bulkhead.Alert
 		return s.control(&alerts, "", "alerts", "--rule", "image/trust", "--limit", "0") == nil && len(alerts) > 0 && alerts[0].Action == bulkhead.ActionBlocked
 	})
-	s.Check(os.WriteFile(file, []byte(strings.Replace(static, unsigned, twin, 1)), 0o644))
+	s.static(t, "signed", twin)
 	s.eventually("the signed static pod runs", func() bool {
-		out, _ := s.Kubectl(t.Context(), "", "-n", namespace, "get", "pod/static-node1", "-o", "jsonpath={.status.phase}")
+		out, _ := s.Kubectl(t.Context(), "", "-n", namespace, "get", "pod/signed-node1", "-o", "jsonpath={.status.phase}")
 		return out == "Running"
 	})
+}
+
+// static leaves a manifest with the first node's kubelet until the test ends.
+func (s *supply) static(t *testing.T, name, ref string) {
+	file := filepath.Join(s.Cluster.Dir(), "node1", "static", name+".json")
+	t.Cleanup(func() { _ = os.Remove(file) })
+	text := strings.Replace(sleeper(name, ref), fmt.Sprintf("\"name\":%q", name), fmt.Sprintf("\"name\":%q,\"namespace\":%q", name, namespace), 1)
+	s.Check(os.WriteFile(file, []byte(text), 0o644))
 }
 
 // chain: a deployment of the image that CI learned works, and does nothing that CI did not see, from its first instruction.
@@ -383,6 +415,9 @@ func (s *supply) chain(t *testing.T, ref string) {
 		"template":{"metadata":{"labels":{"app":"web"}},"spec":{"terminationGracePeriodSeconds":0,"containers":[{"name":"app","image":%q}]}}}}`, ref), "-n", namespace, "create", "-f", "-")
 	s.must("", "-n", namespace, "rollout", "status", "deployment/web", "--timeout=60s")
 	const workload = namespace + "/deployment/web/app"
+	if file := s.must("", "-n", namespace, "get", "pod", "-l", "app=web", "-o", "jsonpath={.items[0].spec.containers[0].securityContext.seccompProfile.localhostProfile}"); !strings.HasPrefix(file, "bulkhead/") {
+		t.Errorf("the pod has not the learned seccomp profile, but %q", file)
+	}
 	s.eventually("the workload is protected by what CI learned", func() bool {
 		var w struct {
 			Mode  string
