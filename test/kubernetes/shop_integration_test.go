@@ -21,13 +21,21 @@ import (
 // mall is the shop on two nodes, whose services ask each other by the addresses of Kubernetes' services.
 type mall struct {
 	*supply
-	pods map[string]string // addresses of the pods, by service
+	pods map[string][]string // addresses of the pods, by service
 }
 
-// serviceAddress is that of a Kubernetes service.
-func serviceAddress(name string) string {
+// serviceAddresses are those of a Kubernetes service, of both kinds.
+func serviceAddresses(name string) []string {
 	i := slices.IndexFunc(shop.Services, func(s shop.Service) bool { return s.Name == name })
-	return fmt.Sprintf("10.96.77.%d", 20+i)
+	return []string{fmt.Sprintf("10.96.77.%d", 20+i), fmt.Sprintf("fd00:10:96::77%02x", 20+i)}
+}
+
+// byBoth: half of the services are asked over IPv4 and half over IPv6.
+func byBoth(from, to string) string {
+	if (len(from)+len(to))%2 == 0 {
+		return "[" + serviceAddresses(to)[1] + "]"
+	}
+	return serviceAddresses(to)[0]
 }
 
 type object = map[string]any
@@ -49,9 +57,9 @@ func manifest(s shop.Service, node int) string {
 	switch s.Image {
 	case "nodejs":
 		mount("/srv/app.js", "app.js", shop.Program)
-		container["env"] = []object{{"name": "NEEDS", "value": s.NeedsBy(serviceAddress)}, {"name": "WORKS", "value": s.Works}}
+		container["env"] = []object{{"name": "NEEDS", "value": s.NeedsBy(func(to string) string { return byBoth(s.Name, to) })}, {"name": "WORKS", "value": s.Works}}
 	case "nginx":
-		mount("/etc/nginx/sites-enabled/default", "default", "server { listen 80; location / { proxy_pass http://"+serviceAddress("web")+":3000; } }\n")
+		mount("/etc/nginx/sites-enabled/default", "default", "server { listen 80; listen [::]:80; location / { proxy_pass http://"+byBoth("gateway", "web")+":3000; } }\n")
 	}
 	spec["containers"] = []object{container}
 	list := []object{
@@ -59,7 +67,7 @@ func manifest(s shop.Service, node int) string {
 			"selector": object{"matchLabels": labels}, "template": object{"metadata": object{"labels": labels}, "spec": spec},
 		}},
 		{"apiVersion": "v1", "kind": "Service", "metadata": object{"name": s.Name}, "spec": object{
-			"selector": labels, "clusterIP": serviceAddress(s.Name), "ports": []object{{"port": s.Port}},
+			"selector": labels, "ipFamilyPolicy": "RequireDualStack", "clusterIPs": serviceAddresses(s.Name), "ports": []object{{"port": s.Port}},
 		}},
 	}
 	if config != nil {
@@ -71,7 +79,7 @@ func manifest(s shop.Service, node int) string {
 
 func (s *supply) open(t *testing.T) *mall {
 	t.Helper()
-	m := &mall{s, map[string]string{}}
+	m := &mall{s, map[string][]string{}}
 	var images []string
 	for _, one := range shop.Services {
 		images = append(images, lab.Reference(one.Image))
@@ -82,20 +90,29 @@ func (s *supply) open(t *testing.T) *mall {
 	}
 	for _, one := range shop.Services {
 		s.must("", "-n", namespace, "rollout", "status", "deployment/"+one.Name, "--timeout=120s")
-		m.pods[one.Name] = s.must("", "-n", namespace, "get", "pod", "-l", "app="+one.Name, "-o", "jsonpath={.items[0].status.podIP}")
+		m.find(one.Name)
 	}
 	s.eventually("the shop is open", func() bool { broken, _ := m.visit(t, 2); return broken == 0 })
 	return m
 }
 
+// find asks for the addresses of a service's pod.
+func (m *mall) find(name string) {
+	m.Helper()
+	m.pods[name] = strings.Fields(m.must("", "-n", namespace, "get", "pod", "-l", "app="+name, "-o", "jsonpath={.items[0].status.podIPs[*].ip}"))
+	if len(m.pods[name]) != 2 {
+		m.Fatalf("the pod of %s has the addresses %v", name, m.pods[name])
+	}
+}
+
 func (m *mall) visit(t *testing.T, n int) (int, error) {
-	return shop.Visit(t.Context(), n, m.pods["gateway"])
+	return shop.Visit(t.Context(), n, m.pods["gateway"][0], "["+m.pods["gateway"][1]+"]")
 }
 
 // name is the service whose pod has an address.
 func (m *mall) name(a netip.Addr) string {
-	for name, address := range m.pods {
-		if a.String() == address {
+	for name, addresses := range m.pods {
+		if slices.Contains(addresses, a.String()) {
 			return name
 		}
 	}
@@ -180,7 +197,7 @@ func (m *mall) enforce(t *testing.T, since time.Time) {
 
 func (m *mall) intrude(t *testing.T, from string, edges map[string]bool) {
 	t.Helper()
-	targets := shop.Moves(from, edges, func(s string) []string { return []string{m.pods[s], serviceAddress(s)} })
+	targets := shop.Moves(from, edges, func(s string) []string { return append(slices.Clone(m.pods[s]), serviceAddresses(s)...) })
 	out, err := m.Kubectl(t.Context(), "", append([]string{"-n", namespace, "exec", "deploy/" + from, "--", "node", "-e", shop.Intruder, "--"}, targets...)...)
 	m.Check(err)
 	through := shop.Through(out)
@@ -195,7 +212,7 @@ func (m *mall) move(t *testing.T) {
 	t.Helper()
 	m.must("", "-n", namespace, "delete", "pod", "-l", "app=cart", "--wait")
 	m.must("", "-n", namespace, "rollout", "status", "deployment/cart", "--timeout=60s")
-	m.pods["cart"] = m.must("", "-n", namespace, "get", "pod", "-l", "app=cart", "-o", "jsonpath={.items[0].status.podIP}")
+	m.find("cart")
 	began := time.Now()
 	m.eventually("the shop is open again", func() bool { broken, _ := m.visit(t, 1); return broken == 0 })
 	t.Logf("a new pod: all requests are answered %v after it is there", time.Since(began).Round(time.Millisecond))

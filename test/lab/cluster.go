@@ -20,6 +20,9 @@ const (
 	nodeNet       = "10.230.0" // the host is .1, node N is .(10+N)
 	podNet        = "10.244"   // pods of node N: 10.244.N.0/24
 	serviceNet    = "10.96.0"  // services: 10.96.0.0/16
+	nodeNet6      = "fd00:10:230::"
+	podNet6       = "fd00:10:244"  // pods of node N: fd00:10:244:N::/64
+	serviceNet6   = "fd00:10:96::" // services: /112
 	apiServer     = nodeNet + ".1:6443"
 	etcdClient    = "http://127.0.0.1:12379"
 	etcdPeer      = "http://127.0.0.1:12380"
@@ -233,6 +236,7 @@ func (c *Cluster) raiseBridge(ctx context.Context) error {
 	for _, step := range [][]string{
 		{"ip", "link", "add", clusterBridge, "type", "bridge"},
 		{"ip", "address", "add", nodeNet + ".1/24", "dev", clusterBridge},
+		{"ip", "address", "add", nodeNet6 + "1/64", "dev", clusterBridge, "nodad"},
 		{"ip", "link", "set", clusterBridge, "up"},
 		{"iptables", "-I", "FORWARD", "-i", clusterBridge, "-o", clusterBridge, "-j", "ACCEPT"},
 	} {
@@ -273,7 +277,7 @@ func (c *Cluster) controlPlane(o ClusterOptions) []daemon {
 		}, c.listens(c.SharedRegistry())},
 		{"kube-apiserver", append([]string{
 			c.Binary("kube-apiserver"), "--etcd-servers=" + etcdClient, "--bind-address=" + nodeNet + ".1", "--advertise-address=" + nodeNet + ".1",
-			"--secure-port=6443", "--service-cluster-ip-range=" + serviceNet + ".0/16", "--client-ca-file=" + pki("ca.crt"),
+			"--secure-port=6443", "--service-cluster-ip-range=" + serviceNet + ".0/16," + serviceNet6 + "/112", "--client-ca-file=" + pki("ca.crt"),
 			"--tls-cert-file=" + pki("apiserver.crt"), "--tls-private-key-file=" + pki("apiserver.key"),
 			"--kubelet-client-certificate=" + pki("kubelet-client.crt"), "--kubelet-client-key=" + pki("kubelet-client.key"),
 			"--kubelet-certificate-authority=" + pki("ca.crt"), "--service-account-key-file=" + pki("accounts.pub"),

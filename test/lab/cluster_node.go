@@ -27,6 +27,8 @@ func (n *node) name() string              { return fmt.Sprintf("bulkhead-node%d"
 func (n *node) host() string              { return fmt.Sprintf("node%d", n.number) }          // in the cluster
 func (n *node) address() string           { return fmt.Sprintf("%s.%d", nodeNet, 10+n.number) }
 func (n *node) pods() string              { return fmt.Sprintf("%s.%d.0/24", podNet, n.number) }
+func (n *node) address6() string          { return fmt.Sprintf("%s%d", nodeNet6, 10+n.number) }
+func (n *node) pods6() string             { return fmt.Sprintf("%s:%d::/64", podNet6, n.number) }
 func (n *node) link() string              { return fmt.Sprintf("bulkhead-v%d", n.number) }
 func (n *node) daemon(what string) string { return n.host() + "-" + what }
 func (n *node) socket() string            { return n.path("fs", "run", "containerd", "containerd.sock") }
@@ -108,7 +110,7 @@ func (n *node) prepare(nri bool) error {
 	}
 	var text strings.Builder
 	err := template.Must(template.New("node").Parse(nodeFiles)).Execute(&text, map[string]any{
-		"Dir": n.dir, "PKI": n.cluster.path("pki"), "Name": n.name(), "Host": n.host(), "Address": n.address(), "Pods": n.pods(),
+		"Dir": n.dir, "PKI": n.cluster.path("pki"), "Name": n.name(), "Host": n.host(), "Address": n.address(), "Pods": n.pods(), "Pods6": n.pods6(), "PodNet6": podNet6,
 		"PodNet": podNet, "ServiceNet": serviceNet, "Boxed": boxed, "NRI": nri, "Pause": PauseImage,
 		"Runc": n.engine().runc, "Plugins": n.engine().plugins, "Registry": n.cluster.SharedRegistry(), "RegistryName": n.cluster.Registry(),
 	})
@@ -146,14 +148,19 @@ func (n *node) raiseNetwork(ctx context.Context) error {
 		in("link", "set", "lo", "up"),
 		in("address", "add", n.address()+"/24", "dev", "eth0"),
 		in("link", "set", "eth0", "up"),
+		in("address", "add", n.address6()+"/64", "dev", "eth0", "nodad"),
 		in("route", "add", "default", "via", nodeNet+".1"),
+		in("-6", "route", "add", "default", "via", nodeNet6+"1"),
 		{"ip", "route", "replace", n.pods(), "via", n.address()},
-		{"nsenter", "--net=/run/netns/" + n.name(), "sysctl", "-qw", "net.ipv4.ip_forward=1"},
+		{"ip", "-6", "route", "replace", n.pods6(), "via", n.address6()},
+		{"nsenter", "--net=/run/netns/" + n.name(), "sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1"},
 	}
 	for _, other := range n.cluster.nodes() {
 		if other.number != n.number {
 			steps = append(steps, in("route", "add", other.pods(), "via", other.address()),
-				[]string{"ip", "-n", other.name(), "route", "add", n.pods(), "via", n.address()})
+				[]string{"ip", "-n", other.name(), "route", "add", n.pods(), "via", n.address()},
+				in("-6", "route", "add", other.pods6(), "via", other.address6()),
+				[]string{"ip", "-n", other.name(), "-6", "route", "add", n.pods6(), "via", n.address6()})
 		}
 	}
 	for _, step := range steps {
@@ -200,7 +207,7 @@ func (n *node) daemons() []daemon {
 		}},
 		{n.daemon("containerd"), inside(engine.containerd, "-c", n.path("containerd.toml")), n.criAnswers},
 		{n.daemon("kubelet"), inside(n.cluster.Binary("kubelet"), "--config="+n.path("kubelet.yaml"), "--kubeconfig="+n.path("kubeconfig"),
-			"--hostname-override="+n.host(), "--node-ip="+n.address(), "--v=2"), n.cluster.listens(n.address() + ":10250")},
+			"--hostname-override="+n.host(), "--node-ip="+n.address()+","+n.address6(), "--v=2"), n.cluster.listens(n.address() + ":10250")},
 		{n.daemon("kube-proxy"), inside(n.cluster.Binary("kube-proxy"), "--config="+n.path("proxy.yaml"), "--v=2"), func(context.Context) error { return nil }},
 	}
 }
@@ -223,5 +230,6 @@ func (n *node) drop(ctx context.Context) {
 	exec.CommandContext(ctx, "ip", "netns", "delete", n.name()).Run()
 	exec.CommandContext(ctx, "ip", "link", "delete", n.link()).Run()
 	exec.CommandContext(ctx, "ip", "route", "delete", n.pods()).Run()
+	exec.CommandContext(ctx, "ip", "-6", "route", "delete", n.pods6()).Run()
 	time.Sleep(10 * time.Millisecond)
 }
