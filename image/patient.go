@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"slices"
 	"strconv"
@@ -72,6 +73,9 @@ func (p *patient) RoundTrip(request *http.Request) (*http.Response, error) {
 // passing reports whether the next attempt may have a better answer.
 func passing(response *http.Response, err error) bool {
 	if err != nil {
+		if dial := (*net.OpError)(nil); errors.As(err, &dial) && dial.Op == "dial" {
+			return false // the kernel tried again all the time
+		}
 		var timeout interface{ Timeout() bool }
 		broken := func(target error) bool { return errors.Is(err, target) }
 		return errors.As(err, &timeout) && timeout.Timeout() || slices.ContainsFunc(broke, broken)

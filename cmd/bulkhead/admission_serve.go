@@ -82,13 +82,17 @@ func (o webhookOptions) base() (kube.Options, error) {
 	return kube.Options{Rules: rules, PodSecurity: level, ImageFailure: failure, Exempt: kube.Exempt{Namespaces: o.exempt}}, nil
 }
 
+// connectWithin: the API server asks twice about a pod, what is to be changed and whether it may run, and both answers together are to
+// come within two seconds where a registry is away. One that is slow has the connection by then, and the engine's patience.
+const connectWithin = 900 * time.Millisecond
+
 func (a *app) serveAdmission(ctx context.Context, o webhookOptions, base kube.Options) error {
 	log := slog.New(slog.NewTextHandler(a.err, nil))
 	cache, err := sign.OpenCache(o.cache)
 	if err != nil {
 		log.Warn("verified images are not remembered", "error", err)
 	}
-	images := sign.Options{Registry: image.Options{PlainHTTP: o.plain}, Cache: cache, TagFresh: 2 * time.Second}
+	images := sign.Options{Registry: image.Options{PlainHTTP: o.plain, Connect: connectWithin}, Cache: cache, TagFresh: 2 * time.Second}
 	return webhook.Run(ctx, webhook.Options{
 		Listen: o.listen, Kubeconfig: o.kubeconfig, Namespace: o.namespace, Service: o.service, Configuration: o.configuration, Secret: o.secret,
 		Lifetime: o.lifetime, Drain: o.drain, Base: base, Log: log,

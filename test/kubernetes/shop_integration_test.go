@@ -67,7 +67,7 @@ func manifest(s shop.Service, node int) string {
 			"selector": object{"matchLabels": labels}, "template": object{"metadata": object{"labels": labels}, "spec": spec},
 		}},
 		{"apiVersion": "v1", "kind": "Service", "metadata": object{"name": s.Name}, "spec": object{
-			"selector": labels, "ipFamilyPolicy": "RequireDualStack", "clusterIPs": serviceAddresses(s.Name), "ports": []object{{"port": s.Port}},
+			"selector": labels, "ipFamilyPolicy": "RequireDualStack", "clusterIP": serviceAddresses(s.Name)[0], "clusterIPs": serviceAddresses(s.Name), "ports": []object{{"port": s.Port}},
 		}},
 	}
 	if config != nil {
