@@ -92,8 +92,19 @@ func (s *supply) open(t *testing.T) *mall {
 		s.must("", "-n", namespace, "rollout", "status", "deployment/"+one.Name, "--timeout=120s")
 		m.find(one.Name)
 	}
-	s.eventually("the shop is open", func() bool { broken, _ := m.visit(t, 2); return broken == 0 })
-	return m
+	var broken int
+	var last error
+	for deadline := time.Now().Add(2 * time.Minute); time.Now().Before(deadline); time.Sleep(time.Second) {
+		if broken, last = m.visit(t, 2); broken == 0 {
+			return m
+		}
+	}
+	for _, one := range shop.Services {
+		logs, _ := s.Kubectl(t.Context(), "", "-n", namespace, "logs", "--tail=3", "deployment/"+one.Name)
+		t.Logf("%s: %s", one.Name, logs)
+	}
+	t.Fatal("the shop does not open: ", last)
+	return nil
 }
 
 // find asks for the addresses of a service's pod.

@@ -66,7 +66,7 @@ var Services = []Service{
 // Commands let those listen on IPv6 too that do not by themselves.
 var Commands = map[string][]string{
 	"redis":   {"redis-server", "--bind", "0.0.0.0", "::", "--protected-mode", "no", "--dir", "/var/lib/redis"},
-	"mariadb": {"mariadbd", "--user=mysql", "--bind-address=::"},
+	"mariadb": {"mariadbd", "--user=mysql", "--bind-address=::", "--skip-name-resolve"},
 }
 
 // Capture looks at all packets of some network namespaces, by path or "" for this one, for as long as do takes. It returns who opened
