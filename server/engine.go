@@ -18,15 +18,16 @@ import (
 
 // ImageOptions say how images are scanned, and how much is kept of it.
 type ImageOptions struct {
-	Database  string        // file of the vulnerability database; it may come, change and go while the server runs
-	Workers   int           // scans at the same time; 0: 1
-	PlainHTTP []string      // registries that may be spoken to without TLS
-	CAs       []string      // files with certificates that are trusted beside the system's
-	Keep      int           // reports, one for each digest; 0: 2,000
-	KeepFor   time.Duration // since an image was last scanned or seen under a name; 0: 180 days
-	Running   bool          // scan what workloads run too: its names are asked of their registries
-	Look      time.Duration // how often the database's file is looked at; 0: 15 s
-	LookRun   time.Duration // how often it is looked at what workloads run; 0: 1 min
+	Database  string              // file of the vulnerability database; it may come, change and go while the server runs
+	Workers   int                 // scans at the same time; 0: 1
+	PlainHTTP []string            // registries that may be spoken to without TLS
+	CAs       []string            // files with certificates that are trusted beside the system's
+	Mirrors   map[string][]string // of registries, see image.Options
+	Keep      int                 // reports, one for each digest; 0: 2,000
+	KeepFor   time.Duration       // since an image was last scanned or seen under a name; 0: 180 days
+	Running   bool                // scan what workloads run too: its names are asked of their registries
+	Look      time.Duration       // how often the database's file is looked at; 0: 15 s
+	LookRun   time.Duration       // how often it is looked at what workloads run; 0: 1 min
 }
 
 const (
@@ -60,7 +61,7 @@ func (o ImageOptions) retention() store.Retention {
 
 // registry is how registries are spoken to.
 func (o ImageOptions) registry() image.Options {
-	return image.Options{PlainHTTP: o.PlainHTTP, CAs: o.CAs}
+	return image.Options{PlainHTTP: o.PlainHTTP, CAs: o.CAs, Mirrors: o.Mirrors}
 }
 
 // engine is a scanner with one state of the vulnerability database. It is closed when nobody uses it any more.

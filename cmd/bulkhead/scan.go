@@ -42,9 +42,10 @@ type scanFlags struct {
 	ignoreUnfixed bool
 	dev           bool
 
-	platform string
-	plain    []string
-	beside   []string
+	platform   string
+	plain      []string
+	registries registryFlags
+	beside     []string
 
 	cache   string
 	noCache bool
@@ -91,6 +92,7 @@ func (f *scanFlags) declare(c *cobra.Command, a *app) {
 	flags.BoolVar(&f.dev, "dev", false, "count packages that are only for development")
 	flags.StringVar(&f.platform, "platform", "", "`OS/ARCH` to take of an image for several, as linux/arm64")
 	flags.StringSliceVar(&f.plain, "insecure-http", nil, "`REGISTRY` that may be spoken to without TLS; no other is")
+	f.registries.declare(flags)
 	flags.StringSliceVar(&f.beside, "beside", nil, "`FILE|DIR` that belongs to the image and is checked too: its Dockerfile, its Kubernetes manifests")
 	flags.StringVar(&f.cache, "cache", a.env("BULKHEAD_CACHE"), "`DIR` of what is known about layers [BULKHEAD_CACHE] (default the user's cache directory)")
 	flags.BoolVar(&f.noCache, "no-cache", false, "look at every layer and remember nothing")
@@ -110,6 +112,9 @@ func (a *app) scan(ctx context.Context, target string, f *scanFlags) error {
 	kinds, err := scan.ParseKinds(f.only)
 	if err != nil {
 		return usagef("--only: %w", err)
+	}
+	if err := f.registries.check(); err != nil {
+		return err
 	}
 	judged, err := f.judgments()
 	if err != nil {
@@ -197,7 +202,13 @@ const inMemory = 16 << 20
 func (a *app) lookAt(ctx context.Context, s *scan.Scanner, target string, f *scanFlags, unproved bool) (bulkhead.Report, vuln.Subject, error) {
 	ctx, cancel := context.WithTimeout(ctx, f.timeout)
 	defer cancel()
-	img, err := image.Open(ctx, target, image.Options{Platform: f.platform, PlainHTTP: f.plain, Unproved: unproved, Limits: image.Limits{Memory: inMemory}})
+	mirrors, err := f.registries.byRegistry()
+	if err != nil {
+		return bulkhead.Report{}, vuln.Subject{}, err
+	}
+	img, err := image.Open(ctx, target, image.Options{
+		Platform: f.platform, PlainHTTP: f.plain, CAs: f.registries.cas, Mirrors: mirrors, Unproved: unproved, Limits: image.Limits{Memory: inMemory},
+	})
 	var list *image.SBOMError
 	if errors.As(err, &list) {
 		return packageList(s, target, list.Path)

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -23,6 +22,7 @@ type serverOptions struct {
 	listen, busListen, database string
 	busAddress, agentSecret     string
 	images                      server.ImageOptions
+	registries                  registryFlags
 }
 
 func newServer(a *app) *cobra.Command {
@@ -41,7 +41,7 @@ func newServer(a *app) *cobra.Command {
 	c.Flags().StringVar(&o.busAddress, "bus-address", "", "`HOST:PORT` by which agents elsewhere reach the bus (default: where it listens)")
 	c.Flags().StringVar(&o.agentSecret, "agent-secret", "", "in Kubernetes: `NAME` of a secret of this namespace that gets the credentials of agents")
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		if err := checkImages(o.images); err != nil {
+		if err := o.settle(); err != nil {
 			return err
 		}
 		o.database = or(o.database, a.env("BULKHEAD_DATABASE")) // not as the flag's default: help would show its password
@@ -55,16 +55,27 @@ func (a *app) serverFlags(c *cobra.Command, o *serverOptions) {
 	c.Flags().StringVar(&o.listen, "listen", or(a.env("BULKHEAD_LISTEN"), "127.0.0.1:8443"), "`ADDRESS` of the console and the API; port 0 takes a free one [BULKHEAD_LISTEN]")
 	c.Flags().StringVar(&o.busListen, "bus-listen", or(a.env("BULKHEAD_BUS_LISTEN"), "127.0.0.1:4333"), "`ADDRESS` for agents [BULKHEAD_BUS_LISTEN]")
 	imageFlags(c, &o.images)
+	o.registries.declare(c.Flags())
 }
 
 // imageFlags say how the control plane scans images.
 func imageFlags(c *cobra.Command, o *server.ImageOptions) {
 	c.Flags().StringSliceVar(&o.PlainHTTP, "insecure-http", nil, "`REGISTRY` whose images are scanned without TLS; no other is")
-	c.Flags().StringSliceVar(&o.CAs, "registry-ca", nil, "`FILE` with certificates (PEM) that registries are trusted by, beside the system's")
 	c.Flags().BoolVar(&o.Running, "scan-running", false, "scan the images that workloads run too; their names are asked of their registries")
 	c.Flags().IntVar(&o.Workers, "scan-workers", 1, "how many images are scanned at the same time, 8 at most")
 	c.Flags().IntVar(&o.Keep, "keep-reports", 2000, "how many reports of images are kept, one for each digest")
 	c.Flags().DurationVar(&o.KeepFor, "keep-reports-for", 180*24*time.Hour, "how long a report is kept after its image was last scanned or seen under a name")
+}
+
+// settle finds at the start what would fail at the first scan, and says how registries are reached.
+func (o *serverOptions) settle() error {
+	if err := errors.Join(checkImages(o.images), o.registries.check()); err != nil {
+		return err
+	}
+	o.images.CAs = o.registries.cas
+	var err error
+	o.images.Mirrors, err = o.registries.byRegistry()
+	return err
 }
 
 // checkImages finds at the start what would fail at the first scan.
@@ -77,15 +88,6 @@ func checkImages(o server.ImageOptions) error {
 	case o.KeepFor < time.Hour:
 		return usagef("--keep-reports-for is %s: keep them for an hour at least", o.KeepFor)
 	}
-	for _, file := range o.CAs {
-		text, err := os.ReadFile(file)
-		if err != nil {
-			return fmt.Errorf("reading certificates: %w", err)
-		}
-		if !x509.NewCertPool().AppendCertsFromPEM(text) {
-			return fmt.Errorf("%s has no certificate in PEM form", file)
-		}
-	}
 	return nil
 }
 
@@ -93,7 +95,10 @@ func checkImages(o server.ImageOptions) error {
 func (o serverOptions) flags() []string {
 	list := []string{"--listen", o.listen, "--bus-listen", o.busListen}
 	list = append(list, o.plainFlags()...)
-	for _, file := range o.images.CAs {
+	for _, mirror := range o.registries.mirrors {
+		list = append(list, "--mirror", mirror)
+	}
+	for _, file := range o.registries.cas {
 		if whole, err := filepath.Abs(file); err == nil {
 			file = whole
 		}

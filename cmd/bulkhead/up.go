@@ -50,7 +50,7 @@ func newUp(a *app) *cobra.Command {
 		var err1, err2 error
 		o.run, err1 = filepath.Abs(a.run)
 		o.state, err2 = filepath.Abs(a.state)
-		if err := errors.Join(err1, err2, checkImages(o.server.images)); err != nil {
+		if err := errors.Join(err1, err2, o.server.settle()); err != nil {
 			return err
 		}
 		return a.up(c.Context(), o)
