@@ -59,9 +59,11 @@ func TestBadInput(t *testing.T) {
 		{name: "a gzip that is cut off", layer: tarOf(t, release, file("a", junk)), gzip: true, cut: true, tell: []string{"ends in the middle"}},
 		{name: "a wrong digest", layer: tarOf(t, release), lie: true, tell: []string{"the image was damaged or changed on its way"}},
 		{name: "a size that lies", layer: lying, tell: []string{"read layer"}},
-		{name: "broken package databases", layer: tarOf(t, release, file("var/lib/dpkg/status", "Package: a\nStatus: install ok installed\nVersion: "+junk), file("lib/apk/db/installed", "P:a\nV:"+junk+"\n\n"),
-			file("var/lib/rpm/rpmdb.sqlite", "SQLite format 3\x00"+junk), file("var/lib/rpm/Packages.db", "RpmP"+junk), file("var/lib/rpm/Packages", junk[:12]+"\x61\x15\x06\x00"+junk)),
-			tell: []string{"var/lib/dpkg/status: ", "lib/apk/db/installed: ", "rpmdb.sqlite: ", "Packages.db: ", "Packages: "}},
+		{
+			name: "broken package databases", layer: tarOf(t, release, file("var/lib/dpkg/status", "Package: a\nStatus: install ok installed\nVersion: "+junk), file("lib/apk/db/installed", "P:a\nV:"+junk+"\n\n"),
+				file("var/lib/rpm/rpmdb.sqlite", "SQLite format 3\x00"+junk), file("var/lib/rpm/Packages.db", "RpmP"+junk), file("var/lib/rpm/Packages", junk[:12]+"\x61\x15\x06\x00"+junk)),
+			tell: []string{"var/lib/dpkg/status: ", "lib/apk/db/installed: ", "rpmdb.sqlite: ", "Packages.db: ", "Packages: "},
+		},
 		{name: "text that nests without end", layer: tarOf(t, release, file("srv/x.php", "<?php "+strings.Repeat("(", 300_000)), file("srv/y.py", strings.Repeat("[", 300_000)), file("usr/lib/node_modules/a/package.json", strings.Repeat(`{"a":`, 200_000))), tell: []string{"package.json: "}},
 		{name: "text that is no UTF-8", layer: tarOf(t, release, file("srv/\xff\xfe\xc3.php", "<?php \xff\xfe"), file("var/lib/dpkg/status", "Package: b\nStatus: install ok installed\nVersion: 1\xff\nArchitecture: all\n\n")), tell: []string{"var/lib/dpkg/status: "}},
 	} {
