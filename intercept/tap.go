@@ -14,6 +14,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -27,13 +28,16 @@ type TapOptions struct {
 }
 
 // Tap judges the requests of a running workload by the packets that carry them. It is in nobody's way, refuses nothing, and
-// adds nothing to an answer's time. It sees connections that begin after it, HTTP/1 without TLS.
+// adds nothing to an answer's time. It sees connections that begin after it, HTTP/1; TLS where the workload's programs read
+// it through OpenSSL's library.
 type Tap struct {
 	proxy *Proxy
 	ports []uint16
 	file  *os.File
 	log   *slog.Logger
 	done  sync.WaitGroup
+
+	tls *tapTLS // nil where the kernel does not let libraries be looked into
 
 	lock   sync.Mutex
 	conns  map[tapKey]*tapConn
@@ -63,6 +67,11 @@ func NewTap(o TapOptions) (*Tap, error) {
 		return nil, err
 	}
 	defer ns.close()
+	info, err := ns.file.Stat()
+	if err != nil {
+		return nil, err
+	}
+	number := info.Sys().(*syscall.Stat_t).Ino //nolint:errcheck,forcetypeassert // what Linux has
 	t := &Tap{ports: o.Ports, log: o.Proxy.Log, conns: map[tapKey]*tapConn{}}
 	var fd int
 	if err := ns.do(func() (err error) { fd, err = packetSocket(o.Ports); return err }); err != nil {
@@ -75,6 +84,9 @@ func NewTap(o TapOptions) (*Tap, error) {
 	}
 	t.proxy.tap = true
 	t.done.Go(t.read)
+	if t.tls, err = newTapTLS(number, t.log, t.watch); err != nil {
+		t.log.Warn("TLS is not looked into", "error", err)
+	}
 	return t, nil
 }
 
@@ -248,12 +260,16 @@ func (t *Tap) begin(k tapKey, syn uint32) {
 	c := &tapConn{newStream(syn), time.Now()}
 	t.conns[k] = c
 	t.done.Go(func() {
-		defer t.proxy.survive()
-		t.proxy.watch(c.stream, k.from.String())
+		t.watch(c.stream, k.from.String())
 		if c.lost() {
 			t.missed.Add(1)
 		}
 	})
+}
+
+func (t *Tap) watch(s *stream, client string) {
+	defer t.proxy.survive()
+	t.proxy.watch(s, client)
 }
 
 func (t *Tap) forget(k tapKey) {
@@ -291,7 +307,13 @@ func (t *Tap) sweep(now time.Time) {
 }
 
 // Missed is how many packets and streams were not looked at as they came.
-func (t *Tap) Missed() uint64 { return t.missed.Load() }
+func (t *Tap) Missed() uint64 {
+	n := t.missed.Load()
+	if t.tls != nil {
+		n += t.tls.missed.Load() + t.tls.reads.Missed()
+	}
+	return n
+}
 
 // Change puts another policy in force, for the next request on.
 func (t *Tap) Change(to Policy) { t.proxy.Change(to) }
@@ -310,6 +332,10 @@ func (t *Tap) Detach() error {
 	for k := range t.conns {
 		t.forget(k)
 	}
+	if t.tls != nil {
+		err = errors.Join(err, t.tls.close())
+		t.tls = nil
+	}
 	return err
 }
 
@@ -326,8 +352,8 @@ func (t *Tap) Leave() error {
 // watch judges the requests of one direction of a connection, as serve1 does.
 func (p *Proxy) watch(s io.Reader, client string) {
 	br := bufio.NewReaderSize(s, p.o.Limits.Head)
-	if isTLS(br) {
-		return
+	if first, err := br.Peek(3); isTLS(br) || err == nil && string(first) == preface[:3] {
+		return // it cannot be read, or is HTTP/2
 	}
 	for {
 		head, err := peekHead(br, p.o.Limits.Head)
