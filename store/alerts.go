@@ -257,7 +257,7 @@ func (f Filter) where() (*where, error) {
 		w.add("at >= ?", micros(f.Since))
 	}
 	if f.Web {
-		w.terms = append(w.terms, "rule >= '"+bulkhead.WebRules+"' AND rule < 'web0'") // "0" follows "/": an index can be used
+		w.terms = append(w.terms, "rule LIKE '"+bulkhead.WebRules+"%'")
 	}
 	return w, nil
 }

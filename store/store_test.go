@@ -47,6 +47,7 @@ func suite(t *testing.T, where func(t *testing.T) string) {
 		"watches":   testWatches,
 		"flows":     testFlows,
 		"pieces":    testPieces,
+		"web":       testWeb,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, openTest(t, where(t))) })
 	}

@@ -58,6 +58,7 @@ type Web struct {
 	retiring   sync.WaitGroup
 	serving    *bpf.Serving                // while somebody stands inline
 	before     map[string]intercept.Counts // of what no longer stands, by workload
+	over       bool                        // nobody is to stand any more: another agent may come in this process
 }
 
 // standing is one container in whose path the firewall is, or should be.
@@ -236,6 +237,7 @@ func (w *Web) leave() {
 	w.settling.Lock()
 	defer w.settling.Unlock()
 	w.mu.Lock()
+	w.over = true
 	var all []place
 	for _, s := range w.standing {
 		if s.place != nil {
@@ -260,6 +262,10 @@ func (w *Web) settle(about string) error {
 	w.settling.Lock()
 	defer w.settling.Unlock()
 	w.mu.Lock()
+	if w.over {
+		w.mu.Unlock()
+		return nil
+	}
 	wanted := map[string]*pb.WebSetting{}
 	for id, c := range w.containers {
 		if s := w.settings[c.Workload.Name]; s != nil && s.Mode != string(bulkhead.WebOff) {
