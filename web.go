@@ -33,6 +33,9 @@ func (p WebPlace) Valid() bool { return p == PlaceInline || p == PlaceTap }
 // WebRules begins the rules of alerts about requests.
 const WebRules = "web/"
 
+// WebLater ends the id of an alert about what came of a body after its request had been sent on.
+const WebLater = "-later"
+
 // WebRequest is a request that the firewall told of.
 type WebRequest struct {
 	ID       string      `json:"id"` // that its client was shown

@@ -55,6 +55,9 @@ func (a *Agent) webAlert(c bulkhead.Container, e intercept.Event) bulkhead.Alert
 			Mode: bulkhead.WebMode(e.Mode), Verdict: string(e.Verdict), Score: e.Score, Reasons: []bulkhead.WebReason{}, Request: e.Request, Cut: e.Cut,
 		},
 	}
+	if e.Later { // of one request there may be both
+		al.ID += bulkhead.WebLater
+	}
 	for _, r := range e.Reasons {
 		al.Web.Reasons = append(al.Web.Reasons, bulkhead.WebReason(r))
 	}

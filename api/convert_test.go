@@ -24,7 +24,14 @@ func full() bulkhead.Alert {
 			PID: 12, UID: 4294967294, Exe: "/bin/sh", Args: []string{"sh", "-c", "id"},
 			Ancestry: []bulkhead.Ancestor{{PID: 1, Comm: "shop", Exe: "/shop"}},
 		},
-		Cause:  bulkhead.AlertCause{Kind: bulkhead.EventExec, Reason: bulkhead.ReasonNotInProfile, Object: "/bin/sh"},
+		Cause: bulkhead.AlertCause{Kind: bulkhead.EventExec, Reason: bulkhead.ReasonNotInProfile, Object: "/bin/sh", Request: &bulkhead.WebCause{
+			ID: "0123", Method: "POST", Path: "/order", Endpoint: "/order", Place: "form", Parameter: "name", Client: "10.0.0.9", Sure: bulkhead.Likely, Why: "its words", Others: 2,
+			Patch: &bulkhead.WebPatch{ID: "p", Method: "POST", Path: "/order", Name: "name", Pattern: "[a-z]*", By: "ada", At: time.Unix(5, 0).UTC()},
+		}},
+		Web: &bulkhead.WebRequest{
+			ID: "0123", Client: "10.0.0.9:1", Method: "POST", Host: "shop", Path: "/order", Endpoint: "/order", Place: bulkhead.PlaceInline, Mode: bulkhead.WebBlock, Verdict: "block", Score: 92,
+			Reasons: []bulkhead.WebReason{{Rule: "sql-tautology", Class: "sql-injection", Score: 92, Place: "form", Name: "name", Message: "x"}}, Request: []byte("POST /order\x00"), Cut: true,
+		},
 		Count:  3,
 		Heal:   &bulkhead.Approval{Workload: "docker/shop", Section: bulkhead.SectionExecutables, Value: "/bin/sh", By: "ada"},
 		Healed: true,

@@ -13,23 +13,26 @@ import (
 	"github.com/cilium/ebpf"
 )
 
+type tlsAddress struct {
+	_      structs.HostLayout
+	Addr   [4]uint32
+	Port   uint32
+	Family uint32
+}
+
 type tlsReading struct {
 	_      structs.HostLayout
 	Ssl    uint64
 	Buffer uint64
 	Count  uint64
-	From   struct {
-		_      structs.HostLayout
-		Addr   [4]uint32
-		Port   uint32
-		Family uint32
-	}
+	From   tlsAddress
 }
 
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	tlsMapTlsLast        = "tls_last"
 	tlsMapTlsMissed      = "tls_missed"
 	tlsMapTlsPieces      = "tls_pieces"
 	tlsMapTlsReading     = "tls_reading"
@@ -97,6 +100,7 @@ type tlsProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type tlsMapSpecs struct {
+	TlsLast    *ebpf.MapSpec `ebpf:"tls_last"`
 	TlsMissed  *ebpf.MapSpec `ebpf:"tls_missed"`
 	TlsPieces  *ebpf.MapSpec `ebpf:"tls_pieces"`
 	TlsReading *ebpf.MapSpec `ebpf:"tls_reading"`
@@ -130,6 +134,7 @@ func (o *tlsObjects) Close() error {
 //
 // It can be passed to loadTlsObjects or ebpf.CollectionSpec.LoadAndAssign.
 type tlsMaps struct {
+	TlsLast    *ebpf.Map `ebpf:"tls_last"`
 	TlsMissed  *ebpf.Map `ebpf:"tls_missed"`
 	TlsPieces  *ebpf.Map `ebpf:"tls_pieces"`
 	TlsReading *ebpf.Map `ebpf:"tls_reading"`
@@ -137,6 +142,7 @@ type tlsMaps struct {
 
 func (m *tlsMaps) Close() error {
 	return _TlsClose(
+		m.TlsLast,
 		m.TlsMissed,
 		m.TlsPieces,
 		m.TlsReading,

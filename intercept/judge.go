@@ -38,6 +38,7 @@ type Event struct {
 	Endpoint string `json:"endpoint"`        // the path with its values replaced by what they are
 	Request  []byte `json:"-"`               // without its secrets
 	Cut      bool   `json:"-"`               // not all of it is in Request
+	Later    bool   `json:"-"`               // it is about what came of the body after the request was sent on
 }
 
 // judgement is what was decided about a request, and the body to send on.
@@ -100,7 +101,7 @@ func (p *Proxy) judge(req *http.Request, head string, body io.ReadCloser) *judge
 	}
 	if why := twoMeanings(head); why != "" {
 		j.refused.Store(&refusal{status: http.StatusBadRequest, why: "the request can be understood in two ways", id: j.id, req: req})
-		p.tell(req, j.id, waf.Verdict{Action: waf.Block, Score: 100, Reasons: []waf.Reason{{Rule: why, Class: "protocol", Score: 100, Message: "refused in every mode: servers understand it differently"}}}, "blocked", []byte(head))
+		p.tell(req, j.id, waf.Verdict{Action: waf.Block, Score: 100, Reasons: []waf.Reason{{Rule: why, Class: "protocol", Score: 100, Message: "refused in every mode: servers understand it differently"}}}, "blocked", []byte(head), false)
 		return j
 	}
 	window, whole, rest := p.window(req, body)
@@ -111,11 +112,11 @@ func (p *Proxy) judge(req *http.Request, head string, body io.ReadCloser) *judge
 	v = pol.compare(r, hostOf(req.RemoteAddr), req.URL.Path, v)
 	if v.Action == waf.Block && pol.Mode == Block {
 		j.refused.Store(&refusal{status: http.StatusForbidden, why: "the request was refused", id: j.id, req: req})
-		p.tell(req, j.id, v, "blocked", raw)
+		p.tell(req, j.id, v, "blocked", raw, false)
 		return j
 	}
 	if v.Action != waf.Pass {
-		p.tell(req, j.id, v, "detected", raw)
+		p.tell(req, j.id, v, "detected", raw, false)
 	}
 	if p.dial != nil {
 		j.flight = p.begin(r, req.URL.Path, hostOf(req.RemoteAddr), j.id, req.Method, v.Score)
@@ -163,7 +164,7 @@ func withoutChunked(head string) string {
 }
 
 // tell hands on what was decided, and the request without its secrets.
-func (p *Proxy) tell(req *http.Request, id string, v waf.Verdict, action string, raw []byte) {
+func (p *Proxy) tell(req *http.Request, id string, v waf.Verdict, action string, raw []byte, later bool) {
 	if p.tap {
 		action = "detected"
 	}
@@ -179,7 +180,7 @@ func (p *Proxy) tell(req *http.Request, id string, v waf.Verdict, action string,
 	kept, cut := waf.Redact(raw, keptRequest)
 	p.o.Tell(Event{
 		ID: id, Time: time.Now().UTC(), Action: action, Mode: pol.Mode, Client: req.RemoteAddr, Method: req.Method, Host: req.Host, Path: req.URL.EscapedPath(),
-		Place: map[bool]string{true: "tap"}[p.tap], Endpoint: pol.endpoint(req.URL.EscapedPath()), Verdict: v.Action, Score: v.Score, Reasons: v.Reasons, Request: kept, Cut: cut,
+		Place: map[bool]string{true: "tap"}[p.tap], Endpoint: pol.endpoint(req.URL.EscapedPath()), Verdict: v.Action, Score: v.Score, Reasons: v.Reasons, Request: kept, Cut: cut || later, Later: later,
 	})
 }
 
@@ -277,11 +278,11 @@ func (b *passing) refuses(piece []byte) bool {
 		return false
 	}
 	if pol.Mode != Block {
-		b.p.tell(b.req, b.j.id, v, "detected", raw)
+		b.p.tell(b.req, b.j.id, v, "detected", raw, true)
 		return false
 	}
 	b.j.refused.Store(&refusal{status: http.StatusForbidden, why: "the request was refused", id: b.j.id, req: b.req})
-	b.p.tell(b.req, b.j.id, v, "blocked", raw)
+	b.p.tell(b.req, b.j.id, v, "blocked", raw, true)
 	return true
 }
 

@@ -4,13 +4,18 @@ package intercept
 
 import (
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
+
+	"bulkhead/test/lab"
 )
 
 // TestTapTLS: attacks on real servers that speak TLS through OpenSSL are told of as they are in plain text, with the
@@ -39,21 +44,44 @@ s.serve_forever()
 `, cert, key), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	conf := filepath.Join(dir, "tls.conf")
+	text := "server { listen 8443 ssl; ssl_certificate /tls/c.pem; ssl_certificate_key /tls/k.pem; location / { return 200 ok; } }\n"
+	if err := errors.Join(os.WriteFile(conf, []byte(text), 0o644), os.Chmod(dir, 0o755), os.Chmod(key, 0o644)); err != nil { //nolint:gosec // a test's own
+		t.Fatal(err)
+	}
 	for _, s := range []struct {
-		name, port string
-		run        []string
+		name  string
+		start func(t *testing.T) (namespace string, connect func() (net.Conn, error))
 	}{
-		{"SSL_read_ex", "8443", []string{"/usr/bin/python3", python}},
-		{"SSL_read", "8444", []string{"openssl", "s_server", "-accept", "8444", "-cert", cert, "-key", key, "-www", "-quiet"}},
-	} {
-		t.Run(s.name, func(t *testing.T) {
-			server := exec.Command("nsenter", append([]string{"--net=" + h.app}, s.run...)...)
+		{"SSL_read_ex, Python", func(t *testing.T) (string, func() (net.Conn, error)) {
+			server := exec.Command("nsenter", "--net="+h.app, "/usr/bin/python3", python)
 			if err := server.Start(); err != nil {
 				t.Fatal(err)
 			}
 			t.Cleanup(func() { _ = server.Process.Kill(); _ = server.Wait() })
+			return h.app, func() (net.Conn, error) { return h.connect("10.97.1.1:8443") }
+		}},
+		{"SSL_read, nginx", func(t *testing.T) (string, func() (net.Conn, error)) {
+			lab.Start(t)
+			const name = "bulkhead-tap-tls"
+			_ = exec.Command("docker", "rm", "-f", name).Run()
+			t.Cleanup(func() { _ = exec.Command("docker", "rm", "-f", name).Run() })
+			run := func(args ...string) string {
+				out, err := exec.Command("docker", args...).CombinedOutput()
+				if err != nil {
+					t.Fatalf("docker %v: %v\n%s", args, err, out)
+				}
+				return strings.TrimSpace(string(out))
+			}
+			run("run", "-d", "--name", name, "-v", dir+":/tls:ro", "-v", conf+":/etc/nginx/conf.d/tls.conf:ro", lab.Reference("nginx"))
+			address := run("inspect", "-f", "{{.NetworkSettings.IPAddress}}", name) + ":8443"
+			return "/proc/" + run("inspect", "-f", "{{.State.Pid}}", name) + "/ns/net", func() (net.Conn, error) { return net.DialTimeout("tcp", address, time.Second) }
+		}},
+	} {
+		t.Run(s.name, func(t *testing.T) {
+			namespace, connect := s.start(t)
 			ask := func(request string) (client, answer string, err error) {
-				c, err := h.connect("10.97.1.1:" + s.port)
+				c, err := connect()
 				if err != nil {
 					return "", "", err
 				}
@@ -77,7 +105,7 @@ s.serve_forever()
 			var heard ears
 			o := proxyOptions(heard.hear)
 			o.Mode = Detect
-			tap, err := NewTap(TapOptions{Namespace: h.app, Ports: []uint16{8443, 8444}, Proxy: o})
+			tap, err := NewTap(TapOptions{Namespace: namespace, Ports: []uint16{8443}, Proxy: o})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -321,6 +321,9 @@ func (w webService) event(ctx context.Context, id string) (bulkhead.Alert, error
 		id = "web-" + id
 	}
 	alert, err := w.s.db.Alert(ctx, id)
+	if errors.Is(err, store.ErrNotFound) {
+		alert, err = w.s.db.Alert(ctx, id+bulkhead.WebLater)
+	}
 	if err == nil && alert.Web == nil {
 		err = fmt.Errorf("event %.60q: %w", id, store.ErrNotFound)
 	}

@@ -175,10 +175,10 @@ func choose(flights []intercept.Flight, reads []bpf.Read, d Deed) *choice {
 		v, n := words(f, d)
 		_, own := read[f.From]
 		switch {
-		case n > 0 && own:
-			n += 1000 // it is one of those that the thread served
 		case n < chance:
 			n = 0
+		case own:
+			n += 1000 // it is one of those that the thread served
 		}
 		switch {
 		case n > strength:

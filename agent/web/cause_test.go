@@ -41,6 +41,7 @@ func TestChoose(t *testing.T) {
 		{"pre-fork: one read, words", []intercept.Flight{honest, attack, other}, readsFrom(0), shell, "a", bulkhead.Certain, "name"},
 		{"pre-fork: the shell's own child", []intercept.Flight{honest, attack, other}, readsFrom(0), id, "a", bulkhead.Certain, "name"},
 		{"pre-fork: no words", []intercept.Flight{honest, attack}, readsFrom(1), Deed{Words: []string{"gzip"}}, "b", bulkhead.Likely, ""},
+		{"pre-fork: a short ordinary word names no parameter", []intercept.Flight{honest, attack}, readsFrom(1), Deed{Words: []string{"adduser ada"}}, "b", bulkhead.Likely, ""},
 		{"event loop: words choose among what it read", []intercept.Flight{honest, attack, other}, readsFrom(2, 0, 1), shell, "a", bulkhead.Certain, "name"},
 		{"event loop: no words", []intercept.Flight{honest, attack, other}, readsFrom(2, 0, 1), Deed{Words: []string{"gzip"}}, "c", bulkhead.Possible, ""},
 		{"nobody read: words", []intercept.Flight{honest, attack}, nil, shell, "a", bulkhead.Likely, "name"},

@@ -57,6 +57,13 @@ struct {
 	__type(value, struct reading);
 } tls_reading SEC(".maps"); /* by thread */
 
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 4096);
+	__type(key, __u32);
+	__type(value, struct address);
+} tls_last SEC(".maps"); /* by thread: whom it read from last, also outside the library's reads: a handshake brings the first request along */
+
 struct piece {
 	u64 ssl;
 	__u32 process;
@@ -140,6 +147,11 @@ static __always_inline int end(struct pt_regs *ctx, int extended) {
 		return 0;
 	struct reading mine = *r;
 	bpf_map_delete_elem(&tls_reading, &tid);
+	if (!mine.from.family) {
+		struct address *last = bpf_map_lookup_elem(&tls_last, &tid);
+		if (last)
+			mine.from = *last;
+	}
 	int got = (int)PT_REGS_RC(ctx);
 	u64 size = 0;
 	if (got <= 0)
@@ -184,18 +196,20 @@ int BPF_KPROBE(tls_free, void *ssl) {
 SEC("tp_btf/tcp_rcv_space_adjust")
 int BPF_PROG(tls_peer, struct sock *sk) {
 	__u32 tid = (__u32)bpf_get_current_pid_tgid();
-	struct reading *r = bpf_map_lookup_elem(&tls_reading, &tid);
-	if (!r)
+	if (!ours())
 		return 0;
-	r->from.family = sk->__sk_common.skc_family;
-	r->from.port = sk->__sk_common.skc_dport;
-	if (r->from.family == AF_INET) {
-		r->from.addr[0] = sk->__sk_common.skc_daddr;
-		return 0;
+	struct address from = {.family = sk->__sk_common.skc_family, .port = sk->__sk_common.skc_dport};
+	if (from.family == AF_INET) {
+		from.addr[0] = sk->__sk_common.skc_daddr;
+	} else {
+		from.addr[0] = sk->__sk_common.skc_v6_daddr.in6_u.u6_addr32[0];
+		from.addr[1] = sk->__sk_common.skc_v6_daddr.in6_u.u6_addr32[1];
+		from.addr[2] = sk->__sk_common.skc_v6_daddr.in6_u.u6_addr32[2];
+		from.addr[3] = sk->__sk_common.skc_v6_daddr.in6_u.u6_addr32[3];
 	}
-	r->from.addr[0] = sk->__sk_common.skc_v6_daddr.in6_u.u6_addr32[0];
-	r->from.addr[1] = sk->__sk_common.skc_v6_daddr.in6_u.u6_addr32[1];
-	r->from.addr[2] = sk->__sk_common.skc_v6_daddr.in6_u.u6_addr32[2];
-	r->from.addr[3] = sk->__sk_common.skc_v6_daddr.in6_u.u6_addr32[3];
+	bpf_map_update_elem(&tls_last, &tid, &from, BPF_ANY);
+	struct reading *r = bpf_map_lookup_elem(&tls_reading, &tid);
+	if (r)
+		r->from = from;
 	return 0;
 }
