@@ -94,6 +94,26 @@ func (t Traffic) MeanRTT() time.Duration {
 	return time.Duration(t.RTT/t.RTTs) * time.Microsecond
 }
 
+// Requests is what one endpoint or statement of an edge was asked in some time.
+type Requests struct {
+	Shape    string        `json:"shape"` // "GET /orders/*", "SELECT * FROM orders WHERE id = ?": without data
+	First    time.Time     `json:"first"` // to the minute
+	Last     time.Time     `json:"last"`
+	Answered uint64        `json:"answered"`
+	Rejected uint64        `json:"rejected"` // of these: the server says that the client is wrong, as HTTP's 4xx
+	Failed   uint64        `json:"failed"`   // of these: HTTP's 5xx, an error of a database
+	Took     time.Duration `json:"-"`        // the sum, to the first bytes of each answer
+	Longest  time.Duration `json:"-"`
+}
+
+// Mean is how long an answer took.
+func (r Requests) Mean() time.Duration {
+	if r.Answered == 0 {
+		return 0
+	}
+	return r.Took / time.Duration(r.Answered)
+}
+
 // Flow is an edge and what was seen of it in a window.
 type Flow struct {
 	Edge

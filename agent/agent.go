@@ -46,6 +46,7 @@ type Options struct {
 	Seccomp     string                     // the kubelet's directory of seccomp profiles, which gets the learned ones; empty: none
 	Cgroup      string                     // containers in this cgroup are this node's alone; empty: all of this kernel are
 	NRI         string                     // socket of an engine's plug-in interface; empty: none
+	ReadAlong   []string                   // workloads of which is told what they are asked, and ask: names, with * for any characters
 	Version     string
 	Log         *slog.Logger
 }
@@ -176,7 +177,7 @@ func (a *Agent) openKernel(ctx context.Context) error {
 	if err := a.openKeeper(ctx); err != nil {
 		a.problem("keeper", "system calls are not held to profiles: "+err.Error())
 	}
-	a.enforcer, err = enforce.New(enforce.Options{Kernel: a.kernel, Keeper: a.keeper, CgroupRoot: root, Node: a.options.Node, Kill: a.options.Kill, Addresses: a.addresses.of, Cut: a.cut, Log: a.log})
+	a.enforcer, err = enforce.New(enforce.Options{Kernel: a.kernel, Keeper: a.keeper, CgroupRoot: root, Node: a.options.Node, Kill: a.options.Kill, Addresses: a.addresses.of, Cut: a.cut, ReadAlong: a.readsAlong, Log: a.log})
 	if err != nil {
 		return err
 	}
@@ -253,6 +254,7 @@ func (a *Agent) run(ctx context.Context) error {
 		"delivery":   a.deliver,
 		"engines":    a.followEngines,
 		"heads":      a.followHeads,
+		"turns":      a.followTurns,
 		"trust":      a.followTrust,
 		"docker":     a.serveDocker,
 		"nri":        a.serveNRI,

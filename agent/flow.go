@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"os"
@@ -38,6 +39,7 @@ type flows struct {
 	lost      uint64
 	protocols map[bpf.FlowKey]known
 	names     map[lookedUp]known
+	asked     map[bpf.FlowKey]*exchanges
 	moved     chan struct{} // a container's addresses changed
 }
 
@@ -61,7 +63,7 @@ type known struct {
 }
 
 func newFlows() *flows {
-	return &flows{waiting: map[flowKey]*pb.NodeFlow{}, protocols: map[bpf.FlowKey]known{}, names: map[lookedUp]known{}, moved: make(chan struct{}, 1)}
+	return &flows{waiting: map[flowKey]*pb.NodeFlow{}, protocols: map[bpf.FlowKey]known{}, names: map[lookedUp]known{}, asked: map[bpf.FlowKey]*exchanges{}, moved: make(chan struct{}, 1)}
 }
 
 // followHeads recognises protocols and reads names from the first bytes of connections.
@@ -125,6 +127,11 @@ func (f *flows) forget(now time.Time) {
 			delete(f.protocols, key)
 		}
 	}
+	for key, e := range f.asked {
+		if now.Sub(e.at) > forgetAfter {
+			delete(f.asked, key)
+		}
+	}
 }
 
 func transport(protocol uint8) string {
@@ -165,6 +172,9 @@ func (a *Agent) gatherFlows() {
 	list, err := a.kernel.Flows()
 	if err != nil {
 		a.problem("flows", err.Error())
+	}
+	if n := a.kernel.TurnsLost(); n > 0 {
+		a.problem("requests", fmt.Sprintf("%d requests and answers found no room and are not counted: read along with fewer workloads", n))
 	}
 	boot := bootTime()
 	now := time.Now()
@@ -223,6 +233,7 @@ func (f *flows) add(c bulkhead.Container, n *bpf.Flow, seen bpf.FlowKey, workloa
 	m.PacketsReceived += n.Packets[1]
 	m.RttSumMicroseconds += n.RTT
 	m.RttCount += n.RTTs
+	f.addRequests(m, seen)
 	m.Denied += n.Denied
 	m.WouldDeny += n.WouldDeny
 }

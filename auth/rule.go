@@ -49,6 +49,7 @@ func Needs(procedure string) (Role, bool) {
 		bulkheadv1connect.FlowServiceGetFlowProcedure,
 		bulkheadv1connect.FlowServiceGetMapProcedure,
 		bulkheadv1connect.FlowServiceListRisksProcedure,
+		bulkheadv1connect.FlowServiceListRequestsProcedure,
 		bulkheadv1connect.SegmentServiceProposeSegmentsProcedure,
 		bulkheadv1connect.SegmentServiceReplaySegmentsProcedure,
 		bulkheadv1connect.SegmentServiceListSegmentsProcedure,

@@ -163,37 +163,77 @@ func (k *Kernel) FlowsLost() (edges, heads uint64) {
 	return edges, heads
 }
 
-// Heads reads the first bytes of edges.
-type Heads struct {
+// TurnRoom is how much of a turn is told.
+const TurnRoom = 256
+
+// Turn is the beginning of what one side of a connection says after the other has spoken: a request, or an answer. It is an attacker's.
+type Turn struct {
+	FlowKey
+	Socket   uint64 // names the connection until the host starts again
+	At       uint64 // nanoseconds since boot
+	Length   uint32
+	Incoming uint32 // 1: the other side said it
+	Data     [TurnRoom]byte
+}
+
+// Bytes are those that were said.
+func (t *Turn) Bytes() []byte { return t.Data[:min(t.Length, TurnRoom)] }
+
+// ReadAlong says whether the turns of the container in a slot are told.
+func (k *Kernel) ReadAlong(slot uint32, on bool) error {
+	value := uint32(0)
+	if on {
+		value = 1
+	}
+	if err := k.coll.Maps["read_along"].Put(slot, value); err != nil {
+		return fmt.Errorf("reading along with slot %d: %w", slot, err)
+	}
+	return nil
+}
+
+// TurnsLost says how many turns found the ring full.
+func (k *Kernel) TurnsLost() (n uint64) {
+	_ = k.coll.Maps["counters"].Lookup(uint32(counterTurnsLost), &n)
+	return n
+}
+
+// Stream reads records of one kind from the kernel.
+type Stream[T any] struct {
 	ring   *ebpf.Map
 	reader *ringbuf.Reader
 }
 
-// Heads begins to read. One reader at a time.
-func (k *Kernel) Heads() (*Heads, error) {
-	ring, err := k.coll.Maps["heads"].Clone()
+// Heads begins to read the first bytes of edges. One reader at a time.
+func (k *Kernel) Heads() (*Stream[Head], error) { return stream[Head](k, "heads") }
+
+// Turns begins to read what [Kernel.ReadAlong] has told. One reader at a time.
+func (k *Kernel) Turns() (*Stream[Turn], error) { return stream[Turn](k, "turns") }
+
+func stream[T any](k *Kernel, name string) (*Stream[T], error) {
+	ring, err := k.coll.Maps[name].Clone()
 	if err != nil {
 		return nil, err
 	}
 	r, err := ringbuf.NewReader(ring)
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("reading the ring of first bytes: %w", err), ring.Close())
+		return nil, errors.Join(fmt.Errorf("reading the ring of %s: %w", name, err), ring.Close())
 	}
-	return &Heads{ring, r}, nil
+	return &Stream[T]{ring, r}, nil
 }
 
 // Next waits for the next; os.ErrClosed after Close.
-func (h *Heads) Next() (Head, error) {
+func (s *Stream[T]) Next() (T, error) {
+	var none T
 	for {
-		rec, err := h.reader.Read()
+		rec, err := s.reader.Read()
 		if err != nil {
-			return Head{}, err
+			return none, err
 		}
-		if len(rec.RawSample) >= int(unsafe.Sizeof(Head{})) {
-			return *(*Head)(unsafe.Pointer(&rec.RawSample[0])), nil
+		if len(rec.RawSample) >= int(unsafe.Sizeof(none)) {
+			return *(*T)(unsafe.Pointer(&rec.RawSample[0])), nil
 		}
 	}
 }
 
 // Close ends a waiting Next.
-func (h *Heads) Close() error { return errors.Join(h.reader.Close(), h.ring.Close()) }
+func (s *Stream[T]) Close() error { return errors.Join(s.reader.Close(), s.ring.Close()) }

@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 // TestFlows: this process is the container. What it says to itself over the loopback device is an edge of a client and
@@ -176,4 +178,78 @@ func refuse(t *testing.T, address string) int {
 		t.Error("somebody listens")
 	}
 	return port
+}
+
+// TestTurns: of a container that is read along with, the beginning of each turn is told by both of its sockets, and of no other.
+func TestTurns(t *testing.T) {
+	if tooOld() {
+		return // TestLoad has it
+	}
+	k, err := Load(Options{CgroupRoot: cgroupRoot(t)})
+	check(t, err)
+	t.Cleanup(k.Close)
+	dir := newCgroup(t, cgroupRoot(t), "bulkhead-turns-"+strconv.Itoa(os.Getpid()))
+	move(t, dir)
+	t.Cleanup(func() { move(t, cgroupRoot(t)) })
+	var st syscall.Stat_t
+	check(t, syscall.Stat(dir, &st))
+	check(t, k.SetSlot(9, Slot{Cgroup: st.Ino}))
+	check(t, k.Bind(st.Ino, 9))
+	check(t, k.CountFlows(true))
+	turns, err := k.Turns()
+	check(t, err)
+	t.Cleanup(func() { turns.Close() })
+
+	exchange(t, "unheard")
+	check(t, k.ReadAlong(9, true))
+	exchange(t, "one", "two", "three")
+	var got []string
+	sockets := map[uint64]bool{}
+	for range 12 { // three questions and three answers, by two sockets
+		turn, err := turns.Next()
+		check(t, err)
+		got = append(got, string(turn.Bytes()))
+		sockets[turn.Socket] = true
+		if turn.At == 0 || turn.Cgroup != st.Ino || turn.Protocol != 6 || (turn.Role != FlowClient && turn.Role != FlowServer) {
+			t.Errorf("a turn: %+v", turn.FlowKey)
+		}
+	}
+	want := []string{"one", "one", "one!", "one!", "two", "two", "two!", "two!", "three", "three", "three!", "three!"}
+	if diff := cmp.Diff(want, got); diff != "" || len(sockets) != 2 {
+		t.Errorf("%d sockets, turns (-want +got):\n%s", len(sockets), diff)
+	}
+	if n := k.TurnsLost(); n != 0 {
+		t.Errorf("%d were lost", n)
+	}
+}
+
+// exchange says words over one connection; each is answered by itself and a mark.
+func exchange(t *testing.T, words ...string) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	check(t, err)
+	defer l.Close()
+	go func() {
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		defer c.Close()
+		for b := make([]byte, 100); ; {
+			n, err := c.Read(b)
+			if err != nil {
+				return
+			}
+			_, _ = c.Write(append(b[:n:n], '!'))
+		}
+	}()
+	c, err := net.Dial("tcp", l.Addr().String())
+	check(t, err)
+	defer c.Close()
+	for _, word := range words {
+		_, err := c.Write([]byte(word))
+		check(t, err)
+		_, err = io.ReadFull(c, make([]byte, len(word)+1))
+		check(t, err)
+	}
 }

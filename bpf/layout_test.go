@@ -17,7 +17,7 @@ func TestLayout(t *testing.T) {
 	for name, goType := range map[string]reflect.Type{
 		"slot": reflect.TypeFor[Slot](), "seen": reflect.TypeFor[Seen](), "event": reflect.TypeFor[Event](), "ancestor": reflect.TypeFor[Ancestor](),
 		"hold": reflect.TypeFor[Hold](), "settings": reflect.TypeFor[settings](), "policy_key": reflect.TypeFor[policyKey](), "peer_key": reflect.TypeFor[peerKey](),
-		"flow_key": reflect.TypeFor[FlowKey](), "flow": reflect.TypeFor[FlowCounts](), "head": reflect.TypeFor[Head](),
+		"flow_key": reflect.TypeFor[FlowKey](), "flow": reflect.TypeFor[FlowCounts](), "head": reflect.TypeFor[Head](), "turn": reflect.TypeFor[Turn](),
 		"wall": reflect.TypeFor[Wall](), "identity_key": reflect.TypeFor[identityKey](), "opening_key": reflect.TypeFor[openingKey](),
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -70,7 +70,7 @@ func TestNumbers(t *testing.T) {
 		"WATCH_CODE": uint64(WatchCode), "WATCH_OPEN": uint64(WatchOpen), "WATCH_SOCKET": uint64(WatchSocket),
 		"BACKEND_TRACEPOINT": uint64(Tracepoint), "BACKEND_LSM": uint64(LSM), "BACKEND_CGROUP": uint64(Cgroup),
 		"COUNTER_LOST": counterLost, "COUNTER_BUSY": counterBusy, "COUNTER_GENERATION": counterGeneration,
-		"COUNTER_FLOWS_FULL": counterFlowsFull, "COUNTER_HEADS_LOST": counterHeadsLost,
+		"COUNTER_FLOWS_FULL": counterFlowsFull, "COUNTER_HEADS_LOST": counterHeadsLost, "COUNTER_TURNS_LOST": counterTurnsLost,
 		"FLOW_CLIENT": uint64(FlowClient), "FLOW_SERVER": uint64(FlowServer),
 	} {
 		if got, ok := values[name]; ok && got != want {

@@ -106,6 +106,7 @@ const (
 	counterCgroupsFull
 	counterFlowsFull
 	counterHeadsLost
+	counterTurnsLost
 )
 
 // changed makes every processor forget its last answer of which container runs.

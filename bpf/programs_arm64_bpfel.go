@@ -74,7 +74,7 @@ type programsFlowSock struct {
 	State      uint8
 	Headed     uint8
 	Verdict    uint8
-	Pad        uint8
+	Turn       uint8
 	Generation uint32
 	Tick       uint32
 }
@@ -206,6 +206,7 @@ const (
 	programsMapParents           = "parents"
 	programsMapPeers             = "peers"
 	programsMapPolicy            = "policy"
+	programsMapReadAlong         = "read_along"
 	programsMapRecents           = "recents"
 	programsMapSeen              = "seen"
 	programsMapSegmentGeneration = "segment_generation"
@@ -213,6 +214,7 @@ const (
 	programsMapSlots             = "slots"
 	programsMapTalks             = "talks"
 	programsMapTools             = "tools"
+	programsMapTurns             = "turns"
 	programsMapWalls             = "walls"
 	programsMapWatched           = "watched"
 	programsProgExitCode         = "exit_code"
@@ -339,6 +341,7 @@ type programsMapSpecs struct {
 	Parents           *ebpf.MapSpec `ebpf:"parents"`
 	Peers             *ebpf.MapSpec `ebpf:"peers"`
 	Policy            *ebpf.MapSpec `ebpf:"policy"`
+	ReadAlong         *ebpf.MapSpec `ebpf:"read_along"`
 	Recents           *ebpf.MapSpec `ebpf:"recents"`
 	Seen              *ebpf.MapSpec `ebpf:"seen"`
 	SegmentGeneration *ebpf.MapSpec `ebpf:"segment_generation"`
@@ -346,6 +349,7 @@ type programsMapSpecs struct {
 	Slots             *ebpf.MapSpec `ebpf:"slots"`
 	Talks             *ebpf.MapSpec `ebpf:"talks"`
 	Tools             *ebpf.MapSpec `ebpf:"tools"`
+	Turns             *ebpf.MapSpec `ebpf:"turns"`
 	Walls             *ebpf.MapSpec `ebpf:"walls"`
 	Watched           *ebpf.MapSpec `ebpf:"watched"`
 }
@@ -396,6 +400,7 @@ type programsMaps struct {
 	Parents           *ebpf.Map `ebpf:"parents"`
 	Peers             *ebpf.Map `ebpf:"peers"`
 	Policy            *ebpf.Map `ebpf:"policy"`
+	ReadAlong         *ebpf.Map `ebpf:"read_along"`
 	Recents           *ebpf.Map `ebpf:"recents"`
 	Seen              *ebpf.Map `ebpf:"seen"`
 	SegmentGeneration *ebpf.Map `ebpf:"segment_generation"`
@@ -403,6 +408,7 @@ type programsMaps struct {
 	Slots             *ebpf.Map `ebpf:"slots"`
 	Talks             *ebpf.Map `ebpf:"talks"`
 	Tools             *ebpf.Map `ebpf:"tools"`
+	Turns             *ebpf.Map `ebpf:"turns"`
 	Walls             *ebpf.Map `ebpf:"walls"`
 	Watched           *ebpf.Map `ebpf:"watched"`
 }
@@ -429,6 +435,7 @@ func (m *programsMaps) Close() error {
 		m.Parents,
 		m.Peers,
 		m.Policy,
+		m.ReadAlong,
 		m.Recents,
 		m.Seen,
 		m.SegmentGeneration,
@@ -436,6 +443,7 @@ func (m *programsMaps) Close() error {
 		m.Slots,
 		m.Talks,
 		m.Tools,
+		m.Turns,
 		m.Walls,
 		m.Watched,
 	)

@@ -35,6 +35,7 @@ type Options struct {
 	Kill       bool                               // end a process for a system call outside its profile, instead of EPERM
 	Addresses  func(workload string) []netip.Addr // where a workload's containers are now
 	Cut        func(bulkhead.Container, Cut)      // told of what a new policy ended
+	ReadAlong  func(workload string) bool         // whether what its connections are asked is told; nil: of none
 	Log        *slog.Logger
 }
 
@@ -121,7 +122,7 @@ func (e *Enforcer) attach(c bulkhead.Container) (*ward, error) {
 	}
 	if w := e.wards[c.CgroupID]; w != nil {
 		w.container = c
-		return w, errors.Join(e.complete(w, c), e.raise(w))
+		return w, errors.Join(e.complete(w, c), e.raise(w), e.readAlong(w))
 	}
 	if len(e.free) == 0 {
 		return nil, fmt.Errorf("%s is not watched: all %d places of this node are taken", describe(c), bpf.Slots)
@@ -129,13 +130,19 @@ func (e *Enforcer) attach(c bulkhead.Container) (*ward, error) {
 	n := e.free[len(e.free)-1]
 	w := &ward{container: c, slot: n, mode: bulkhead.Learn, state: bpf.Slot{Cgroup: c.CgroupID, Flags: bpf.Learn}}
 	surroundings(&w.state, c.PID)
-	if err := errors.Join(e.raise(w), e.options.Kernel.ClearSeen(n), e.options.Kernel.SetSlot(n, w.state), e.options.Kernel.Bind(c.CgroupID, n)); err != nil {
+	if err := errors.Join(e.raise(w), e.readAlong(w), e.options.Kernel.ClearSeen(n), e.options.Kernel.SetSlot(n, w.state), e.options.Kernel.Bind(c.CgroupID, n)); err != nil {
 		return nil, fmt.Errorf("attaching to %s: %w", describe(c), err)
 	}
 	e.free = e.free[:len(e.free)-1]
 	e.wards[c.CgroupID] = w
 	e.bindNested(c.Cgroup, n)
 	return w, nil
+}
+
+// readAlong also takes back what an earlier container in the same slot had.
+func (e *Enforcer) readAlong(w *ward) error {
+	on := e.options.ReadAlong != nil && e.options.ReadAlong(w.container.Workload.Name)
+	return e.options.Kernel.ReadAlong(w.slot, on)
 }
 
 // complete fills in what could not be known before the container's first process was there.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"strconv"
+	"strings"
 	"time"
 
 	"connectrpc.com/connect"
@@ -69,12 +70,36 @@ func (s *Server) seenFlow(cluster string, m *pb.NodeFlow) (store.SeenFlow, error
 		Refused: bounded(m.Refused), Reset: bounded(m.Reset_), Denied: bounded(m.Denied), WouldDeny: bounded(m.WouldDeny), Resent: bounded(m.Resent), BytesOut: bounded(m.BytesSent), BytesIn: bounded(m.BytesReceived),
 		PacketsOut: bounded(m.PacketsSent), PacketsIn: bounded(m.PacketsReceived), RTT: bounded(m.RttSumMicroseconds), RTTs: bounded(m.RttCount),
 	}
+	f.Requests = requestsOf(m.Requests)
 	if m.Server {
 		f.Side, f.Source, f.Destination = store.ByDestination, other, own
 		f.BytesOut, f.BytesIn, f.PacketsOut, f.PacketsIn = f.BytesIn, f.BytesOut, f.PacketsIn, f.PacketsOut
 	}
 	return f, nil
 }
+
+// maxShapes bounds what a node says of one edge at once.
+const maxShapes = 100
+
+func requestsOf(list []*pb.NodeRequest) (out []bulkhead.Requests) {
+	for _, m := range list[:min(len(list), maxShapes)] {
+		out = append(out, bulkhead.Requests{
+			Shape: short200(api.Text(m.Shape)), Answered: bounded(m.Answered), Rejected: bounded(m.Rejected), Failed: bounded(m.Failed),
+			Took: micro(m.TookSumMicroseconds), Longest: micro(m.TookMaxMicroseconds),
+		})
+	}
+	return out
+}
+
+// short200 bounds a shape, which is part of a key.
+func short200(s string) string {
+	if len(s) <= 200 {
+		return s
+	}
+	return strings.ToValidUTF8(s[:200], "")
+}
+
+func micro(n uint64) time.Duration { return time.Duration(min(n, maxCounter/1000)) * time.Microsecond }
 
 func (s *Server) otherEnd(cluster string, m *pb.NodeFlow, own bulkhead.Endpoint, peer netip.Addr) bulkhead.Endpoint {
 	switch e, known := s.directory.find(cluster, peer); {
@@ -200,4 +225,39 @@ func window(from, to *timestamppb.Timestamp) (time.Time, time.Time, error) {
 		return begin, end, errors.New("the window ends before it begins: give a time before --to as --from")
 	}
 	return begin, end, nil
+}
+
+const (
+	listedRequests = 1000
+	maxRequests    = 10_000
+)
+
+// ListRequests tells what was asked over edges.
+func (f flowService) ListRequests(ctx context.Context, r *connect.Request[pb.ListRequestsRequest]) (*connect.Response[pb.ListRequestsResponse], error) {
+	from, to, err := window(r.Msg.From, r.Msg.To)
+	if err != nil {
+		return nil, connect.NewError(connect.CodeInvalidArgument, err)
+	}
+	var edge *bulkhead.Edge
+	if r.Msg.Flow != nil {
+		flow := api.FromFlow(r.Msg.Flow)
+		edge = &flow.Edge
+	}
+	list, err := f.s.db.Requests(ctx, store.FlowQuery{From: from, To: to, Workload: r.Msg.Workload, Cluster: r.Msg.Cluster}, edge)
+	if err != nil {
+		return nil, failure(f.s, err)
+	}
+	limit := int(r.Msg.Limit)
+	if limit <= 0 {
+		limit = listedRequests
+	}
+	answer := &pb.ListRequestsResponse{Total: int32(len(list))}
+	for _, e := range list[:min(len(list), limit, maxRequests)] {
+		answer.Requests = append(answer.Requests, &pb.FlowRequests{
+			Flow: api.ToFlow(bulkhead.Flow{Edge: e.Edge, Application: e.Application}), Shape: e.Shape, Answered: e.Answered, Rejected: e.Rejected, Failed: e.Failed,
+			TookSumMicroseconds: uint64(e.Took.Microseconds()), TookMaxMicroseconds: uint64(e.Longest.Microseconds()),
+			First: timestamppb.New(e.First), Last: timestamppb.New(e.Last),
+		})
+	}
+	return connect.NewResponse(answer), nil
 }

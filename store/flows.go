@@ -25,7 +25,8 @@ const (
 // SeenFlow is a flow as one of its ends saw it.
 type SeenFlow struct {
 	bulkhead.Flow
-	Side Side
+	Side     Side
+	Requests []bulkhead.Requests
 }
 
 // FlowReport is what one node counted since its last report. Boot and Sequence name it.
@@ -81,8 +82,9 @@ func (d *DB) AddFlows(ctx context.Context, r FlowReport) error {
 
 // adder has the statements of a report prepared: there are thousands of the same.
 type adder struct {
-	edge   *sql.Stmt
-	tables []*sql.Stmt // of flowTables
+	edge     *sql.Stmt
+	requests *sql.Stmt
+	tables   []*sql.Stmt // of flowTables
 }
 
 func newAdder(ctx context.Context, tx *sql.Tx) (a adder, err error) {
@@ -92,6 +94,9 @@ func newAdder(ctx context.Context, tx *sql.Tx) (a adder, err error) {
 		ON CONFLICT (id) DO UPDATE SET
 			application = CASE WHEN excluded.application = '' THEN flow_edges.application ELSE excluded.application END,
 			last = CASE WHEN excluded.last > flow_edges.last THEN excluded.last ELSE flow_edges.last END`)
+	if err == nil {
+		a.requests, err = tx.PrepareContext(ctx, addRequests)
+	}
 	for _, table := range flowTables {
 		if err != nil {
 			return a, err
@@ -124,6 +129,13 @@ func (a adder) flow(ctx context.Context, f SeenFlow) error {
 			args = append(args, int64(*v))
 		}
 		_, err = a.tables[i].ExecContext(ctx, args...)
+	}
+	for _, r := range f.Requests {
+		if err != nil {
+			return err
+		}
+		_, err = a.requests.ExecContext(ctx, micros(f.Last.Truncate(time.Minute)), id, int(f.Side), r.Shape,
+			int64(r.Answered), int64(r.Rejected), int64(r.Failed), r.Took.Microseconds(), r.Longest.Microseconds())
 	}
 	return err
 }
@@ -364,6 +376,7 @@ func (d *DB) PruneFlows(ctx context.Context, now time.Time, keep time.Duration) 
 		before    time.Time
 	}{
 		{`DELETE FROM flow_minutes WHERE at < $1`, now.Add(-MinutesFor - time.Hour)},
+		{`DELETE FROM flow_requests WHERE at < $1`, now.Add(-MinutesFor - time.Hour)},
 		{`DELETE FROM flow_hours WHERE at < $1`, now.Add(-keep)},
 		{`DELETE FROM flow_edges WHERE last < $1`, now.Add(-keep)},
 		{`DELETE FROM flow_workloads WHERE seen < $1`, now.Add(-keep)},

@@ -58,10 +58,51 @@ func testFlows(t *testing.T, db *DB) {
 	if lost, since, err := db.FlowsLost(ctx); lost != 3 || since.IsZero() || err != nil {
 		t.Errorf("lost %d, since %v, %v", lost, since, err)
 	}
+	testRequests(t, db, edge, now)
 	if err := db.PruneFlows(ctx, now.Add(48*time.Hour), time.Hour); err != nil {
 		t.Fatal(err)
 	}
 	if list, err := db.Flows(ctx, FlowQuery{From: now.Add(-60 * time.Hour), To: now}); len(list) != 0 || err != nil {
 		t.Errorf("after their time: %v, %v", list, err)
+	}
+}
+
+// testRequests: of what both ends of an edge were asked counts what the one that saw more says.
+func testRequests(t *testing.T, db *DB, edge bulkhead.Edge, now time.Time) {
+	t.Helper()
+	asked := func(shape string, n, failed uint64) bulkhead.Requests {
+		return bulkhead.Requests{Shape: shape, Answered: n, Failed: failed, Took: time.Duration(n) * time.Millisecond, Longest: time.Duration(n) * time.Millisecond}
+	}
+	for i, r := range []struct {
+		side     Side
+		requests []bulkhead.Requests
+	}{{BySource, []bulkhead.Requests{asked("GET /a", 2, 0)}}, {ByDestination, []bulkhead.Requests{asked("GET /a", 3, 1), asked("GET /b", 9, 0)}}, {ByDestination, []bulkhead.Requests{asked("GET /a", 4, 0)}}} {
+		f := SeenFlow{Side: r.side, Requests: r.requests, Flow: bulkhead.Flow{Edge: edge, Traffic: bulkhead.Traffic{First: now.Add(-30 * time.Minute), Last: now.Add(-30 * time.Minute)}}}
+		if err := db.AddFlows(t.Context(), FlowReport{Node: "requests", Boot: "b", Sequence: uint64(i + 1), Flows: []SeenFlow{f}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	other := edge
+	other.Port++
+	for _, c := range []struct {
+		query FlowQuery
+		edge  *bulkhead.Edge
+		want  int
+	}{
+		{FlowQuery{From: now.Add(-time.Hour), To: now}, nil, 2},
+		{FlowQuery{From: now.Add(-time.Hour), To: now, Workload: edge.Source.Name, Cluster: "local"}, &edge, 2},
+		{FlowQuery{From: now.Add(-time.Hour), To: now}, &other, 0},
+		{FlowQuery{From: now.Add(-20 * time.Minute), To: now}, nil, 0},
+	} {
+		list, err := db.Requests(t.Context(), c.query, c.edge)
+		if err != nil || len(list) != c.want {
+			t.Errorf("%+v: %+v, %v", c.query, list, err)
+		}
+		if len(list) == 2 {
+			a := list[1]
+			if list[0].Shape != "GET /b" || a.Answered != 7 || a.Failed != 1 || a.Took != 7*time.Millisecond || a.Longest != 4*time.Millisecond || a.Edge != edge || a.Application != "postgresql" {
+				t.Errorf("requests: %+v", list)
+			}
+		}
 	}
 }

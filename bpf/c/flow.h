@@ -53,6 +53,17 @@ struct head {
 	u8 data[HEAD_ROOM];
 };
 
+/* The beginning of what one side of a connection says after the other has spoken: a request, or an answer. */
+#define TURN_ROOM 256
+struct turn {
+	struct flow_key key;
+	u64 socket;
+	u64 at; /* boot time */
+	u32 length;
+	u32 direction;
+	u8 data[TURN_ROOM];
+};
+
 struct flow_sock {
 	struct flow_key key;
 	u64 flushed;
@@ -61,16 +72,19 @@ struct flow_sock {
 	u8 state; /* SOCK_… below */
 	u8 headed;
 	u8 verdict;     /* SEGMENT_… */
-	u8 pad;
+	u8 turn;        /* TURN_…; 0: nobody reads along */
 	u32 generation; /* of the verdict; 0: there is none */
 	u32 tick;       /* when the clock was looked at last */
 };
 enum { SOCK_COUNTED = 1 << 0, SOCK_CLOSING = 1 << 1 };
+enum { TURN_NONE = 1, TURN_OUT, TURN_IN }; /* who spoke last */
 
 #define FLOWS 131072
 MAP(flows_even, BPF_MAP_TYPE_HASH, FLOWS, struct flow_key, struct flow, BPF_F_NO_PREALLOC);
 MAP(flows_odd, BPF_MAP_TYPE_HASH, FLOWS, struct flow_key, struct flow, BPF_F_NO_PREALLOC);
 struct { __uint(type, BPF_MAP_TYPE_RINGBUF); __uint(max_entries, 1 << 19); } heads SEC(".maps");
+struct { __uint(type, BPF_MAP_TYPE_RINGBUF); __uint(max_entries, 1 << 20); } turns SEC(".maps");
+MAP(read_along, BPF_MAP_TYPE_ARRAY, SLOTS, u32, u32, 0); /* containers whose turns are told */
 struct {
 	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
 	__uint(map_flags, BPF_F_NO_PREALLOC | BPF_F_CLONE);
@@ -237,6 +251,48 @@ __noinline int flow_head(struct __sk_buff *skb, struct packet *p) {
 	return 0;
 }
 
+__noinline int turn_fill(struct turn *e, struct packet *p, u64 socket, u32 length) {
+	if (!e || !p)
+		return 0;
+	e->key = p->key;
+	e->direction = p->direction;
+	e->socket = socket;
+	e->at = p->now;
+	e->length = length;
+	return 0;
+}
+
+/* Tells the beginning of a turn. */
+__noinline int flow_turn(struct __sk_buff *skb, struct packet *p) {
+	if (!skb || !p || skb->len <= p->payload)
+		return 0;
+	u32 length = skb->len - p->payload;
+	struct turn *e = bpf_ringbuf_reserve(&turns, sizeof *e, 0);
+	if (!e) {
+		count(COUNTER_TURNS_LOST);
+		return 0;
+	}
+	if (length > TURN_ROOM)
+		length = TURN_ROOM;
+	turn_fill(e, p, bpf_get_socket_cookie(skb), length);
+	u32 last = length - 1;
+	asm volatile("" : "+r"(last));
+	if (bpf_skb_load_bytes(skb, p->payload, e->data, (last & (TURN_ROOM - 1)) + 1))
+		bpf_ringbuf_discard(e, 0);
+	else
+		bpf_ringbuf_submit(e, 0);
+	return 0;
+}
+
+/* Whether somebody reads along is asked as often as the clock. */
+static __always_inline void turn_look(struct flow_sock *s, u32 number) {
+	u32 *on = number == NO_SLOT ? NULL : bpf_map_lookup_elem(&read_along, &number);
+	if (!on || !*on)
+		s->turn = 0;
+	else if (!s->turn)
+		s->turn = TURN_NONE;
+}
+
 /* Some hundredths of a second, of a clock that costs nothing to read: often enough to look at the one that does. */
 static __always_inline u32 tick_now(void) { return bpf_jiffies64() >> 5; }
 
@@ -353,6 +409,7 @@ static __always_inline u32 flow_tcp(struct __sk_buff *skb, struct packet *p, str
 		s->generation = p->generation;
 	}
 	s->tick = tick_now();
+	turn_look(s, p->number);
 	u32 way = p->direction & 1;
 	__sync_fetch_and_add(&s->bytes[way], skb->len);
 	__sync_fetch_and_add(&s->packets[way], segments(skb));
@@ -360,6 +417,11 @@ static __always_inline u32 flow_tcp(struct __sk_buff *skb, struct packet *p, str
 		s->headed |= 1 << way;
 		p->key = s->key;
 		flow_head(skb, p);
+	}
+	if (s->turn && s->turn != TURN_OUT + way && skb->len > p->payload) {
+		s->turn = TURN_OUT + way;
+		p->key = s->key;
+		flow_turn(skb, p);
 	}
 	if (p->flags & (FLAG_FIN | FLAG_RST)) {
 		struct flow *f = p->flags & FLAG_RST ? flow_get(&s->key, p->now) : NULL;
@@ -438,7 +500,8 @@ static __always_inline bool flow_middle(struct __sk_buff *skb, struct bpf_sock *
 	}
 	if (tcp + 14 > end || tcp[13] & (FLAG_FIN | FLAG_SYN | FLAG_RST))
 		return false;
-	if (!(s->headed & (1 << way)) && skb->len > headers + (tcp[12] >> 4) * 4)
+	bool first = !(s->headed & (1 << way)) || (s->turn && s->turn != TURN_OUT + way);
+	if (first && skb->len > headers + (tcp[12] >> 4) * 4)
 		return false;
 	__sync_fetch_and_add(&s->bytes[way], skb->len);
 	__sync_fetch_and_add(&s->packets[way], segments(skb));
@@ -447,12 +510,10 @@ static __always_inline bool flow_middle(struct __sk_buff *skb, struct bpf_sock *
 
 static __always_inline int flow(struct __sk_buff *skb, u32 direction) {
 	struct bpf_sock *sk = skb->sk;
-	if (!sk || !(sk = bpf_sk_fullsock(sk)))
-		return PASS;
-	if (flow_middle(skb, sk, direction))
+	if (!sk || flow_middle(skb, sk, direction))
 		return PASS;
 	struct packet p = {.direction = direction};
-	if (!owner(skb, &p) || !packet_read(skb, &p))
+	if (!(sk = bpf_sk_fullsock(sk)) || !owner(skb, &p) || !packet_read(skb, &p))
 		return PASS;
 	p.now = bpf_ktime_get_boot_ns();
 	p.generation = generation_now();

@@ -145,11 +145,11 @@ MAP(hashes, BPF_MAP_TYPE_LRU_HASH, 8192, struct file_key, u64, 0);  /* the image
 MAP(tools, BPF_MAP_TYPE_LRU_HASH, 16384, u64, u8, 0);           /* processes of an interpreter's file that are none: busybox called as tar */
 MAP(armed, BPF_MAP_TYPE_LRU_HASH, 4096, u64, u64, 0);          /* mm with a code mapping in flight while its descriptors are shared */
 MAP(watched, BPF_MAP_TYPE_ARRAY, 512, u32, u32, 0);            /* per system call: what to look at */
-MAP(counters, BPF_MAP_TYPE_ARRAY, 8, u32, u64, 0);
+MAP(counters, BPF_MAP_TYPE_ARRAY, 16, u32, u64, 0);
 struct { __uint(type, BPF_MAP_TYPE_RINGBUF); __uint(max_entries, 1 << 22); } events SEC(".maps");
 struct { __uint(type, BPF_MAP_TYPE_RINGBUF); __uint(max_entries, 1 << 16); } holds SEC(".maps");
 
-enum { COUNTER_SEQ, COUNTER_LOST, COUNTER_HOLDS_LOST, COUNTER_BUSY, COUNTER_GENERATION, COUNTER_CGROUPS_FULL, COUNTER_FLOWS_FULL, COUNTER_HEADS_LOST };
+enum { COUNTER_SEQ, COUNTER_LOST, COUNTER_HOLDS_LOST, COUNTER_BUSY, COUNTER_GENERATION, COUNTER_CGROUPS_FULL, COUNTER_FLOWS_FULL, COUNTER_HEADS_LOST, COUNTER_TURNS_LOST };
 
 /* The last answer of `cgroups` on this processor: most calls come from the container that called last. */
 struct last { u64 cgroup; u32 slot; u32 generation; };

@@ -103,6 +103,7 @@ func runCommand() *cobra.Command {
 	f.StringVar(&o.Cgroup, "cgroup", "", "`PATH` of the cgroup that holds this node's containers, where several nodes share a kernel (default: all are this node's)")
 	f.BoolVar(&contained, "contained", false, "this agent is in a container: its keeper leaves that, so that it outlives it")
 	f.StringVar(&o.Seccomp, "kubelet-seccomp", "", "`DIR` of the kubelet's seccomp profiles: the profiles that are signed onto the images of this node are written there (default: none are)")
+	f.StringSliceVar(&o.ReadAlong, "read-along", nil, "`WORKLOAD` of which is told what it is asked and asks: endpoints of HTTP/1, statements of MySQL and PostgreSQL without their data, how often, how long; * stands for any characters")
 	f.BoolVar(&o.NoLSM, "no-lsm", false, "do not use BPF-LSM, even where the kernel has it")
 	f.BoolVar(&o.Kill, "kill", false, "end a process for a system call outside its profile, instead of answering EPERM")
 	return c

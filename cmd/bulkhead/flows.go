@@ -54,7 +54,7 @@ func newFlows(a *app) *cobra.Command {
 	c.Flags().StringVar(&o.group, "group", "workload", "what is one node of a drawing: `workload`, namespace, application or label:KEY")
 	c.Flags().StringArrayVar(&o.inventory, "inventory", nil, "`FILE` that `kubectl get namespaces,nodes,pods -A -o json` wrote: labels to group by")
 	o.format = formatFlag(c, "table", "json", "dot", "mermaid")
-	c.AddCommand(newRisks(a))
+	c.AddCommand(newRisks(a), newRequests(a))
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		if !topology.Grouping(o.group).Valid() {
 			return usagef("--group %q is not workload, namespace, application or label:KEY", o.group)

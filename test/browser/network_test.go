@@ -74,6 +74,11 @@ func shopTown() *town {
 	} {
 		c.talk(name(l.from), address[l.to], l.port, l.speaks, 40, 3*time.Minute)
 	}
+	api := c.report.Flows[0]
+	api.Requests = []*pb.NodeRequest{
+		{Shape: "GET /orders/*", Answered: 37, Failed: 2, Rejected: 1, TookSumMicroseconds: 37 * 4000, TookMaxMicroseconds: 90_000},
+		{Shape: payloads[0], Answered: 3, TookSumMicroseconds: 3},
+	}
 	c.talk(name("mail"), "203.0.113.25", 587, "smtp", 9, 2*time.Minute)
 	c.talk(attacker, address["users"], 5432, "postgresql", 3, time.Minute)
 	return c
@@ -152,6 +157,17 @@ func (w *window) tryEdge() {
 	w.says("3 of 3")
 	w.shot("network-edge")
 	w.accessible("network, an edge")
+	w.click(button("Show all links"))
+	w.fill("search", "web api")
+	w.rows("[data-link]", 1)
+	w.click(`//button[@data-link]`)
+	w.click(`//li[@data-flow]/button`)
+	w.rows("[data-request]", 2)
+	w.says("GET /orders/*")
+	w.says("4 ms")
+	w.harmless()
+	w.shot("network-requests")
+	w.accessible("network, requests")
 	w.click(button("Show all links"))
 	w.fill("search", "tcp/3306")
 	w.rows("[data-link]", 2)

@@ -4840,6 +4840,251 @@ func (x *ListFlowsResponse) GetWorkloads() []*WorkloadAddresses {
 	return nil
 }
 
+type ListRequestsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	From          *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=from,proto3" json:"from,omitempty"` // kept for a day
+	To            *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=to,proto3" json:"to,omitempty"`
+	Workload      string                 `protobuf:"bytes,3,opt,name=workload,proto3" json:"workload,omitempty"` // at either end; with "/" at its end, all that begin so
+	Cluster       string                 `protobuf:"bytes,4,opt,name=cluster,proto3" json:"cluster,omitempty"`
+	Flow          *Flow                  `protobuf:"bytes,5,opt,name=flow,proto3" json:"flow,omitempty"`    // of one edge alone: its fields
+	Limit         int32                  `protobuf:"varint,6,opt,name=limit,proto3" json:"limit,omitempty"` // default 1000, at most 10000
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListRequestsRequest) Reset() {
+	*x = ListRequestsRequest{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[71]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListRequestsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListRequestsRequest) ProtoMessage() {}
+
+func (x *ListRequestsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[71]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListRequestsRequest.ProtoReflect.Descriptor instead.
+func (*ListRequestsRequest) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{71}
+}
+
+func (x *ListRequestsRequest) GetFrom() *timestamppb.Timestamp {
+	if x != nil {
+		return x.From
+	}
+	return nil
+}
+
+func (x *ListRequestsRequest) GetTo() *timestamppb.Timestamp {
+	if x != nil {
+		return x.To
+	}
+	return nil
+}
+
+func (x *ListRequestsRequest) GetWorkload() string {
+	if x != nil {
+		return x.Workload
+	}
+	return ""
+}
+
+func (x *ListRequestsRequest) GetCluster() string {
+	if x != nil {
+		return x.Cluster
+	}
+	return ""
+}
+
+func (x *ListRequestsRequest) GetFlow() *Flow {
+	if x != nil {
+		return x.Flow
+	}
+	return nil
+}
+
+func (x *ListRequestsRequest) GetLimit() int32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+type ListRequestsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Requests      []*FlowRequests        `protobuf:"bytes,1,rep,name=requests,proto3" json:"requests,omitempty"`
+	Total         int32                  `protobuf:"varint,2,opt,name=total,proto3" json:"total,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListRequestsResponse) Reset() {
+	*x = ListRequestsResponse{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[72]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListRequestsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListRequestsResponse) ProtoMessage() {}
+
+func (x *ListRequestsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[72]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListRequestsResponse.ProtoReflect.Descriptor instead.
+func (*ListRequestsResponse) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{72}
+}
+
+func (x *ListRequestsResponse) GetRequests() []*FlowRequests {
+	if x != nil {
+		return x.Requests
+	}
+	return nil
+}
+
+func (x *ListRequestsResponse) GetTotal() int32 {
+	if x != nil {
+		return x.Total
+	}
+	return 0
+}
+
+// FlowRequests is one endpoint or statement of an edge.
+type FlowRequests struct {
+	state               protoimpl.MessageState `protogen:"open.v1"`
+	Flow                *Flow                  `protobuf:"bytes,1,opt,name=flow,proto3" json:"flow,omitempty"` // the edge's fields
+	Shape               string                 `protobuf:"bytes,2,opt,name=shape,proto3" json:"shape,omitempty"`
+	Answered            uint64                 `protobuf:"varint,3,opt,name=answered,proto3" json:"answered,omitempty"`
+	Rejected            uint64                 `protobuf:"varint,4,opt,name=rejected,proto3" json:"rejected,omitempty"`
+	Failed              uint64                 `protobuf:"varint,5,opt,name=failed,proto3" json:"failed,omitempty"`
+	TookSumMicroseconds uint64                 `protobuf:"varint,6,opt,name=took_sum_microseconds,json=tookSumMicroseconds,proto3" json:"took_sum_microseconds,omitempty"`
+	TookMaxMicroseconds uint64                 `protobuf:"varint,7,opt,name=took_max_microseconds,json=tookMaxMicroseconds,proto3" json:"took_max_microseconds,omitempty"`
+	First               *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=first,proto3" json:"first,omitempty"`
+	Last                *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=last,proto3" json:"last,omitempty"`
+	unknownFields       protoimpl.UnknownFields
+	sizeCache           protoimpl.SizeCache
+}
+
+func (x *FlowRequests) Reset() {
+	*x = FlowRequests{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[73]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FlowRequests) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FlowRequests) ProtoMessage() {}
+
+func (x *FlowRequests) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[73]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FlowRequests.ProtoReflect.Descriptor instead.
+func (*FlowRequests) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{73}
+}
+
+func (x *FlowRequests) GetFlow() *Flow {
+	if x != nil {
+		return x.Flow
+	}
+	return nil
+}
+
+func (x *FlowRequests) GetShape() string {
+	if x != nil {
+		return x.Shape
+	}
+	return ""
+}
+
+func (x *FlowRequests) GetAnswered() uint64 {
+	if x != nil {
+		return x.Answered
+	}
+	return 0
+}
+
+func (x *FlowRequests) GetRejected() uint64 {
+	if x != nil {
+		return x.Rejected
+	}
+	return 0
+}
+
+func (x *FlowRequests) GetFailed() uint64 {
+	if x != nil {
+		return x.Failed
+	}
+	return 0
+}
+
+func (x *FlowRequests) GetTookSumMicroseconds() uint64 {
+	if x != nil {
+		return x.TookSumMicroseconds
+	}
+	return 0
+}
+
+func (x *FlowRequests) GetTookMaxMicroseconds() uint64 {
+	if x != nil {
+		return x.TookMaxMicroseconds
+	}
+	return 0
+}
+
+func (x *FlowRequests) GetFirst() *timestamppb.Timestamp {
+	if x != nil {
+		return x.First
+	}
+	return nil
+}
+
+func (x *FlowRequests) GetLast() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Last
+	}
+	return nil
+}
+
 type GetFlowRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Flow          *Flow                  `protobuf:"bytes,1,opt,name=flow,proto3" json:"flow,omitempty"` // the edge's fields
@@ -4851,7 +5096,7 @@ type GetFlowRequest struct {
 
 func (x *GetFlowRequest) Reset() {
 	*x = GetFlowRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[71]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4863,7 +5108,7 @@ func (x *GetFlowRequest) String() string {
 func (*GetFlowRequest) ProtoMessage() {}
 
 func (x *GetFlowRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[71]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4876,7 +5121,7 @@ func (x *GetFlowRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetFlowRequest.ProtoReflect.Descriptor instead.
 func (*GetFlowRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{71}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *GetFlowRequest) GetFlow() *Flow {
@@ -4910,7 +5155,7 @@ type GetFlowResponse struct {
 
 func (x *GetFlowResponse) Reset() {
 	*x = GetFlowResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[72]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4922,7 +5167,7 @@ func (x *GetFlowResponse) String() string {
 func (*GetFlowResponse) ProtoMessage() {}
 
 func (x *GetFlowResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[72]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4935,7 +5180,7 @@ func (x *GetFlowResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetFlowResponse.ProtoReflect.Descriptor instead.
 func (*GetFlowResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{72}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *GetFlowResponse) GetFlow() *Flow {
@@ -4966,7 +5211,7 @@ type Policy struct {
 
 func (x *Policy) Reset() {
 	*x = Policy{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[73]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4978,7 +5223,7 @@ func (x *Policy) String() string {
 func (*Policy) ProtoMessage() {}
 
 func (x *Policy) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[73]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4991,7 +5236,7 @@ func (x *Policy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Policy.ProtoReflect.Descriptor instead.
 func (*Policy) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{73}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *Policy) GetKind() string {
@@ -5041,7 +5286,7 @@ type ListTrustRequest struct {
 
 func (x *ListTrustRequest) Reset() {
 	*x = ListTrustRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[74]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5053,7 +5298,7 @@ func (x *ListTrustRequest) String() string {
 func (*ListTrustRequest) ProtoMessage() {}
 
 func (x *ListTrustRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[74]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5066,7 +5311,7 @@ func (x *ListTrustRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTrustRequest.ProtoReflect.Descriptor instead.
 func (*ListTrustRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{74}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *ListTrustRequest) GetFilter() string {
@@ -5110,7 +5355,7 @@ type ListTrustResponse struct {
 
 func (x *ListTrustResponse) Reset() {
 	*x = ListTrustResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[75]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5122,7 +5367,7 @@ func (x *ListTrustResponse) String() string {
 func (*ListTrustResponse) ProtoMessage() {}
 
 func (x *ListTrustResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[75]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5135,7 +5380,7 @@ func (x *ListTrustResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTrustResponse.ProtoReflect.Descriptor instead.
 func (*ListTrustResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{75}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *ListTrustResponse) GetImages() []*TrustedImage {
@@ -5193,7 +5438,7 @@ type TrustedImage struct {
 
 func (x *TrustedImage) Reset() {
 	*x = TrustedImage{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[76]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5205,7 +5450,7 @@ func (x *TrustedImage) String() string {
 func (*TrustedImage) ProtoMessage() {}
 
 func (x *TrustedImage) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[76]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5218,7 +5463,7 @@ func (x *TrustedImage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TrustedImage.ProtoReflect.Descriptor instead.
 func (*TrustedImage) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{76}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *TrustedImage) GetReference() string {
@@ -5307,7 +5552,7 @@ type ApplyPoliciesRequest struct {
 
 func (x *ApplyPoliciesRequest) Reset() {
 	*x = ApplyPoliciesRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[77]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5319,7 +5564,7 @@ func (x *ApplyPoliciesRequest) String() string {
 func (*ApplyPoliciesRequest) ProtoMessage() {}
 
 func (x *ApplyPoliciesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[77]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5332,7 +5577,7 @@ func (x *ApplyPoliciesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyPoliciesRequest.ProtoReflect.Descriptor instead.
 func (*ApplyPoliciesRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{77}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *ApplyPoliciesRequest) GetDocuments() [][]byte {
@@ -5353,7 +5598,7 @@ type ApplyPoliciesResponse struct {
 
 func (x *ApplyPoliciesResponse) Reset() {
 	*x = ApplyPoliciesResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[78]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5365,7 +5610,7 @@ func (x *ApplyPoliciesResponse) String() string {
 func (*ApplyPoliciesResponse) ProtoMessage() {}
 
 func (x *ApplyPoliciesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[78]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5378,7 +5623,7 @@ func (x *ApplyPoliciesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyPoliciesResponse.ProtoReflect.Descriptor instead.
 func (*ApplyPoliciesResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{78}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *ApplyPoliciesResponse) GetApplied() []*ApplyPoliciesResponse_AppliedPolicy {
@@ -5410,7 +5655,7 @@ type ListPoliciesRequest struct {
 
 func (x *ListPoliciesRequest) Reset() {
 	*x = ListPoliciesRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[79]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5422,7 +5667,7 @@ func (x *ListPoliciesRequest) String() string {
 func (*ListPoliciesRequest) ProtoMessage() {}
 
 func (x *ListPoliciesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[79]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5435,7 +5680,7 @@ func (x *ListPoliciesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPoliciesRequest.ProtoReflect.Descriptor instead.
 func (*ListPoliciesRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{79}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{82}
 }
 
 type ListPoliciesResponse struct {
@@ -5447,7 +5692,7 @@ type ListPoliciesResponse struct {
 
 func (x *ListPoliciesResponse) Reset() {
 	*x = ListPoliciesResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[80]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5459,7 +5704,7 @@ func (x *ListPoliciesResponse) String() string {
 func (*ListPoliciesResponse) ProtoMessage() {}
 
 func (x *ListPoliciesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[80]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5472,7 +5717,7 @@ func (x *ListPoliciesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPoliciesResponse.ProtoReflect.Descriptor instead.
 func (*ListPoliciesResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{80}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *ListPoliciesResponse) GetPolicies() []*Policy {
@@ -5492,7 +5737,7 @@ type RemovePolicyRequest struct {
 
 func (x *RemovePolicyRequest) Reset() {
 	*x = RemovePolicyRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[81]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5504,7 +5749,7 @@ func (x *RemovePolicyRequest) String() string {
 func (*RemovePolicyRequest) ProtoMessage() {}
 
 func (x *RemovePolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[81]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5517,7 +5762,7 @@ func (x *RemovePolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemovePolicyRequest.ProtoReflect.Descriptor instead.
 func (*RemovePolicyRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{81}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *RemovePolicyRequest) GetKind() string {
@@ -5543,7 +5788,7 @@ type RemovePolicyResponse struct {
 
 func (x *RemovePolicyResponse) Reset() {
 	*x = RemovePolicyResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[82]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5555,7 +5800,7 @@ func (x *RemovePolicyResponse) String() string {
 func (*RemovePolicyResponse) ProtoMessage() {}
 
 func (x *RemovePolicyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[82]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5568,7 +5813,7 @@ func (x *RemovePolicyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemovePolicyResponse.ProtoReflect.Descriptor instead.
 func (*RemovePolicyResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{82}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *RemovePolicyResponse) GetNodes() []*NodeAnswer {
@@ -5594,7 +5839,7 @@ type GetMapRequest struct {
 
 func (x *GetMapRequest) Reset() {
 	*x = GetMapRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[83]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5606,7 +5851,7 @@ func (x *GetMapRequest) String() string {
 func (*GetMapRequest) ProtoMessage() {}
 
 func (x *GetMapRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[83]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5619,7 +5864,7 @@ func (x *GetMapRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetMapRequest.ProtoReflect.Descriptor instead.
 func (*GetMapRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{83}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *GetMapRequest) GetFrom() *timestamppb.Timestamp {
@@ -5692,7 +5937,7 @@ type GetMapResponse struct {
 
 func (x *GetMapResponse) Reset() {
 	*x = GetMapResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[84]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5704,7 +5949,7 @@ func (x *GetMapResponse) String() string {
 func (*GetMapResponse) ProtoMessage() {}
 
 func (x *GetMapResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[84]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5717,7 +5962,7 @@ func (x *GetMapResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetMapResponse.ProtoReflect.Descriptor instead.
 func (*GetMapResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{84}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *GetMapResponse) GetNodes() []*MapNode {
@@ -5776,7 +6021,7 @@ type MapNode struct {
 
 func (x *MapNode) Reset() {
 	*x = MapNode{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[85]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5788,7 +6033,7 @@ func (x *MapNode) String() string {
 func (*MapNode) ProtoMessage() {}
 
 func (x *MapNode) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[85]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5801,7 +6046,7 @@ func (x *MapNode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MapNode.ProtoReflect.Descriptor instead.
 func (*MapNode) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{85}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{88}
 }
 
 func (x *MapNode) GetId() string {
@@ -5864,7 +6109,7 @@ type MapLink struct {
 
 func (x *MapLink) Reset() {
 	*x = MapLink{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[86]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5876,7 +6121,7 @@ func (x *MapLink) String() string {
 func (*MapLink) ProtoMessage() {}
 
 func (x *MapLink) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[86]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5889,7 +6134,7 @@ func (x *MapLink) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MapLink.ProtoReflect.Descriptor instead.
 func (*MapLink) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{86}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{89}
 }
 
 func (x *MapLink) GetSource() string {
@@ -5975,7 +6220,7 @@ type ListRisksRequest struct {
 
 func (x *ListRisksRequest) Reset() {
 	*x = ListRisksRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[87]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[90]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5987,7 +6232,7 @@ func (x *ListRisksRequest) String() string {
 func (*ListRisksRequest) ProtoMessage() {}
 
 func (x *ListRisksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[87]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[90]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6000,7 +6245,7 @@ func (x *ListRisksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRisksRequest.ProtoReflect.Descriptor instead.
 func (*ListRisksRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{87}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{90}
 }
 
 func (x *ListRisksRequest) GetFrom() *timestamppb.Timestamp {
@@ -6047,7 +6292,7 @@ type ListRisksResponse struct {
 
 func (x *ListRisksResponse) Reset() {
 	*x = ListRisksResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[88]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[91]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6059,7 +6304,7 @@ func (x *ListRisksResponse) String() string {
 func (*ListRisksResponse) ProtoMessage() {}
 
 func (x *ListRisksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[88]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[91]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6072,7 +6317,7 @@ func (x *ListRisksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRisksResponse.ProtoReflect.Descriptor instead.
 func (*ListRisksResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{88}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{91}
 }
 
 func (x *ListRisksResponse) GetRisksJson() []byte {
@@ -6095,7 +6340,7 @@ type ProposeSegmentsRequest struct {
 
 func (x *ProposeSegmentsRequest) Reset() {
 	*x = ProposeSegmentsRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[89]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[92]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6107,7 +6352,7 @@ func (x *ProposeSegmentsRequest) String() string {
 func (*ProposeSegmentsRequest) ProtoMessage() {}
 
 func (x *ProposeSegmentsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[89]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[92]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6120,7 +6365,7 @@ func (x *ProposeSegmentsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposeSegmentsRequest.ProtoReflect.Descriptor instead.
 func (*ProposeSegmentsRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{89}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{92}
 }
 
 func (x *ProposeSegmentsRequest) GetFrom() *timestamppb.Timestamp {
@@ -6168,7 +6413,7 @@ type ProposeSegmentsResponse struct {
 
 func (x *ProposeSegmentsResponse) Reset() {
 	*x = ProposeSegmentsResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[90]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[93]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6180,7 +6425,7 @@ func (x *ProposeSegmentsResponse) String() string {
 func (*ProposeSegmentsResponse) ProtoMessage() {}
 
 func (x *ProposeSegmentsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[90]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[93]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6193,7 +6438,7 @@ func (x *ProposeSegmentsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposeSegmentsResponse.ProtoReflect.Descriptor instead.
 func (*ProposeSegmentsResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{90}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{93}
 }
 
 func (x *ProposeSegmentsResponse) GetDocuments() string {
@@ -6223,7 +6468,7 @@ type ReplaySegmentsRequest struct {
 
 func (x *ReplaySegmentsRequest) Reset() {
 	*x = ReplaySegmentsRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[91]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[94]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6235,7 +6480,7 @@ func (x *ReplaySegmentsRequest) String() string {
 func (*ReplaySegmentsRequest) ProtoMessage() {}
 
 func (x *ReplaySegmentsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[91]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[94]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6248,7 +6493,7 @@ func (x *ReplaySegmentsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplaySegmentsRequest.ProtoReflect.Descriptor instead.
 func (*ReplaySegmentsRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{91}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{94}
 }
 
 func (x *ReplaySegmentsRequest) GetFrom() *timestamppb.Timestamp {
@@ -6295,7 +6540,7 @@ type ReplaySegmentsResponse struct {
 
 func (x *ReplaySegmentsResponse) Reset() {
 	*x = ReplaySegmentsResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[92]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[95]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6307,7 +6552,7 @@ func (x *ReplaySegmentsResponse) String() string {
 func (*ReplaySegmentsResponse) ProtoMessage() {}
 
 func (x *ReplaySegmentsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[92]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[95]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6320,7 +6565,7 @@ func (x *ReplaySegmentsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplaySegmentsResponse.ProtoReflect.Descriptor instead.
 func (*ReplaySegmentsResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{92}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{95}
 }
 
 func (x *ReplaySegmentsResponse) GetOutcomeJson() []byte {
@@ -6346,7 +6591,7 @@ type Segment struct {
 
 func (x *Segment) Reset() {
 	*x = Segment{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[93]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[96]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6358,7 +6603,7 @@ func (x *Segment) String() string {
 func (*Segment) ProtoMessage() {}
 
 func (x *Segment) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[93]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[96]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6371,7 +6616,7 @@ func (x *Segment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Segment.ProtoReflect.Descriptor instead.
 func (*Segment) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{93}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{96}
 }
 
 func (x *Segment) GetKind() string {
@@ -6434,7 +6679,7 @@ type Quarantined struct {
 
 func (x *Quarantined) Reset() {
 	*x = Quarantined{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[94]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[97]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6446,7 +6691,7 @@ func (x *Quarantined) String() string {
 func (*Quarantined) ProtoMessage() {}
 
 func (x *Quarantined) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[94]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[97]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6459,7 +6704,7 @@ func (x *Quarantined) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Quarantined.ProtoReflect.Descriptor instead.
 func (*Quarantined) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{94}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{97}
 }
 
 func (x *Quarantined) GetWorkload() string {
@@ -6491,7 +6736,7 @@ type ListSegmentsRequest struct {
 
 func (x *ListSegmentsRequest) Reset() {
 	*x = ListSegmentsRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[95]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[98]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6503,7 +6748,7 @@ func (x *ListSegmentsRequest) String() string {
 func (*ListSegmentsRequest) ProtoMessage() {}
 
 func (x *ListSegmentsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[95]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[98]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6516,7 +6761,7 @@ func (x *ListSegmentsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSegmentsRequest.ProtoReflect.Descriptor instead.
 func (*ListSegmentsRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{95}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{98}
 }
 
 type ListSegmentsResponse struct {
@@ -6529,7 +6774,7 @@ type ListSegmentsResponse struct {
 
 func (x *ListSegmentsResponse) Reset() {
 	*x = ListSegmentsResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[96]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[99]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6541,7 +6786,7 @@ func (x *ListSegmentsResponse) String() string {
 func (*ListSegmentsResponse) ProtoMessage() {}
 
 func (x *ListSegmentsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[96]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[99]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6554,7 +6799,7 @@ func (x *ListSegmentsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSegmentsResponse.ProtoReflect.Descriptor instead.
 func (*ListSegmentsResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{96}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{99}
 }
 
 func (x *ListSegmentsResponse) GetSegments() []*Segment {
@@ -6583,7 +6828,7 @@ type ApplySegmentsRequest struct {
 
 func (x *ApplySegmentsRequest) Reset() {
 	*x = ApplySegmentsRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[97]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[100]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6595,7 +6840,7 @@ func (x *ApplySegmentsRequest) String() string {
 func (*ApplySegmentsRequest) ProtoMessage() {}
 
 func (x *ApplySegmentsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[97]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[100]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6608,7 +6853,7 @@ func (x *ApplySegmentsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplySegmentsRequest.ProtoReflect.Descriptor instead.
 func (*ApplySegmentsRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{97}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{100}
 }
 
 func (x *ApplySegmentsRequest) GetDocuments() string {
@@ -6650,7 +6895,7 @@ type ApplySegmentsResponse struct {
 
 func (x *ApplySegmentsResponse) Reset() {
 	*x = ApplySegmentsResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[98]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[101]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6662,7 +6907,7 @@ func (x *ApplySegmentsResponse) String() string {
 func (*ApplySegmentsResponse) ProtoMessage() {}
 
 func (x *ApplySegmentsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[98]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[101]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6675,7 +6920,7 @@ func (x *ApplySegmentsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplySegmentsResponse.ProtoReflect.Descriptor instead.
 func (*ApplySegmentsResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{98}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{101}
 }
 
 func (x *ApplySegmentsResponse) GetSegments() []*Segment {
@@ -6708,7 +6953,7 @@ type RemoveSegmentsRequest struct {
 
 func (x *RemoveSegmentsRequest) Reset() {
 	*x = RemoveSegmentsRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[99]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[102]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6720,7 +6965,7 @@ func (x *RemoveSegmentsRequest) String() string {
 func (*RemoveSegmentsRequest) ProtoMessage() {}
 
 func (x *RemoveSegmentsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[99]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[102]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6733,7 +6978,7 @@ func (x *RemoveSegmentsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveSegmentsRequest.ProtoReflect.Descriptor instead.
 func (*RemoveSegmentsRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{99}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{102}
 }
 
 func (x *RemoveSegmentsRequest) GetNames() []string {
@@ -6752,7 +6997,7 @@ type RemoveSegmentsResponse struct {
 
 func (x *RemoveSegmentsResponse) Reset() {
 	*x = RemoveSegmentsResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[100]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[103]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6764,7 +7009,7 @@ func (x *RemoveSegmentsResponse) String() string {
 func (*RemoveSegmentsResponse) ProtoMessage() {}
 
 func (x *RemoveSegmentsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[100]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[103]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6777,7 +7022,7 @@ func (x *RemoveSegmentsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveSegmentsResponse.ProtoReflect.Descriptor instead.
 func (*RemoveSegmentsResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{100}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{103}
 }
 
 func (x *RemoveSegmentsResponse) GetNodes() []*NodeAnswer {
@@ -6797,7 +7042,7 @@ type QuarantineRequest struct {
 
 func (x *QuarantineRequest) Reset() {
 	*x = QuarantineRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[101]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[104]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6809,7 +7054,7 @@ func (x *QuarantineRequest) String() string {
 func (*QuarantineRequest) ProtoMessage() {}
 
 func (x *QuarantineRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[101]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[104]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6822,7 +7067,7 @@ func (x *QuarantineRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuarantineRequest.ProtoReflect.Descriptor instead.
 func (*QuarantineRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{101}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{104}
 }
 
 func (x *QuarantineRequest) GetWorkload() string {
@@ -6848,7 +7093,7 @@ type QuarantineResponse struct {
 
 func (x *QuarantineResponse) Reset() {
 	*x = QuarantineResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[102]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[105]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6860,7 +7105,7 @@ func (x *QuarantineResponse) String() string {
 func (*QuarantineResponse) ProtoMessage() {}
 
 func (x *QuarantineResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[102]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[105]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6873,7 +7118,7 @@ func (x *QuarantineResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuarantineResponse.ProtoReflect.Descriptor instead.
 func (*QuarantineResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{102}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{105}
 }
 
 func (x *QuarantineResponse) GetNodes() []*NodeAnswer {
@@ -6902,7 +7147,7 @@ type FlowReport struct {
 
 func (x *FlowReport) Reset() {
 	*x = FlowReport{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[103]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[106]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6914,7 +7159,7 @@ func (x *FlowReport) String() string {
 func (*FlowReport) ProtoMessage() {}
 
 func (x *FlowReport) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[103]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[106]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6927,7 +7172,7 @@ func (x *FlowReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FlowReport.ProtoReflect.Descriptor instead.
 func (*FlowReport) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{103}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{106}
 }
 
 func (x *FlowReport) GetNode() string {
@@ -7026,13 +7271,14 @@ type NodeFlow struct {
 	RttCount           uint64                 `protobuf:"varint,21,opt,name=rtt_count,json=rttCount,proto3" json:"rtt_count,omitempty"`
 	Denied             uint64                 `protobuf:"varint,22,opt,name=denied,proto3" json:"denied,omitempty"`                        // by a policy in force
 	WouldDeny          uint64                 `protobuf:"varint,23,opt,name=would_deny,json=wouldDeny,proto3" json:"would_deny,omitempty"` // by a staged one
+	Requests           []*NodeRequest         `protobuf:"bytes,24,rep,name=requests,proto3" json:"requests,omitempty"`                     // of workloads that are read along with
 	unknownFields      protoimpl.UnknownFields
 	sizeCache          protoimpl.SizeCache
 }
 
 func (x *NodeFlow) Reset() {
 	*x = NodeFlow{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[104]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[107]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7044,7 +7290,7 @@ func (x *NodeFlow) String() string {
 func (*NodeFlow) ProtoMessage() {}
 
 func (x *NodeFlow) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[104]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[107]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7057,7 +7303,7 @@ func (x *NodeFlow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeFlow.ProtoReflect.Descriptor instead.
 func (*NodeFlow) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{104}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{107}
 }
 
 func (x *NodeFlow) GetWorkload() string {
@@ -7221,6 +7467,98 @@ func (x *NodeFlow) GetWouldDeny() uint64 {
 	return 0
 }
 
+func (x *NodeFlow) GetRequests() []*NodeRequest {
+	if x != nil {
+		return x.Requests
+	}
+	return nil
+}
+
+// NodeRequest is what one endpoint or statement was asked.
+type NodeRequest struct {
+	state               protoimpl.MessageState `protogen:"open.v1"`
+	Shape               string                 `protobuf:"bytes,1,opt,name=shape,proto3" json:"shape,omitempty"` // "GET /orders/*", "SELECT * FROM orders WHERE id = ?"
+	Answered            uint64                 `protobuf:"varint,2,opt,name=answered,proto3" json:"answered,omitempty"`
+	Rejected            uint64                 `protobuf:"varint,3,opt,name=rejected,proto3" json:"rejected,omitempty"` // the server says that the client is wrong
+	Failed              uint64                 `protobuf:"varint,4,opt,name=failed,proto3" json:"failed,omitempty"`
+	TookSumMicroseconds uint64                 `protobuf:"varint,5,opt,name=took_sum_microseconds,json=tookSumMicroseconds,proto3" json:"took_sum_microseconds,omitempty"`
+	TookMaxMicroseconds uint64                 `protobuf:"varint,6,opt,name=took_max_microseconds,json=tookMaxMicroseconds,proto3" json:"took_max_microseconds,omitempty"`
+	unknownFields       protoimpl.UnknownFields
+	sizeCache           protoimpl.SizeCache
+}
+
+func (x *NodeRequest) Reset() {
+	*x = NodeRequest{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[108]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NodeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NodeRequest) ProtoMessage() {}
+
+func (x *NodeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[108]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NodeRequest.ProtoReflect.Descriptor instead.
+func (*NodeRequest) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{108}
+}
+
+func (x *NodeRequest) GetShape() string {
+	if x != nil {
+		return x.Shape
+	}
+	return ""
+}
+
+func (x *NodeRequest) GetAnswered() uint64 {
+	if x != nil {
+		return x.Answered
+	}
+	return 0
+}
+
+func (x *NodeRequest) GetRejected() uint64 {
+	if x != nil {
+		return x.Rejected
+	}
+	return 0
+}
+
+func (x *NodeRequest) GetFailed() uint64 {
+	if x != nil {
+		return x.Failed
+	}
+	return 0
+}
+
+func (x *NodeRequest) GetTookSumMicroseconds() uint64 {
+	if x != nil {
+		return x.TookSumMicroseconds
+	}
+	return 0
+}
+
+func (x *NodeRequest) GetTookMaxMicroseconds() uint64 {
+	if x != nil {
+		return x.TookMaxMicroseconds
+	}
+	return 0
+}
+
 type WorkloadAddresses struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Workload      string                 `protobuf:"bytes,1,opt,name=workload,proto3" json:"workload,omitempty"`
@@ -7234,7 +7572,7 @@ type WorkloadAddresses struct {
 
 func (x *WorkloadAddresses) Reset() {
 	*x = WorkloadAddresses{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[105]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[109]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7246,7 +7584,7 @@ func (x *WorkloadAddresses) String() string {
 func (*WorkloadAddresses) ProtoMessage() {}
 
 func (x *WorkloadAddresses) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[105]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[109]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7259,7 +7597,7 @@ func (x *WorkloadAddresses) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkloadAddresses.ProtoReflect.Descriptor instead.
 func (*WorkloadAddresses) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{105}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{109}
 }
 
 func (x *WorkloadAddresses) GetWorkload() string {
@@ -7310,7 +7648,7 @@ type NetworkService struct {
 
 func (x *NetworkService) Reset() {
 	*x = NetworkService{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[106]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[110]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7322,7 +7660,7 @@ func (x *NetworkService) String() string {
 func (*NetworkService) ProtoMessage() {}
 
 func (x *NetworkService) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[106]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[110]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7335,7 +7673,7 @@ func (x *NetworkService) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkService.ProtoReflect.Descriptor instead.
 func (*NetworkService) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{106}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{110}
 }
 
 func (x *NetworkService) GetProtocol() uint32 {
@@ -7381,7 +7719,7 @@ type NetworkState struct {
 
 func (x *NetworkState) Reset() {
 	*x = NetworkState{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[107]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[111]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7393,7 +7731,7 @@ func (x *NetworkState) String() string {
 func (*NetworkState) ProtoMessage() {}
 
 func (x *NetworkState) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[107]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[111]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7406,7 +7744,7 @@ func (x *NetworkState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkState.ProtoReflect.Descriptor instead.
 func (*NetworkState) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{107}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{111}
 }
 
 func (x *NetworkState) GetGeneration() uint64 {
@@ -7461,7 +7799,7 @@ type HostAddresses struct {
 
 func (x *HostAddresses) Reset() {
 	*x = HostAddresses{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[108]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[112]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7473,7 +7811,7 @@ func (x *HostAddresses) String() string {
 func (*HostAddresses) ProtoMessage() {}
 
 func (x *HostAddresses) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[108]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[112]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7486,7 +7824,7 @@ func (x *HostAddresses) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostAddresses.ProtoReflect.Descriptor instead.
 func (*HostAddresses) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{108}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{112}
 }
 
 func (x *HostAddresses) GetNode() string {
@@ -7514,7 +7852,7 @@ type NodeReport struct {
 
 func (x *NodeReport) Reset() {
 	*x = NodeReport{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[109]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[113]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7526,7 +7864,7 @@ func (x *NodeReport) String() string {
 func (*NodeReport) ProtoMessage() {}
 
 func (x *NodeReport) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[109]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[113]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7539,7 +7877,7 @@ func (x *NodeReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeReport.ProtoReflect.Descriptor instead.
 func (*NodeReport) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{109}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{113}
 }
 
 func (x *NodeReport) GetNode() *Node {
@@ -7566,7 +7904,7 @@ type WorkloadReport struct {
 
 func (x *WorkloadReport) Reset() {
 	*x = WorkloadReport{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[110]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[114]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7578,7 +7916,7 @@ func (x *WorkloadReport) String() string {
 func (*WorkloadReport) ProtoMessage() {}
 
 func (x *WorkloadReport) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[110]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[114]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7591,7 +7929,7 @@ func (x *WorkloadReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkloadReport.ProtoReflect.Descriptor instead.
 func (*WorkloadReport) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{110}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{114}
 }
 
 func (x *WorkloadReport) GetWorkload() *Workload {
@@ -7617,7 +7955,7 @@ type AlertBatch struct {
 
 func (x *AlertBatch) Reset() {
 	*x = AlertBatch{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[111]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[115]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7629,7 +7967,7 @@ func (x *AlertBatch) String() string {
 func (*AlertBatch) ProtoMessage() {}
 
 func (x *AlertBatch) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[111]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[115]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7642,7 +7980,7 @@ func (x *AlertBatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AlertBatch.ProtoReflect.Descriptor instead.
 func (*AlertBatch) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{111}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{115}
 }
 
 func (x *AlertBatch) GetAlerts() []*Alert {
@@ -7671,7 +8009,7 @@ type NodeCommand struct {
 
 func (x *NodeCommand) Reset() {
 	*x = NodeCommand{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[112]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[116]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7683,7 +8021,7 @@ func (x *NodeCommand) String() string {
 func (*NodeCommand) ProtoMessage() {}
 
 func (x *NodeCommand) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[112]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[116]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7696,7 +8034,7 @@ func (x *NodeCommand) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeCommand.ProtoReflect.Descriptor instead.
 func (*NodeCommand) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{112}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{116}
 }
 
 func (x *NodeCommand) GetCommand() isNodeCommand_Command {
@@ -7825,7 +8163,7 @@ type SetPolicies struct {
 
 func (x *SetPolicies) Reset() {
 	*x = SetPolicies{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[113]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[117]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7837,7 +8175,7 @@ func (x *SetPolicies) String() string {
 func (*SetPolicies) ProtoMessage() {}
 
 func (x *SetPolicies) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[113]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[117]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7850,7 +8188,7 @@ func (x *SetPolicies) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetPolicies.ProtoReflect.Descriptor instead.
 func (*SetPolicies) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{113}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{117}
 }
 
 func (x *SetPolicies) GetDocuments() [][]byte {
@@ -7871,7 +8209,7 @@ type NodeCommandAnswer struct {
 
 func (x *NodeCommandAnswer) Reset() {
 	*x = NodeCommandAnswer{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[114]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[118]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7883,7 +8221,7 @@ func (x *NodeCommandAnswer) String() string {
 func (*NodeCommandAnswer) ProtoMessage() {}
 
 func (x *NodeCommandAnswer) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[114]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[118]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7896,7 +8234,7 @@ func (x *NodeCommandAnswer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeCommandAnswer.ProtoReflect.Descriptor instead.
 func (*NodeCommandAnswer) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{114}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{118}
 }
 
 func (x *NodeCommandAnswer) GetAnswer() *NodeAnswer {
@@ -7938,7 +8276,7 @@ type WebSetting struct {
 
 func (x *WebSetting) Reset() {
 	*x = WebSetting{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[115]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[119]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7950,7 +8288,7 @@ func (x *WebSetting) String() string {
 func (*WebSetting) ProtoMessage() {}
 
 func (x *WebSetting) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[115]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[119]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7963,7 +8301,7 @@ func (x *WebSetting) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WebSetting.ProtoReflect.Descriptor instead.
 func (*WebSetting) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{115}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{119}
 }
 
 func (x *WebSetting) GetWorkload() string {
@@ -8043,7 +8381,7 @@ type WebException struct {
 
 func (x *WebException) Reset() {
 	*x = WebException{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[116]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[120]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8055,7 +8393,7 @@ func (x *WebException) String() string {
 func (*WebException) ProtoMessage() {}
 
 func (x *WebException) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[116]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[120]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8068,7 +8406,7 @@ func (x *WebException) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WebException.ProtoReflect.Descriptor instead.
 func (*WebException) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{116}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{120}
 }
 
 func (x *WebException) GetId() string {
@@ -8128,7 +8466,7 @@ type WebPatch struct {
 
 func (x *WebPatch) Reset() {
 	*x = WebPatch{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[117]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[121]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8140,7 +8478,7 @@ func (x *WebPatch) String() string {
 func (*WebPatch) ProtoMessage() {}
 
 func (x *WebPatch) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[117]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[121]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8153,7 +8491,7 @@ func (x *WebPatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WebPatch.ProtoReflect.Descriptor instead.
 func (*WebPatch) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{117}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{121}
 }
 
 func (x *WebPatch) GetId() string {
@@ -8225,7 +8563,7 @@ type WebState struct {
 
 func (x *WebState) Reset() {
 	*x = WebState{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[118]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[122]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8237,7 +8575,7 @@ func (x *WebState) String() string {
 func (*WebState) ProtoMessage() {}
 
 func (x *WebState) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[118]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[122]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8250,7 +8588,7 @@ func (x *WebState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WebState.ProtoReflect.Descriptor instead.
 func (*WebState) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{118}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{122}
 }
 
 func (x *WebState) GetMode() string {
@@ -8351,7 +8689,7 @@ type WebRequest struct {
 
 func (x *WebRequest) Reset() {
 	*x = WebRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[119]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[123]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8363,7 +8701,7 @@ func (x *WebRequest) String() string {
 func (*WebRequest) ProtoMessage() {}
 
 func (x *WebRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[119]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[123]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8376,7 +8714,7 @@ func (x *WebRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WebRequest.ProtoReflect.Descriptor instead.
 func (*WebRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{119}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{123}
 }
 
 func (x *WebRequest) GetId() string {
@@ -8484,7 +8822,7 @@ type WebReason struct {
 
 func (x *WebReason) Reset() {
 	*x = WebReason{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[120]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[124]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8496,7 +8834,7 @@ func (x *WebReason) String() string {
 func (*WebReason) ProtoMessage() {}
 
 func (x *WebReason) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[120]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[124]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8509,7 +8847,7 @@ func (x *WebReason) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WebReason.ProtoReflect.Descriptor instead.
 func (*WebReason) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{120}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{124}
 }
 
 func (x *WebReason) GetRule() string {
@@ -8574,7 +8912,7 @@ type WebCause struct {
 
 func (x *WebCause) Reset() {
 	*x = WebCause{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[121]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[125]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8586,7 +8924,7 @@ func (x *WebCause) String() string {
 func (*WebCause) ProtoMessage() {}
 
 func (x *WebCause) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[121]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[125]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8599,7 +8937,7 @@ func (x *WebCause) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WebCause.ProtoReflect.Descriptor instead.
 func (*WebCause) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{121}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{125}
 }
 
 func (x *WebCause) GetId() string {
@@ -8690,7 +9028,7 @@ type SetWebs struct {
 
 func (x *SetWebs) Reset() {
 	*x = SetWebs{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[122]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[126]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8702,7 +9040,7 @@ func (x *SetWebs) String() string {
 func (*SetWebs) ProtoMessage() {}
 
 func (x *SetWebs) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[122]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[126]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8715,7 +9053,7 @@ func (x *SetWebs) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetWebs.ProtoReflect.Descriptor instead.
 func (*SetWebs) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{122}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{126}
 }
 
 func (x *SetWebs) GetSettings() []*WebSetting {
@@ -8741,7 +9079,7 @@ type ListWebRequest struct {
 
 func (x *ListWebRequest) Reset() {
 	*x = ListWebRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[123]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[127]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8753,7 +9091,7 @@ func (x *ListWebRequest) String() string {
 func (*ListWebRequest) ProtoMessage() {}
 
 func (x *ListWebRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[123]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[127]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8766,7 +9104,7 @@ func (x *ListWebRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWebRequest.ProtoReflect.Descriptor instead.
 func (*ListWebRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{123}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{127}
 }
 
 func (x *ListWebRequest) GetWorkload() string {
@@ -8785,7 +9123,7 @@ type ListWebResponse struct {
 
 func (x *ListWebResponse) Reset() {
 	*x = ListWebResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[124]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[128]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8797,7 +9135,7 @@ func (x *ListWebResponse) String() string {
 func (*ListWebResponse) ProtoMessage() {}
 
 func (x *ListWebResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[124]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[128]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8810,7 +9148,7 @@ func (x *ListWebResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWebResponse.ProtoReflect.Descriptor instead.
 func (*ListWebResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{124}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{128}
 }
 
 func (x *ListWebResponse) GetWorkloads() []*ListWebResponse_WebWorkload {
@@ -8834,7 +9172,7 @@ type SetWebRequest struct {
 
 func (x *SetWebRequest) Reset() {
 	*x = SetWebRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[125]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[129]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8846,7 +9184,7 @@ func (x *SetWebRequest) String() string {
 func (*SetWebRequest) ProtoMessage() {}
 
 func (x *SetWebRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[125]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[129]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8859,7 +9197,7 @@ func (x *SetWebRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetWebRequest.ProtoReflect.Descriptor instead.
 func (*SetWebRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{125}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{129}
 }
 
 func (x *SetWebRequest) GetWorkload() string {
@@ -8914,7 +9252,7 @@ type SetWebResponse struct {
 
 func (x *SetWebResponse) Reset() {
 	*x = SetWebResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[126]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[130]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8926,7 +9264,7 @@ func (x *SetWebResponse) String() string {
 func (*SetWebResponse) ProtoMessage() {}
 
 func (x *SetWebResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[126]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[130]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8939,7 +9277,7 @@ func (x *SetWebResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetWebResponse.ProtoReflect.Descriptor instead.
 func (*SetWebResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{126}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{130}
 }
 
 func (x *SetWebResponse) GetSetting() *WebSetting {
@@ -8968,7 +9306,7 @@ type AllowWebRequest struct {
 
 func (x *AllowWebRequest) Reset() {
 	*x = AllowWebRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[127]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[131]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8980,7 +9318,7 @@ func (x *AllowWebRequest) String() string {
 func (*AllowWebRequest) ProtoMessage() {}
 
 func (x *AllowWebRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[127]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[131]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8993,7 +9331,7 @@ func (x *AllowWebRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AllowWebRequest.ProtoReflect.Descriptor instead.
 func (*AllowWebRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{127}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{131}
 }
 
 func (x *AllowWebRequest) GetEvent() string {
@@ -9036,7 +9374,7 @@ type PatchWebRequest struct {
 
 func (x *PatchWebRequest) Reset() {
 	*x = PatchWebRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[128]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[132]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9048,7 +9386,7 @@ func (x *PatchWebRequest) String() string {
 func (*PatchWebRequest) ProtoMessage() {}
 
 func (x *PatchWebRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[128]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[132]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9061,7 +9399,7 @@ func (x *PatchWebRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PatchWebRequest.ProtoReflect.Descriptor instead.
 func (*PatchWebRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{128}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{132}
 }
 
 func (x *PatchWebRequest) GetAlert() string {
@@ -9105,7 +9443,7 @@ type ListWebEventsRequest struct {
 
 func (x *ListWebEventsRequest) Reset() {
 	*x = ListWebEventsRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[129]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[133]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9117,7 +9455,7 @@ func (x *ListWebEventsRequest) String() string {
 func (*ListWebEventsRequest) ProtoMessage() {}
 
 func (x *ListWebEventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[129]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[133]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9130,7 +9468,7 @@ func (x *ListWebEventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWebEventsRequest.ProtoReflect.Descriptor instead.
 func (*ListWebEventsRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{129}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{133}
 }
 
 func (x *ListWebEventsRequest) GetWorkload() string {
@@ -9179,7 +9517,7 @@ type ListWebEventsResponse struct {
 
 func (x *ListWebEventsResponse) Reset() {
 	*x = ListWebEventsResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[130]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[134]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9191,7 +9529,7 @@ func (x *ListWebEventsResponse) String() string {
 func (*ListWebEventsResponse) ProtoMessage() {}
 
 func (x *ListWebEventsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[130]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[134]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9204,7 +9542,7 @@ func (x *ListWebEventsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWebEventsResponse.ProtoReflect.Descriptor instead.
 func (*ListWebEventsResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{130}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{134}
 }
 
 func (x *ListWebEventsResponse) GetEvents() []*Alert {
@@ -9237,7 +9575,7 @@ type GetWebEventRequest struct {
 
 func (x *GetWebEventRequest) Reset() {
 	*x = GetWebEventRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[131]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[135]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9249,7 +9587,7 @@ func (x *GetWebEventRequest) String() string {
 func (*GetWebEventRequest) ProtoMessage() {}
 
 func (x *GetWebEventRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[131]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[135]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9262,7 +9600,7 @@ func (x *GetWebEventRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetWebEventRequest.ProtoReflect.Descriptor instead.
 func (*GetWebEventRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{131}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{135}
 }
 
 func (x *GetWebEventRequest) GetId() string {
@@ -9281,7 +9619,7 @@ type GetWebEventResponse struct {
 
 func (x *GetWebEventResponse) Reset() {
 	*x = GetWebEventResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[132]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[136]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9293,7 +9631,7 @@ func (x *GetWebEventResponse) String() string {
 func (*GetWebEventResponse) ProtoMessage() {}
 
 func (x *GetWebEventResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[132]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[136]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9306,7 +9644,7 @@ func (x *GetWebEventResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetWebEventResponse.ProtoReflect.Descriptor instead.
 func (*GetWebEventResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{132}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{136}
 }
 
 func (x *GetWebEventResponse) GetEvent() *Alert {
@@ -9326,7 +9664,7 @@ type GetPortraitRequest struct {
 
 func (x *GetPortraitRequest) Reset() {
 	*x = GetPortraitRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[133]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[137]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9338,7 +9676,7 @@ func (x *GetPortraitRequest) String() string {
 func (*GetPortraitRequest) ProtoMessage() {}
 
 func (x *GetPortraitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[133]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[137]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9351,7 +9689,7 @@ func (x *GetPortraitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPortraitRequest.ProtoReflect.Descriptor instead.
 func (*GetPortraitRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{133}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{137}
 }
 
 func (x *GetPortraitRequest) GetWorkload() string {
@@ -9382,7 +9720,7 @@ type GetPortraitResponse struct {
 
 func (x *GetPortraitResponse) Reset() {
 	*x = GetPortraitResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[134]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[138]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9394,7 +9732,7 @@ func (x *GetPortraitResponse) String() string {
 func (*GetPortraitResponse) ProtoMessage() {}
 
 func (x *GetPortraitResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[134]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[138]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9407,7 +9745,7 @@ func (x *GetPortraitResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPortraitResponse.ProtoReflect.Descriptor instead.
 func (*GetPortraitResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{134}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{138}
 }
 
 func (x *GetPortraitResponse) GetWorkload() string {
@@ -9463,7 +9801,7 @@ type Completeness_Point struct {
 
 func (x *Completeness_Point) Reset() {
 	*x = Completeness_Point{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[135]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[139]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9475,7 +9813,7 @@ func (x *Completeness_Point) String() string {
 func (*Completeness_Point) ProtoMessage() {}
 
 func (x *Completeness_Point) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[135]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[139]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9522,7 +9860,7 @@ type ScannedImage_ImageWorkload struct {
 
 func (x *ScannedImage_ImageWorkload) Reset() {
 	*x = ScannedImage_ImageWorkload{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[138]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[142]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9534,7 +9872,7 @@ func (x *ScannedImage_ImageWorkload) String() string {
 func (*ScannedImage_ImageWorkload) ProtoMessage() {}
 
 func (x *ScannedImage_ImageWorkload) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[138]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[142]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9576,7 +9914,7 @@ type TrustedImage_PolicyVerdict struct {
 
 func (x *TrustedImage_PolicyVerdict) Reset() {
 	*x = TrustedImage_PolicyVerdict{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[139]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[143]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9588,7 +9926,7 @@ func (x *TrustedImage_PolicyVerdict) String() string {
 func (*TrustedImage_PolicyVerdict) ProtoMessage() {}
 
 func (x *TrustedImage_PolicyVerdict) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[139]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[143]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9601,7 +9939,7 @@ func (x *TrustedImage_PolicyVerdict) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TrustedImage_PolicyVerdict.ProtoReflect.Descriptor instead.
 func (*TrustedImage_PolicyVerdict) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{76, 0}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{79, 0}
 }
 
 func (x *TrustedImage_PolicyVerdict) GetName() string {
@@ -9643,7 +9981,7 @@ type TrustedImage_TrustReason struct {
 
 func (x *TrustedImage_TrustReason) Reset() {
 	*x = TrustedImage_TrustReason{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[140]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[144]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9655,7 +9993,7 @@ func (x *TrustedImage_TrustReason) String() string {
 func (*TrustedImage_TrustReason) ProtoMessage() {}
 
 func (x *TrustedImage_TrustReason) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[140]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[144]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9668,7 +10006,7 @@ func (x *TrustedImage_TrustReason) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TrustedImage_TrustReason.ProtoReflect.Descriptor instead.
 func (*TrustedImage_TrustReason) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{76, 1}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{79, 1}
 }
 
 func (x *TrustedImage_TrustReason) GetRule() string {
@@ -9706,7 +10044,7 @@ type TrustedImage_ImageSignature struct {
 
 func (x *TrustedImage_ImageSignature) Reset() {
 	*x = TrustedImage_ImageSignature{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[141]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[145]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9718,7 +10056,7 @@ func (x *TrustedImage_ImageSignature) String() string {
 func (*TrustedImage_ImageSignature) ProtoMessage() {}
 
 func (x *TrustedImage_ImageSignature) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[141]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[145]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9731,7 +10069,7 @@ func (x *TrustedImage_ImageSignature) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TrustedImage_ImageSignature.ProtoReflect.Descriptor instead.
 func (*TrustedImage_ImageSignature) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{76, 2}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{79, 2}
 }
 
 func (x *TrustedImage_ImageSignature) GetKind() string {
@@ -9787,7 +10125,7 @@ type ApplyPoliciesResponse_AppliedPolicy struct {
 
 func (x *ApplyPoliciesResponse_AppliedPolicy) Reset() {
 	*x = ApplyPoliciesResponse_AppliedPolicy{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[142]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[146]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9799,7 +10137,7 @@ func (x *ApplyPoliciesResponse_AppliedPolicy) String() string {
 func (*ApplyPoliciesResponse_AppliedPolicy) ProtoMessage() {}
 
 func (x *ApplyPoliciesResponse_AppliedPolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[142]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[146]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9812,7 +10150,7 @@ func (x *ApplyPoliciesResponse_AppliedPolicy) ProtoReflect() protoreflect.Messag
 
 // Deprecated: Use ApplyPoliciesResponse_AppliedPolicy.ProtoReflect.Descriptor instead.
 func (*ApplyPoliciesResponse_AppliedPolicy) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{78, 0}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{81, 0}
 }
 
 func (x *ApplyPoliciesResponse_AppliedPolicy) GetKind() string {
@@ -9847,7 +10185,7 @@ type ListWebResponse_WebWorkload struct {
 
 func (x *ListWebResponse_WebWorkload) Reset() {
 	*x = ListWebResponse_WebWorkload{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[144]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[148]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9859,7 +10197,7 @@ func (x *ListWebResponse_WebWorkload) String() string {
 func (*ListWebResponse_WebWorkload) ProtoMessage() {}
 
 func (x *ListWebResponse_WebWorkload) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[144]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[148]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9872,7 +10210,7 @@ func (x *ListWebResponse_WebWorkload) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWebResponse_WebWorkload.ProtoReflect.Descriptor instead.
 func (*ListWebResponse_WebWorkload) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{124, 0}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{128, 0}
 }
 
 func (x *ListWebResponse_WebWorkload) GetSetting() *WebSetting {
@@ -10288,7 +10626,27 @@ const file_bulkhead_v1_bulkhead_proto_rawDesc = "" +
 	"\x05total\x18\x02 \x01(\x05R\x05total\x12\x12\n" +
 	"\x04lost\x18\x03 \x01(\x04R\x04lost\x120\n" +
 	"\x05since\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12<\n" +
-	"\tworkloads\x18\x05 \x03(\v2\x1e.bulkhead.v1.WorkloadAddressesR\tworkloads\"\x93\x01\n" +
+	"\tworkloads\x18\x05 \x03(\v2\x1e.bulkhead.v1.WorkloadAddressesR\tworkloads\"\xe4\x01\n" +
+	"\x13ListRequestsRequest\x12.\n" +
+	"\x04from\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04from\x12*\n" +
+	"\x02to\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x02to\x12\x1a\n" +
+	"\bworkload\x18\x03 \x01(\tR\bworkload\x12\x18\n" +
+	"\acluster\x18\x04 \x01(\tR\acluster\x12%\n" +
+	"\x04flow\x18\x05 \x01(\v2\x11.bulkhead.v1.FlowR\x04flow\x12\x14\n" +
+	"\x05limit\x18\x06 \x01(\x05R\x05limit\"c\n" +
+	"\x14ListRequestsResponse\x125\n" +
+	"\brequests\x18\x01 \x03(\v2\x19.bulkhead.v1.FlowRequestsR\brequests\x12\x14\n" +
+	"\x05total\x18\x02 \x01(\x05R\x05total\"\xe5\x02\n" +
+	"\fFlowRequests\x12%\n" +
+	"\x04flow\x18\x01 \x01(\v2\x11.bulkhead.v1.FlowR\x04flow\x12\x14\n" +
+	"\x05shape\x18\x02 \x01(\tR\x05shape\x12\x1a\n" +
+	"\banswered\x18\x03 \x01(\x04R\banswered\x12\x1a\n" +
+	"\brejected\x18\x04 \x01(\x04R\brejected\x12\x16\n" +
+	"\x06failed\x18\x05 \x01(\x04R\x06failed\x122\n" +
+	"\x15took_sum_microseconds\x18\x06 \x01(\x04R\x13tookSumMicroseconds\x122\n" +
+	"\x15took_max_microseconds\x18\a \x01(\x04R\x13tookMaxMicroseconds\x120\n" +
+	"\x05first\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\x05first\x12.\n" +
+	"\x04last\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\x04last\"\x93\x01\n" +
 	"\x0eGetFlowRequest\x12%\n" +
 	"\x04flow\x18\x01 \x01(\v2\x11.bulkhead.v1.FlowR\x04flow\x12.\n" +
 	"\x04from\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04from\x12*\n" +
@@ -10473,7 +10831,7 @@ const file_bulkhead_v1_bulkhead_proto_rawDesc = "" +
 	"\x04lost\x18\b \x01(\x04R\x04lost\x127\n" +
 	"\bservices\x18\t \x03(\v2\x1b.bulkhead.v1.NetworkServiceR\bservices\x12\x18\n" +
 	"\anetwork\x18\n" +
-	" \x01(\x04R\anetwork\"\xe4\x05\n" +
+	" \x01(\x04R\anetwork\"\x9a\x06\n" +
 	"\bNodeFlow\x12\x1a\n" +
 	"\bworkload\x18\x01 \x01(\tR\bworkload\x12\x12\n" +
 	"\x04peer\x18\x02 \x01(\tR\x04peer\x12\x1b\n" +
@@ -10500,7 +10858,15 @@ const file_bulkhead_v1_bulkhead_proto_rawDesc = "" +
 	"\trtt_count\x18\x15 \x01(\x04R\brttCount\x12\x16\n" +
 	"\x06denied\x18\x16 \x01(\x04R\x06denied\x12\x1d\n" +
 	"\n" +
-	"would_deny\x18\x17 \x01(\x04R\twouldDeny\"\x86\x02\n" +
+	"would_deny\x18\x17 \x01(\x04R\twouldDeny\x124\n" +
+	"\brequests\x18\x18 \x03(\v2\x18.bulkhead.v1.NodeRequestR\brequests\"\xdb\x01\n" +
+	"\vNodeRequest\x12\x14\n" +
+	"\x05shape\x18\x01 \x01(\tR\x05shape\x12\x1a\n" +
+	"\banswered\x18\x02 \x01(\x04R\banswered\x12\x1a\n" +
+	"\brejected\x18\x03 \x01(\x04R\brejected\x12\x16\n" +
+	"\x06failed\x18\x04 \x01(\x04R\x06failed\x122\n" +
+	"\x15took_sum_microseconds\x18\x05 \x01(\x04R\x13tookSumMicroseconds\x122\n" +
+	"\x15took_max_microseconds\x18\x06 \x01(\x04R\x13tookMaxMicroseconds\"\x86\x02\n" +
 	"\x11WorkloadAddresses\x12\x1a\n" +
 	"\bworkload\x18\x01 \x01(\tR\bworkload\x12\x1c\n" +
 	"\taddresses\x18\x02 \x03(\tR\taddresses\x12\x1c\n" +
@@ -10727,11 +11093,12 @@ const file_bulkhead_v1_bulkhead_proto_rawDesc = "" +
 	"\aAddHook\x12\x1b.bulkhead.v1.AddHookRequest\x1a\x1c.bulkhead.v1.AddHookResponse\x12M\n" +
 	"\n" +
 	"RemoveHook\x12\x1e.bulkhead.v1.RemoveHookRequest\x1a\x1f.bulkhead.v1.RemoveHookResponse\x12J\n" +
-	"\tListTrust\x12\x1d.bulkhead.v1.ListTrustRequest\x1a\x1e.bulkhead.v1.ListTrustResponse2\xae\x02\n" +
+	"\tListTrust\x12\x1d.bulkhead.v1.ListTrustRequest\x1a\x1e.bulkhead.v1.ListTrustResponse2\x83\x03\n" +
 	"\vFlowService\x12J\n" +
 	"\tListFlows\x12\x1d.bulkhead.v1.ListFlowsRequest\x1a\x1e.bulkhead.v1.ListFlowsResponse\x12D\n" +
 	"\aGetFlow\x12\x1b.bulkhead.v1.GetFlowRequest\x1a\x1c.bulkhead.v1.GetFlowResponse\x12A\n" +
-	"\x06GetMap\x12\x1a.bulkhead.v1.GetMapRequest\x1a\x1b.bulkhead.v1.GetMapResponse\x12J\n" +
+	"\x06GetMap\x12\x1a.bulkhead.v1.GetMapRequest\x1a\x1b.bulkhead.v1.GetMapResponse\x12S\n" +
+	"\fListRequests\x12 .bulkhead.v1.ListRequestsRequest\x1a!.bulkhead.v1.ListRequestsResponse\x12J\n" +
 	"\tListRisks\x12\x1d.bulkhead.v1.ListRisksRequest\x1a\x1e.bulkhead.v1.ListRisksResponse2\xa0\x04\n" +
 	"\x0eSegmentService\x12\\\n" +
 	"\x0fProposeSegments\x12#.bulkhead.v1.ProposeSegmentsRequest\x1a$.bulkhead.v1.ProposeSegmentsResponse\x12Y\n" +
@@ -10768,7 +11135,7 @@ func file_bulkhead_v1_bulkhead_proto_rawDescGZIP() []byte {
 }
 
 var file_bulkhead_v1_bulkhead_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_bulkhead_v1_bulkhead_proto_msgTypes = make([]protoimpl.MessageInfo, 145)
+var file_bulkhead_v1_bulkhead_proto_msgTypes = make([]protoimpl.MessageInfo, 149)
 var file_bulkhead_v1_bulkhead_proto_goTypes = []any{
 	(Mode)(0),                                   // 0: bulkhead.v1.Mode
 	(*SignInRequest)(nil),                       // 1: bulkhead.v1.SignInRequest
@@ -10842,330 +11209,344 @@ var file_bulkhead_v1_bulkhead_proto_goTypes = []any{
 	(*Flow)(nil),                                // 69: bulkhead.v1.Flow
 	(*ListFlowsRequest)(nil),                    // 70: bulkhead.v1.ListFlowsRequest
 	(*ListFlowsResponse)(nil),                   // 71: bulkhead.v1.ListFlowsResponse
-	(*GetFlowRequest)(nil),                      // 72: bulkhead.v1.GetFlowRequest
-	(*GetFlowResponse)(nil),                     // 73: bulkhead.v1.GetFlowResponse
-	(*Policy)(nil),                              // 74: bulkhead.v1.Policy
-	(*ListTrustRequest)(nil),                    // 75: bulkhead.v1.ListTrustRequest
-	(*ListTrustResponse)(nil),                   // 76: bulkhead.v1.ListTrustResponse
-	(*TrustedImage)(nil),                        // 77: bulkhead.v1.TrustedImage
-	(*ApplyPoliciesRequest)(nil),                // 78: bulkhead.v1.ApplyPoliciesRequest
-	(*ApplyPoliciesResponse)(nil),               // 79: bulkhead.v1.ApplyPoliciesResponse
-	(*ListPoliciesRequest)(nil),                 // 80: bulkhead.v1.ListPoliciesRequest
-	(*ListPoliciesResponse)(nil),                // 81: bulkhead.v1.ListPoliciesResponse
-	(*RemovePolicyRequest)(nil),                 // 82: bulkhead.v1.RemovePolicyRequest
-	(*RemovePolicyResponse)(nil),                // 83: bulkhead.v1.RemovePolicyResponse
-	(*GetMapRequest)(nil),                       // 84: bulkhead.v1.GetMapRequest
-	(*GetMapResponse)(nil),                      // 85: bulkhead.v1.GetMapResponse
-	(*MapNode)(nil),                             // 86: bulkhead.v1.MapNode
-	(*MapLink)(nil),                             // 87: bulkhead.v1.MapLink
-	(*ListRisksRequest)(nil),                    // 88: bulkhead.v1.ListRisksRequest
-	(*ListRisksResponse)(nil),                   // 89: bulkhead.v1.ListRisksResponse
-	(*ProposeSegmentsRequest)(nil),              // 90: bulkhead.v1.ProposeSegmentsRequest
-	(*ProposeSegmentsResponse)(nil),             // 91: bulkhead.v1.ProposeSegmentsResponse
-	(*ReplaySegmentsRequest)(nil),               // 92: bulkhead.v1.ReplaySegmentsRequest
-	(*ReplaySegmentsResponse)(nil),              // 93: bulkhead.v1.ReplaySegmentsResponse
-	(*Segment)(nil),                             // 94: bulkhead.v1.Segment
-	(*Quarantined)(nil),                         // 95: bulkhead.v1.Quarantined
-	(*ListSegmentsRequest)(nil),                 // 96: bulkhead.v1.ListSegmentsRequest
-	(*ListSegmentsResponse)(nil),                // 97: bulkhead.v1.ListSegmentsResponse
-	(*ApplySegmentsRequest)(nil),                // 98: bulkhead.v1.ApplySegmentsRequest
-	(*ApplySegmentsResponse)(nil),               // 99: bulkhead.v1.ApplySegmentsResponse
-	(*RemoveSegmentsRequest)(nil),               // 100: bulkhead.v1.RemoveSegmentsRequest
-	(*RemoveSegmentsResponse)(nil),              // 101: bulkhead.v1.RemoveSegmentsResponse
-	(*QuarantineRequest)(nil),                   // 102: bulkhead.v1.QuarantineRequest
-	(*QuarantineResponse)(nil),                  // 103: bulkhead.v1.QuarantineResponse
-	(*FlowReport)(nil),                          // 104: bulkhead.v1.FlowReport
-	(*NodeFlow)(nil),                            // 105: bulkhead.v1.NodeFlow
-	(*WorkloadAddresses)(nil),                   // 106: bulkhead.v1.WorkloadAddresses
-	(*NetworkService)(nil),                      // 107: bulkhead.v1.NetworkService
-	(*NetworkState)(nil),                        // 108: bulkhead.v1.NetworkState
-	(*HostAddresses)(nil),                       // 109: bulkhead.v1.HostAddresses
-	(*NodeReport)(nil),                          // 110: bulkhead.v1.NodeReport
-	(*WorkloadReport)(nil),                      // 111: bulkhead.v1.WorkloadReport
-	(*AlertBatch)(nil),                          // 112: bulkhead.v1.AlertBatch
-	(*NodeCommand)(nil),                         // 113: bulkhead.v1.NodeCommand
-	(*SetPolicies)(nil),                         // 114: bulkhead.v1.SetPolicies
-	(*NodeCommandAnswer)(nil),                   // 115: bulkhead.v1.NodeCommandAnswer
-	(*WebSetting)(nil),                          // 116: bulkhead.v1.WebSetting
-	(*WebException)(nil),                        // 117: bulkhead.v1.WebException
-	(*WebPatch)(nil),                            // 118: bulkhead.v1.WebPatch
-	(*WebState)(nil),                            // 119: bulkhead.v1.WebState
-	(*WebRequest)(nil),                          // 120: bulkhead.v1.WebRequest
-	(*WebReason)(nil),                           // 121: bulkhead.v1.WebReason
-	(*WebCause)(nil),                            // 122: bulkhead.v1.WebCause
-	(*SetWebs)(nil),                             // 123: bulkhead.v1.SetWebs
-	(*ListWebRequest)(nil),                      // 124: bulkhead.v1.ListWebRequest
-	(*ListWebResponse)(nil),                     // 125: bulkhead.v1.ListWebResponse
-	(*SetWebRequest)(nil),                       // 126: bulkhead.v1.SetWebRequest
-	(*SetWebResponse)(nil),                      // 127: bulkhead.v1.SetWebResponse
-	(*AllowWebRequest)(nil),                     // 128: bulkhead.v1.AllowWebRequest
-	(*PatchWebRequest)(nil),                     // 129: bulkhead.v1.PatchWebRequest
-	(*ListWebEventsRequest)(nil),                // 130: bulkhead.v1.ListWebEventsRequest
-	(*ListWebEventsResponse)(nil),               // 131: bulkhead.v1.ListWebEventsResponse
-	(*GetWebEventRequest)(nil),                  // 132: bulkhead.v1.GetWebEventRequest
-	(*GetWebEventResponse)(nil),                 // 133: bulkhead.v1.GetWebEventResponse
-	(*GetPortraitRequest)(nil),                  // 134: bulkhead.v1.GetPortraitRequest
-	(*GetPortraitResponse)(nil),                 // 135: bulkhead.v1.GetPortraitResponse
-	(*Completeness_Point)(nil),                  // 136: bulkhead.v1.Completeness.Point
-	nil,                                         // 137: bulkhead.v1.Workload.SectionsEntry
-	nil,                                         // 138: bulkhead.v1.ScannedImage.FindingsEntry
-	(*ScannedImage_ImageWorkload)(nil),          // 139: bulkhead.v1.ScannedImage.ImageWorkload
-	(*TrustedImage_PolicyVerdict)(nil),          // 140: bulkhead.v1.TrustedImage.PolicyVerdict
-	(*TrustedImage_TrustReason)(nil),            // 141: bulkhead.v1.TrustedImage.TrustReason
-	(*TrustedImage_ImageSignature)(nil),         // 142: bulkhead.v1.TrustedImage.ImageSignature
-	(*ApplyPoliciesResponse_AppliedPolicy)(nil), // 143: bulkhead.v1.ApplyPoliciesResponse.AppliedPolicy
-	nil,                                 // 144: bulkhead.v1.WorkloadAddresses.LabelsEntry
-	(*ListWebResponse_WebWorkload)(nil), // 145: bulkhead.v1.ListWebResponse.WebWorkload
-	(*timestamppb.Timestamp)(nil),       // 146: google.protobuf.Timestamp
+	(*ListRequestsRequest)(nil),                 // 72: bulkhead.v1.ListRequestsRequest
+	(*ListRequestsResponse)(nil),                // 73: bulkhead.v1.ListRequestsResponse
+	(*FlowRequests)(nil),                        // 74: bulkhead.v1.FlowRequests
+	(*GetFlowRequest)(nil),                      // 75: bulkhead.v1.GetFlowRequest
+	(*GetFlowResponse)(nil),                     // 76: bulkhead.v1.GetFlowResponse
+	(*Policy)(nil),                              // 77: bulkhead.v1.Policy
+	(*ListTrustRequest)(nil),                    // 78: bulkhead.v1.ListTrustRequest
+	(*ListTrustResponse)(nil),                   // 79: bulkhead.v1.ListTrustResponse
+	(*TrustedImage)(nil),                        // 80: bulkhead.v1.TrustedImage
+	(*ApplyPoliciesRequest)(nil),                // 81: bulkhead.v1.ApplyPoliciesRequest
+	(*ApplyPoliciesResponse)(nil),               // 82: bulkhead.v1.ApplyPoliciesResponse
+	(*ListPoliciesRequest)(nil),                 // 83: bulkhead.v1.ListPoliciesRequest
+	(*ListPoliciesResponse)(nil),                // 84: bulkhead.v1.ListPoliciesResponse
+	(*RemovePolicyRequest)(nil),                 // 85: bulkhead.v1.RemovePolicyRequest
+	(*RemovePolicyResponse)(nil),                // 86: bulkhead.v1.RemovePolicyResponse
+	(*GetMapRequest)(nil),                       // 87: bulkhead.v1.GetMapRequest
+	(*GetMapResponse)(nil),                      // 88: bulkhead.v1.GetMapResponse
+	(*MapNode)(nil),                             // 89: bulkhead.v1.MapNode
+	(*MapLink)(nil),                             // 90: bulkhead.v1.MapLink
+	(*ListRisksRequest)(nil),                    // 91: bulkhead.v1.ListRisksRequest
+	(*ListRisksResponse)(nil),                   // 92: bulkhead.v1.ListRisksResponse
+	(*ProposeSegmentsRequest)(nil),              // 93: bulkhead.v1.ProposeSegmentsRequest
+	(*ProposeSegmentsResponse)(nil),             // 94: bulkhead.v1.ProposeSegmentsResponse
+	(*ReplaySegmentsRequest)(nil),               // 95: bulkhead.v1.ReplaySegmentsRequest
+	(*ReplaySegmentsResponse)(nil),              // 96: bulkhead.v1.ReplaySegmentsResponse
+	(*Segment)(nil),                             // 97: bulkhead.v1.Segment
+	(*Quarantined)(nil),                         // 98: bulkhead.v1.Quarantined
+	(*ListSegmentsRequest)(nil),                 // 99: bulkhead.v1.ListSegmentsRequest
+	(*ListSegmentsResponse)(nil),                // 100: bulkhead.v1.ListSegmentsResponse
+	(*ApplySegmentsRequest)(nil),                // 101: bulkhead.v1.ApplySegmentsRequest
+	(*ApplySegmentsResponse)(nil),               // 102: bulkhead.v1.ApplySegmentsResponse
+	(*RemoveSegmentsRequest)(nil),               // 103: bulkhead.v1.RemoveSegmentsRequest
+	(*RemoveSegmentsResponse)(nil),              // 104: bulkhead.v1.RemoveSegmentsResponse
+	(*QuarantineRequest)(nil),                   // 105: bulkhead.v1.QuarantineRequest
+	(*QuarantineResponse)(nil),                  // 106: bulkhead.v1.QuarantineResponse
+	(*FlowReport)(nil),                          // 107: bulkhead.v1.FlowReport
+	(*NodeFlow)(nil),                            // 108: bulkhead.v1.NodeFlow
+	(*NodeRequest)(nil),                         // 109: bulkhead.v1.NodeRequest
+	(*WorkloadAddresses)(nil),                   // 110: bulkhead.v1.WorkloadAddresses
+	(*NetworkService)(nil),                      // 111: bulkhead.v1.NetworkService
+	(*NetworkState)(nil),                        // 112: bulkhead.v1.NetworkState
+	(*HostAddresses)(nil),                       // 113: bulkhead.v1.HostAddresses
+	(*NodeReport)(nil),                          // 114: bulkhead.v1.NodeReport
+	(*WorkloadReport)(nil),                      // 115: bulkhead.v1.WorkloadReport
+	(*AlertBatch)(nil),                          // 116: bulkhead.v1.AlertBatch
+	(*NodeCommand)(nil),                         // 117: bulkhead.v1.NodeCommand
+	(*SetPolicies)(nil),                         // 118: bulkhead.v1.SetPolicies
+	(*NodeCommandAnswer)(nil),                   // 119: bulkhead.v1.NodeCommandAnswer
+	(*WebSetting)(nil),                          // 120: bulkhead.v1.WebSetting
+	(*WebException)(nil),                        // 121: bulkhead.v1.WebException
+	(*WebPatch)(nil),                            // 122: bulkhead.v1.WebPatch
+	(*WebState)(nil),                            // 123: bulkhead.v1.WebState
+	(*WebRequest)(nil),                          // 124: bulkhead.v1.WebRequest
+	(*WebReason)(nil),                           // 125: bulkhead.v1.WebReason
+	(*WebCause)(nil),                            // 126: bulkhead.v1.WebCause
+	(*SetWebs)(nil),                             // 127: bulkhead.v1.SetWebs
+	(*ListWebRequest)(nil),                      // 128: bulkhead.v1.ListWebRequest
+	(*ListWebResponse)(nil),                     // 129: bulkhead.v1.ListWebResponse
+	(*SetWebRequest)(nil),                       // 130: bulkhead.v1.SetWebRequest
+	(*SetWebResponse)(nil),                      // 131: bulkhead.v1.SetWebResponse
+	(*AllowWebRequest)(nil),                     // 132: bulkhead.v1.AllowWebRequest
+	(*PatchWebRequest)(nil),                     // 133: bulkhead.v1.PatchWebRequest
+	(*ListWebEventsRequest)(nil),                // 134: bulkhead.v1.ListWebEventsRequest
+	(*ListWebEventsResponse)(nil),               // 135: bulkhead.v1.ListWebEventsResponse
+	(*GetWebEventRequest)(nil),                  // 136: bulkhead.v1.GetWebEventRequest
+	(*GetWebEventResponse)(nil),                 // 137: bulkhead.v1.GetWebEventResponse
+	(*GetPortraitRequest)(nil),                  // 138: bulkhead.v1.GetPortraitRequest
+	(*GetPortraitResponse)(nil),                 // 139: bulkhead.v1.GetPortraitResponse
+	(*Completeness_Point)(nil),                  // 140: bulkhead.v1.Completeness.Point
+	nil,                                         // 141: bulkhead.v1.Workload.SectionsEntry
+	nil,                                         // 142: bulkhead.v1.ScannedImage.FindingsEntry
+	(*ScannedImage_ImageWorkload)(nil),          // 143: bulkhead.v1.ScannedImage.ImageWorkload
+	(*TrustedImage_PolicyVerdict)(nil),          // 144: bulkhead.v1.TrustedImage.PolicyVerdict
+	(*TrustedImage_TrustReason)(nil),            // 145: bulkhead.v1.TrustedImage.TrustReason
+	(*TrustedImage_ImageSignature)(nil),         // 146: bulkhead.v1.TrustedImage.ImageSignature
+	(*ApplyPoliciesResponse_AppliedPolicy)(nil), // 147: bulkhead.v1.ApplyPoliciesResponse.AppliedPolicy
+	nil,                                 // 148: bulkhead.v1.WorkloadAddresses.LabelsEntry
+	(*ListWebResponse_WebWorkload)(nil), // 149: bulkhead.v1.ListWebResponse.WebWorkload
+	(*timestamppb.Timestamp)(nil),       // 150: google.protobuf.Timestamp
 }
 var file_bulkhead_v1_bulkhead_proto_depIdxs = []int32{
-	146, // 0: bulkhead.v1.SignInResponse.expires:type_name -> google.protobuf.Timestamp
-	136, // 1: bulkhead.v1.Completeness.curve:type_name -> bulkhead.v1.Completeness.Point
+	150, // 0: bulkhead.v1.SignInResponse.expires:type_name -> google.protobuf.Timestamp
+	140, // 1: bulkhead.v1.Completeness.curve:type_name -> bulkhead.v1.Completeness.Point
 	0,   // 2: bulkhead.v1.Workload.mode:type_name -> bulkhead.v1.Mode
-	137, // 3: bulkhead.v1.Workload.sections:type_name -> bulkhead.v1.Workload.SectionsEntry
-	146, // 4: bulkhead.v1.Workload.last_seen:type_name -> google.protobuf.Timestamp
+	141, // 3: bulkhead.v1.Workload.sections:type_name -> bulkhead.v1.Workload.SectionsEntry
+	150, // 4: bulkhead.v1.Workload.last_seen:type_name -> google.protobuf.Timestamp
 	10,  // 5: bulkhead.v1.Workload.enforcement:type_name -> bulkhead.v1.Enforcement
 	9,   // 6: bulkhead.v1.Workload.trust:type_name -> bulkhead.v1.ImageTrust
-	119, // 7: bulkhead.v1.Workload.web:type_name -> bulkhead.v1.WebState
+	123, // 7: bulkhead.v1.Workload.web:type_name -> bulkhead.v1.WebState
 	8,   // 8: bulkhead.v1.ListWorkloadsResponse.workloads:type_name -> bulkhead.v1.Workload
 	8,   // 9: bulkhead.v1.GetWorkloadResponse.workload:type_name -> bulkhead.v1.Workload
 	0,   // 10: bulkhead.v1.SetModeRequest.mode:type_name -> bulkhead.v1.Mode
 	8,   // 11: bulkhead.v1.SetModeResponse.workload:type_name -> bulkhead.v1.Workload
 	17,  // 12: bulkhead.v1.SetModeResponse.nodes:type_name -> bulkhead.v1.NodeAnswer
 	17,  // 13: bulkhead.v1.ApproveResponse.nodes:type_name -> bulkhead.v1.NodeAnswer
-	146, // 14: bulkhead.v1.Alert.time:type_name -> google.protobuf.Timestamp
+	150, // 14: bulkhead.v1.Alert.time:type_name -> google.protobuf.Timestamp
 	23,  // 15: bulkhead.v1.Alert.process:type_name -> bulkhead.v1.AlertProcess
 	25,  // 16: bulkhead.v1.Alert.cause:type_name -> bulkhead.v1.AlertCause
 	26,  // 17: bulkhead.v1.Alert.heal:type_name -> bulkhead.v1.Approval
-	120, // 18: bulkhead.v1.Alert.web:type_name -> bulkhead.v1.WebRequest
+	124, // 18: bulkhead.v1.Alert.web:type_name -> bulkhead.v1.WebRequest
 	24,  // 19: bulkhead.v1.AlertProcess.ancestry:type_name -> bulkhead.v1.Ancestor
-	122, // 20: bulkhead.v1.AlertCause.request:type_name -> bulkhead.v1.WebCause
-	146, // 21: bulkhead.v1.ListAlertsRequest.since:type_name -> google.protobuf.Timestamp
+	126, // 20: bulkhead.v1.AlertCause.request:type_name -> bulkhead.v1.WebCause
+	150, // 21: bulkhead.v1.ListAlertsRequest.since:type_name -> google.protobuf.Timestamp
 	22,  // 22: bulkhead.v1.ListAlertsResponse.alerts:type_name -> bulkhead.v1.Alert
-	146, // 23: bulkhead.v1.ListIncidentsRequest.since:type_name -> google.protobuf.Timestamp
-	146, // 24: bulkhead.v1.Drill.time:type_name -> google.protobuf.Timestamp
+	150, // 23: bulkhead.v1.ListIncidentsRequest.since:type_name -> google.protobuf.Timestamp
+	150, // 24: bulkhead.v1.Drill.time:type_name -> google.protobuf.Timestamp
 	33,  // 25: bulkhead.v1.Drill.cells:type_name -> bulkhead.v1.DrillCell
 	32,  // 26: bulkhead.v1.GetDrillResponse.drill:type_name -> bulkhead.v1.Drill
 	32,  // 27: bulkhead.v1.PutDrillRequest.drill:type_name -> bulkhead.v1.Drill
-	146, // 28: bulkhead.v1.Node.last_seen:type_name -> google.protobuf.Timestamp
+	150, // 28: bulkhead.v1.Node.last_seen:type_name -> google.protobuf.Timestamp
 	10,  // 29: bulkhead.v1.Node.backends:type_name -> bulkhead.v1.Enforcement
 	39,  // 30: bulkhead.v1.Node.engines:type_name -> bulkhead.v1.Engine
 	38,  // 31: bulkhead.v1.ListNodesResponse.nodes:type_name -> bulkhead.v1.Node
-	146, // 32: bulkhead.v1.ScannedImage.scanned:type_name -> google.protobuf.Timestamp
-	146, // 33: bulkhead.v1.ScannedImage.matched:type_name -> google.protobuf.Timestamp
+	150, // 32: bulkhead.v1.ScannedImage.scanned:type_name -> google.protobuf.Timestamp
+	150, // 33: bulkhead.v1.ScannedImage.matched:type_name -> google.protobuf.Timestamp
 	42,  // 34: bulkhead.v1.ScannedImage.vulnerabilities:type_name -> bulkhead.v1.SeverityCounts
-	138, // 35: bulkhead.v1.ScannedImage.findings:type_name -> bulkhead.v1.ScannedImage.FindingsEntry
-	146, // 36: bulkhead.v1.ScannedImage.fresh_since:type_name -> google.protobuf.Timestamp
+	142, // 35: bulkhead.v1.ScannedImage.findings:type_name -> bulkhead.v1.ScannedImage.FindingsEntry
+	150, // 36: bulkhead.v1.ScannedImage.fresh_since:type_name -> google.protobuf.Timestamp
 	44,  // 37: bulkhead.v1.ScannedImage.trend:type_name -> bulkhead.v1.TrendPoint
-	139, // 38: bulkhead.v1.ScannedImage.workloads:type_name -> bulkhead.v1.ScannedImage.ImageWorkload
-	146, // 39: bulkhead.v1.TrendPoint.time:type_name -> google.protobuf.Timestamp
+	143, // 38: bulkhead.v1.ScannedImage.workloads:type_name -> bulkhead.v1.ScannedImage.ImageWorkload
+	150, // 39: bulkhead.v1.TrendPoint.time:type_name -> google.protobuf.Timestamp
 	42,  // 40: bulkhead.v1.TrendPoint.vulnerabilities:type_name -> bulkhead.v1.SeverityCounts
 	43,  // 41: bulkhead.v1.ListImagesResponse.images:type_name -> bulkhead.v1.ScannedImage
 	43,  // 42: bulkhead.v1.GetImageResponse.image:type_name -> bulkhead.v1.ScannedImage
 	50,  // 43: bulkhead.v1.GetImageResponse.fresh:type_name -> bulkhead.v1.NewVulnerability
 	49,  // 44: bulkhead.v1.GetImageResponse.upgrades:type_name -> bulkhead.v1.Upgrade
-	146, // 45: bulkhead.v1.NewVulnerability.since:type_name -> google.protobuf.Timestamp
+	150, // 45: bulkhead.v1.NewVulnerability.since:type_name -> google.protobuf.Timestamp
 	43,  // 46: bulkhead.v1.DiffImagesResponse.from:type_name -> bulkhead.v1.ScannedImage
 	43,  // 47: bulkhead.v1.DiffImagesResponse.to:type_name -> bulkhead.v1.ScannedImage
-	146, // 48: bulkhead.v1.ImageScan.created:type_name -> google.protobuf.Timestamp
-	146, // 49: bulkhead.v1.ImageScan.ended:type_name -> google.protobuf.Timestamp
+	150, // 48: bulkhead.v1.ImageScan.created:type_name -> google.protobuf.Timestamp
+	150, // 49: bulkhead.v1.ImageScan.ended:type_name -> google.protobuf.Timestamp
 	53,  // 50: bulkhead.v1.ScanImageResponse.scan:type_name -> bulkhead.v1.ImageScan
 	53,  // 51: bulkhead.v1.ListScansResponse.scans:type_name -> bulkhead.v1.ImageScan
-	146, // 52: bulkhead.v1.ImageWatch.last:type_name -> google.protobuf.Timestamp
-	146, // 53: bulkhead.v1.ImageWatch.next:type_name -> google.protobuf.Timestamp
-	146, // 54: bulkhead.v1.ImageHook.created:type_name -> google.protobuf.Timestamp
-	146, // 55: bulkhead.v1.ImageHook.used:type_name -> google.protobuf.Timestamp
+	150, // 52: bulkhead.v1.ImageWatch.last:type_name -> google.protobuf.Timestamp
+	150, // 53: bulkhead.v1.ImageWatch.next:type_name -> google.protobuf.Timestamp
+	150, // 54: bulkhead.v1.ImageHook.created:type_name -> google.protobuf.Timestamp
+	150, // 55: bulkhead.v1.ImageHook.used:type_name -> google.protobuf.Timestamp
 	58,  // 56: bulkhead.v1.ListWatchesResponse.watches:type_name -> bulkhead.v1.ImageWatch
 	59,  // 57: bulkhead.v1.ListWatchesResponse.hooks:type_name -> bulkhead.v1.ImageHook
 	58,  // 58: bulkhead.v1.WatchRepositoryResponse.watch:type_name -> bulkhead.v1.ImageWatch
 	59,  // 59: bulkhead.v1.AddHookResponse.hook:type_name -> bulkhead.v1.ImageHook
 	68,  // 60: bulkhead.v1.Flow.source:type_name -> bulkhead.v1.Endpoint
 	68,  // 61: bulkhead.v1.Flow.destination:type_name -> bulkhead.v1.Endpoint
-	146, // 62: bulkhead.v1.Flow.first:type_name -> google.protobuf.Timestamp
-	146, // 63: bulkhead.v1.Flow.last:type_name -> google.protobuf.Timestamp
-	146, // 64: bulkhead.v1.ListFlowsRequest.from:type_name -> google.protobuf.Timestamp
-	146, // 65: bulkhead.v1.ListFlowsRequest.to:type_name -> google.protobuf.Timestamp
+	150, // 62: bulkhead.v1.Flow.first:type_name -> google.protobuf.Timestamp
+	150, // 63: bulkhead.v1.Flow.last:type_name -> google.protobuf.Timestamp
+	150, // 64: bulkhead.v1.ListFlowsRequest.from:type_name -> google.protobuf.Timestamp
+	150, // 65: bulkhead.v1.ListFlowsRequest.to:type_name -> google.protobuf.Timestamp
 	69,  // 66: bulkhead.v1.ListFlowsResponse.flows:type_name -> bulkhead.v1.Flow
-	146, // 67: bulkhead.v1.ListFlowsResponse.since:type_name -> google.protobuf.Timestamp
-	106, // 68: bulkhead.v1.ListFlowsResponse.workloads:type_name -> bulkhead.v1.WorkloadAddresses
-	69,  // 69: bulkhead.v1.GetFlowRequest.flow:type_name -> bulkhead.v1.Flow
-	146, // 70: bulkhead.v1.GetFlowRequest.from:type_name -> google.protobuf.Timestamp
-	146, // 71: bulkhead.v1.GetFlowRequest.to:type_name -> google.protobuf.Timestamp
-	69,  // 72: bulkhead.v1.GetFlowResponse.flow:type_name -> bulkhead.v1.Flow
-	69,  // 73: bulkhead.v1.GetFlowResponse.history:type_name -> bulkhead.v1.Flow
-	146, // 74: bulkhead.v1.Policy.applied:type_name -> google.protobuf.Timestamp
-	77,  // 75: bulkhead.v1.ListTrustResponse.images:type_name -> bulkhead.v1.TrustedImage
-	140, // 76: bulkhead.v1.TrustedImage.policies:type_name -> bulkhead.v1.TrustedImage.PolicyVerdict
-	142, // 77: bulkhead.v1.TrustedImage.signatures:type_name -> bulkhead.v1.TrustedImage.ImageSignature
-	142, // 78: bulkhead.v1.TrustedImage.attestations:type_name -> bulkhead.v1.TrustedImage.ImageSignature
-	146, // 79: bulkhead.v1.TrustedImage.asked:type_name -> google.protobuf.Timestamp
-	139, // 80: bulkhead.v1.TrustedImage.workloads:type_name -> bulkhead.v1.ScannedImage.ImageWorkload
-	143, // 81: bulkhead.v1.ApplyPoliciesResponse.applied:type_name -> bulkhead.v1.ApplyPoliciesResponse.AppliedPolicy
-	17,  // 82: bulkhead.v1.ApplyPoliciesResponse.nodes:type_name -> bulkhead.v1.NodeAnswer
-	74,  // 83: bulkhead.v1.ListPoliciesResponse.policies:type_name -> bulkhead.v1.Policy
-	17,  // 84: bulkhead.v1.RemovePolicyResponse.nodes:type_name -> bulkhead.v1.NodeAnswer
-	146, // 85: bulkhead.v1.GetMapRequest.from:type_name -> google.protobuf.Timestamp
-	146, // 86: bulkhead.v1.GetMapRequest.to:type_name -> google.protobuf.Timestamp
-	146, // 87: bulkhead.v1.GetMapRequest.before_from:type_name -> google.protobuf.Timestamp
-	146, // 88: bulkhead.v1.GetMapRequest.before_to:type_name -> google.protobuf.Timestamp
-	86,  // 89: bulkhead.v1.GetMapResponse.nodes:type_name -> bulkhead.v1.MapNode
-	87,  // 90: bulkhead.v1.GetMapResponse.links:type_name -> bulkhead.v1.MapLink
-	69,  // 91: bulkhead.v1.GetMapResponse.flows:type_name -> bulkhead.v1.Flow
-	146, // 92: bulkhead.v1.GetMapResponse.since:type_name -> google.protobuf.Timestamp
-	146, // 93: bulkhead.v1.ListRisksRequest.from:type_name -> google.protobuf.Timestamp
-	146, // 94: bulkhead.v1.ListRisksRequest.to:type_name -> google.protobuf.Timestamp
-	146, // 95: bulkhead.v1.ListRisksRequest.learned_from:type_name -> google.protobuf.Timestamp
-	146, // 96: bulkhead.v1.ListRisksRequest.learned_to:type_name -> google.protobuf.Timestamp
-	146, // 97: bulkhead.v1.ProposeSegmentsRequest.from:type_name -> google.protobuf.Timestamp
-	146, // 98: bulkhead.v1.ProposeSegmentsRequest.to:type_name -> google.protobuf.Timestamp
-	146, // 99: bulkhead.v1.ReplaySegmentsRequest.from:type_name -> google.protobuf.Timestamp
-	146, // 100: bulkhead.v1.ReplaySegmentsRequest.to:type_name -> google.protobuf.Timestamp
-	146, // 101: bulkhead.v1.Segment.at:type_name -> google.protobuf.Timestamp
-	146, // 102: bulkhead.v1.Quarantined.at:type_name -> google.protobuf.Timestamp
-	94,  // 103: bulkhead.v1.ListSegmentsResponse.segments:type_name -> bulkhead.v1.Segment
-	95,  // 104: bulkhead.v1.ListSegmentsResponse.quarantined:type_name -> bulkhead.v1.Quarantined
-	94,  // 105: bulkhead.v1.ApplySegmentsResponse.segments:type_name -> bulkhead.v1.Segment
-	17,  // 106: bulkhead.v1.ApplySegmentsResponse.nodes:type_name -> bulkhead.v1.NodeAnswer
-	17,  // 107: bulkhead.v1.RemoveSegmentsResponse.nodes:type_name -> bulkhead.v1.NodeAnswer
-	17,  // 108: bulkhead.v1.QuarantineResponse.nodes:type_name -> bulkhead.v1.NodeAnswer
-	105, // 109: bulkhead.v1.FlowReport.flows:type_name -> bulkhead.v1.NodeFlow
-	106, // 110: bulkhead.v1.FlowReport.addresses:type_name -> bulkhead.v1.WorkloadAddresses
-	107, // 111: bulkhead.v1.FlowReport.services:type_name -> bulkhead.v1.NetworkService
-	146, // 112: bulkhead.v1.NodeFlow.first:type_name -> google.protobuf.Timestamp
-	146, // 113: bulkhead.v1.NodeFlow.last:type_name -> google.protobuf.Timestamp
-	144, // 114: bulkhead.v1.WorkloadAddresses.labels:type_name -> bulkhead.v1.WorkloadAddresses.LabelsEntry
-	94,  // 115: bulkhead.v1.NetworkState.segments:type_name -> bulkhead.v1.Segment
-	106, // 116: bulkhead.v1.NetworkState.workloads:type_name -> bulkhead.v1.WorkloadAddresses
-	109, // 117: bulkhead.v1.NetworkState.hosts:type_name -> bulkhead.v1.HostAddresses
-	107, // 118: bulkhead.v1.NetworkState.services:type_name -> bulkhead.v1.NetworkService
-	38,  // 119: bulkhead.v1.NodeReport.node:type_name -> bulkhead.v1.Node
-	111, // 120: bulkhead.v1.NodeReport.workloads:type_name -> bulkhead.v1.WorkloadReport
-	8,   // 121: bulkhead.v1.WorkloadReport.workload:type_name -> bulkhead.v1.Workload
-	22,  // 122: bulkhead.v1.AlertBatch.alerts:type_name -> bulkhead.v1.Alert
-	15,  // 123: bulkhead.v1.NodeCommand.set_mode:type_name -> bulkhead.v1.SetModeRequest
-	26,  // 124: bulkhead.v1.NodeCommand.approve:type_name -> bulkhead.v1.Approval
-	18,  // 125: bulkhead.v1.NodeCommand.get_profile:type_name -> bulkhead.v1.GetProfileRequest
-	114, // 126: bulkhead.v1.NodeCommand.set_policies:type_name -> bulkhead.v1.SetPolicies
-	108, // 127: bulkhead.v1.NodeCommand.network:type_name -> bulkhead.v1.NetworkState
-	123, // 128: bulkhead.v1.NodeCommand.set_webs:type_name -> bulkhead.v1.SetWebs
-	134, // 129: bulkhead.v1.NodeCommand.get_portrait:type_name -> bulkhead.v1.GetPortraitRequest
-	17,  // 130: bulkhead.v1.NodeCommandAnswer.answer:type_name -> bulkhead.v1.NodeAnswer
-	135, // 131: bulkhead.v1.NodeCommandAnswer.portrait:type_name -> bulkhead.v1.GetPortraitResponse
-	117, // 132: bulkhead.v1.WebSetting.exceptions:type_name -> bulkhead.v1.WebException
-	118, // 133: bulkhead.v1.WebSetting.patches:type_name -> bulkhead.v1.WebPatch
-	146, // 134: bulkhead.v1.WebSetting.at:type_name -> google.protobuf.Timestamp
-	146, // 135: bulkhead.v1.WebException.at:type_name -> google.protobuf.Timestamp
-	146, // 136: bulkhead.v1.WebPatch.at:type_name -> google.protobuf.Timestamp
-	121, // 137: bulkhead.v1.WebRequest.reasons:type_name -> bulkhead.v1.WebReason
-	118, // 138: bulkhead.v1.WebCause.patch:type_name -> bulkhead.v1.WebPatch
-	116, // 139: bulkhead.v1.SetWebs.settings:type_name -> bulkhead.v1.WebSetting
-	145, // 140: bulkhead.v1.ListWebResponse.workloads:type_name -> bulkhead.v1.ListWebResponse.WebWorkload
-	116, // 141: bulkhead.v1.SetWebResponse.setting:type_name -> bulkhead.v1.WebSetting
-	17,  // 142: bulkhead.v1.SetWebResponse.nodes:type_name -> bulkhead.v1.NodeAnswer
-	117, // 143: bulkhead.v1.AllowWebRequest.exception:type_name -> bulkhead.v1.WebException
-	118, // 144: bulkhead.v1.PatchWebRequest.patch:type_name -> bulkhead.v1.WebPatch
-	146, // 145: bulkhead.v1.ListWebEventsRequest.since:type_name -> google.protobuf.Timestamp
-	22,  // 146: bulkhead.v1.ListWebEventsResponse.events:type_name -> bulkhead.v1.Alert
-	22,  // 147: bulkhead.v1.GetWebEventResponse.event:type_name -> bulkhead.v1.Alert
-	7,   // 148: bulkhead.v1.Workload.SectionsEntry.value:type_name -> bulkhead.v1.Completeness
-	0,   // 149: bulkhead.v1.ScannedImage.ImageWorkload.mode:type_name -> bulkhead.v1.Mode
-	141, // 150: bulkhead.v1.TrustedImage.PolicyVerdict.reasons:type_name -> bulkhead.v1.TrustedImage.TrustReason
-	146, // 151: bulkhead.v1.TrustedImage.ImageSignature.time:type_name -> google.protobuf.Timestamp
-	116, // 152: bulkhead.v1.ListWebResponse.WebWorkload.setting:type_name -> bulkhead.v1.WebSetting
-	119, // 153: bulkhead.v1.ListWebResponse.WebWorkload.states:type_name -> bulkhead.v1.WebState
-	1,   // 154: bulkhead.v1.AuthService.SignIn:input_type -> bulkhead.v1.SignInRequest
-	3,   // 155: bulkhead.v1.AuthService.SignOut:input_type -> bulkhead.v1.SignOutRequest
-	5,   // 156: bulkhead.v1.AuthService.WhoAmI:input_type -> bulkhead.v1.WhoAmIRequest
-	11,  // 157: bulkhead.v1.WorkloadService.ListWorkloads:input_type -> bulkhead.v1.ListWorkloadsRequest
-	13,  // 158: bulkhead.v1.WorkloadService.GetWorkload:input_type -> bulkhead.v1.GetWorkloadRequest
-	15,  // 159: bulkhead.v1.WorkloadService.SetMode:input_type -> bulkhead.v1.SetModeRequest
-	18,  // 160: bulkhead.v1.WorkloadService.GetProfile:input_type -> bulkhead.v1.GetProfileRequest
-	20,  // 161: bulkhead.v1.WorkloadService.Approve:input_type -> bulkhead.v1.ApproveRequest
-	27,  // 162: bulkhead.v1.AlertService.ListAlerts:input_type -> bulkhead.v1.ListAlertsRequest
-	29,  // 163: bulkhead.v1.AlertService.WatchAlerts:input_type -> bulkhead.v1.WatchAlertsRequest
-	30,  // 164: bulkhead.v1.AlertService.ListIncidents:input_type -> bulkhead.v1.ListIncidentsRequest
-	34,  // 165: bulkhead.v1.DrillService.GetDrill:input_type -> bulkhead.v1.GetDrillRequest
-	36,  // 166: bulkhead.v1.DrillService.PutDrill:input_type -> bulkhead.v1.PutDrillRequest
-	40,  // 167: bulkhead.v1.NodeService.ListNodes:input_type -> bulkhead.v1.ListNodesRequest
-	45,  // 168: bulkhead.v1.ImageService.ListImages:input_type -> bulkhead.v1.ListImagesRequest
-	47,  // 169: bulkhead.v1.ImageService.GetImage:input_type -> bulkhead.v1.GetImageRequest
-	51,  // 170: bulkhead.v1.ImageService.DiffImages:input_type -> bulkhead.v1.DiffImagesRequest
-	54,  // 171: bulkhead.v1.ImageService.ScanImage:input_type -> bulkhead.v1.ScanImageRequest
-	56,  // 172: bulkhead.v1.ImageService.ListScans:input_type -> bulkhead.v1.ListScansRequest
-	60,  // 173: bulkhead.v1.ImageService.ListWatches:input_type -> bulkhead.v1.ListWatchesRequest
-	62,  // 174: bulkhead.v1.ImageService.WatchRepository:input_type -> bulkhead.v1.WatchRepositoryRequest
-	64,  // 175: bulkhead.v1.ImageService.AddHook:input_type -> bulkhead.v1.AddHookRequest
-	66,  // 176: bulkhead.v1.ImageService.RemoveHook:input_type -> bulkhead.v1.RemoveHookRequest
-	75,  // 177: bulkhead.v1.ImageService.ListTrust:input_type -> bulkhead.v1.ListTrustRequest
-	70,  // 178: bulkhead.v1.FlowService.ListFlows:input_type -> bulkhead.v1.ListFlowsRequest
-	72,  // 179: bulkhead.v1.FlowService.GetFlow:input_type -> bulkhead.v1.GetFlowRequest
-	84,  // 180: bulkhead.v1.FlowService.GetMap:input_type -> bulkhead.v1.GetMapRequest
-	88,  // 181: bulkhead.v1.FlowService.ListRisks:input_type -> bulkhead.v1.ListRisksRequest
-	90,  // 182: bulkhead.v1.SegmentService.ProposeSegments:input_type -> bulkhead.v1.ProposeSegmentsRequest
-	92,  // 183: bulkhead.v1.SegmentService.ReplaySegments:input_type -> bulkhead.v1.ReplaySegmentsRequest
-	96,  // 184: bulkhead.v1.SegmentService.ListSegments:input_type -> bulkhead.v1.ListSegmentsRequest
-	98,  // 185: bulkhead.v1.SegmentService.ApplySegments:input_type -> bulkhead.v1.ApplySegmentsRequest
-	100, // 186: bulkhead.v1.SegmentService.RemoveSegments:input_type -> bulkhead.v1.RemoveSegmentsRequest
-	102, // 187: bulkhead.v1.SegmentService.Quarantine:input_type -> bulkhead.v1.QuarantineRequest
-	124, // 188: bulkhead.v1.WebService.ListWeb:input_type -> bulkhead.v1.ListWebRequest
-	126, // 189: bulkhead.v1.WebService.SetWeb:input_type -> bulkhead.v1.SetWebRequest
-	128, // 190: bulkhead.v1.WebService.AllowWeb:input_type -> bulkhead.v1.AllowWebRequest
-	129, // 191: bulkhead.v1.WebService.PatchWeb:input_type -> bulkhead.v1.PatchWebRequest
-	130, // 192: bulkhead.v1.WebService.ListWebEvents:input_type -> bulkhead.v1.ListWebEventsRequest
-	132, // 193: bulkhead.v1.WebService.GetWebEvent:input_type -> bulkhead.v1.GetWebEventRequest
-	134, // 194: bulkhead.v1.WebService.GetPortrait:input_type -> bulkhead.v1.GetPortraitRequest
-	78,  // 195: bulkhead.v1.PolicyService.ApplyPolicies:input_type -> bulkhead.v1.ApplyPoliciesRequest
-	80,  // 196: bulkhead.v1.PolicyService.ListPolicies:input_type -> bulkhead.v1.ListPoliciesRequest
-	82,  // 197: bulkhead.v1.PolicyService.RemovePolicy:input_type -> bulkhead.v1.RemovePolicyRequest
-	2,   // 198: bulkhead.v1.AuthService.SignIn:output_type -> bulkhead.v1.SignInResponse
-	4,   // 199: bulkhead.v1.AuthService.SignOut:output_type -> bulkhead.v1.SignOutResponse
-	6,   // 200: bulkhead.v1.AuthService.WhoAmI:output_type -> bulkhead.v1.WhoAmIResponse
-	12,  // 201: bulkhead.v1.WorkloadService.ListWorkloads:output_type -> bulkhead.v1.ListWorkloadsResponse
-	14,  // 202: bulkhead.v1.WorkloadService.GetWorkload:output_type -> bulkhead.v1.GetWorkloadResponse
-	16,  // 203: bulkhead.v1.WorkloadService.SetMode:output_type -> bulkhead.v1.SetModeResponse
-	19,  // 204: bulkhead.v1.WorkloadService.GetProfile:output_type -> bulkhead.v1.GetProfileResponse
-	21,  // 205: bulkhead.v1.WorkloadService.Approve:output_type -> bulkhead.v1.ApproveResponse
-	28,  // 206: bulkhead.v1.AlertService.ListAlerts:output_type -> bulkhead.v1.ListAlertsResponse
-	22,  // 207: bulkhead.v1.AlertService.WatchAlerts:output_type -> bulkhead.v1.Alert
-	31,  // 208: bulkhead.v1.AlertService.ListIncidents:output_type -> bulkhead.v1.ListIncidentsResponse
-	35,  // 209: bulkhead.v1.DrillService.GetDrill:output_type -> bulkhead.v1.GetDrillResponse
-	37,  // 210: bulkhead.v1.DrillService.PutDrill:output_type -> bulkhead.v1.PutDrillResponse
-	41,  // 211: bulkhead.v1.NodeService.ListNodes:output_type -> bulkhead.v1.ListNodesResponse
-	46,  // 212: bulkhead.v1.ImageService.ListImages:output_type -> bulkhead.v1.ListImagesResponse
-	48,  // 213: bulkhead.v1.ImageService.GetImage:output_type -> bulkhead.v1.GetImageResponse
-	52,  // 214: bulkhead.v1.ImageService.DiffImages:output_type -> bulkhead.v1.DiffImagesResponse
-	55,  // 215: bulkhead.v1.ImageService.ScanImage:output_type -> bulkhead.v1.ScanImageResponse
-	57,  // 216: bulkhead.v1.ImageService.ListScans:output_type -> bulkhead.v1.ListScansResponse
-	61,  // 217: bulkhead.v1.ImageService.ListWatches:output_type -> bulkhead.v1.ListWatchesResponse
-	63,  // 218: bulkhead.v1.ImageService.WatchRepository:output_type -> bulkhead.v1.WatchRepositoryResponse
-	65,  // 219: bulkhead.v1.ImageService.AddHook:output_type -> bulkhead.v1.AddHookResponse
-	67,  // 220: bulkhead.v1.ImageService.RemoveHook:output_type -> bulkhead.v1.RemoveHookResponse
-	76,  // 221: bulkhead.v1.ImageService.ListTrust:output_type -> bulkhead.v1.ListTrustResponse
-	71,  // 222: bulkhead.v1.FlowService.ListFlows:output_type -> bulkhead.v1.ListFlowsResponse
-	73,  // 223: bulkhead.v1.FlowService.GetFlow:output_type -> bulkhead.v1.GetFlowResponse
-	85,  // 224: bulkhead.v1.FlowService.GetMap:output_type -> bulkhead.v1.GetMapResponse
-	89,  // 225: bulkhead.v1.FlowService.ListRisks:output_type -> bulkhead.v1.ListRisksResponse
-	91,  // 226: bulkhead.v1.SegmentService.ProposeSegments:output_type -> bulkhead.v1.ProposeSegmentsResponse
-	93,  // 227: bulkhead.v1.SegmentService.ReplaySegments:output_type -> bulkhead.v1.ReplaySegmentsResponse
-	97,  // 228: bulkhead.v1.SegmentService.ListSegments:output_type -> bulkhead.v1.ListSegmentsResponse
-	99,  // 229: bulkhead.v1.SegmentService.ApplySegments:output_type -> bulkhead.v1.ApplySegmentsResponse
-	101, // 230: bulkhead.v1.SegmentService.RemoveSegments:output_type -> bulkhead.v1.RemoveSegmentsResponse
-	103, // 231: bulkhead.v1.SegmentService.Quarantine:output_type -> bulkhead.v1.QuarantineResponse
-	125, // 232: bulkhead.v1.WebService.ListWeb:output_type -> bulkhead.v1.ListWebResponse
-	127, // 233: bulkhead.v1.WebService.SetWeb:output_type -> bulkhead.v1.SetWebResponse
-	127, // 234: bulkhead.v1.WebService.AllowWeb:output_type -> bulkhead.v1.SetWebResponse
-	127, // 235: bulkhead.v1.WebService.PatchWeb:output_type -> bulkhead.v1.SetWebResponse
-	131, // 236: bulkhead.v1.WebService.ListWebEvents:output_type -> bulkhead.v1.ListWebEventsResponse
-	133, // 237: bulkhead.v1.WebService.GetWebEvent:output_type -> bulkhead.v1.GetWebEventResponse
-	135, // 238: bulkhead.v1.WebService.GetPortrait:output_type -> bulkhead.v1.GetPortraitResponse
-	79,  // 239: bulkhead.v1.PolicyService.ApplyPolicies:output_type -> bulkhead.v1.ApplyPoliciesResponse
-	81,  // 240: bulkhead.v1.PolicyService.ListPolicies:output_type -> bulkhead.v1.ListPoliciesResponse
-	83,  // 241: bulkhead.v1.PolicyService.RemovePolicy:output_type -> bulkhead.v1.RemovePolicyResponse
-	198, // [198:242] is the sub-list for method output_type
-	154, // [154:198] is the sub-list for method input_type
-	154, // [154:154] is the sub-list for extension type_name
-	154, // [154:154] is the sub-list for extension extendee
-	0,   // [0:154] is the sub-list for field type_name
+	150, // 67: bulkhead.v1.ListFlowsResponse.since:type_name -> google.protobuf.Timestamp
+	110, // 68: bulkhead.v1.ListFlowsResponse.workloads:type_name -> bulkhead.v1.WorkloadAddresses
+	150, // 69: bulkhead.v1.ListRequestsRequest.from:type_name -> google.protobuf.Timestamp
+	150, // 70: bulkhead.v1.ListRequestsRequest.to:type_name -> google.protobuf.Timestamp
+	69,  // 71: bulkhead.v1.ListRequestsRequest.flow:type_name -> bulkhead.v1.Flow
+	74,  // 72: bulkhead.v1.ListRequestsResponse.requests:type_name -> bulkhead.v1.FlowRequests
+	69,  // 73: bulkhead.v1.FlowRequests.flow:type_name -> bulkhead.v1.Flow
+	150, // 74: bulkhead.v1.FlowRequests.first:type_name -> google.protobuf.Timestamp
+	150, // 75: bulkhead.v1.FlowRequests.last:type_name -> google.protobuf.Timestamp
+	69,  // 76: bulkhead.v1.GetFlowRequest.flow:type_name -> bulkhead.v1.Flow
+	150, // 77: bulkhead.v1.GetFlowRequest.from:type_name -> google.protobuf.Timestamp
+	150, // 78: bulkhead.v1.GetFlowRequest.to:type_name -> google.protobuf.Timestamp
+	69,  // 79: bulkhead.v1.GetFlowResponse.flow:type_name -> bulkhead.v1.Flow
+	69,  // 80: bulkhead.v1.GetFlowResponse.history:type_name -> bulkhead.v1.Flow
+	150, // 81: bulkhead.v1.Policy.applied:type_name -> google.protobuf.Timestamp
+	80,  // 82: bulkhead.v1.ListTrustResponse.images:type_name -> bulkhead.v1.TrustedImage
+	144, // 83: bulkhead.v1.TrustedImage.policies:type_name -> bulkhead.v1.TrustedImage.PolicyVerdict
+	146, // 84: bulkhead.v1.TrustedImage.signatures:type_name -> bulkhead.v1.TrustedImage.ImageSignature
+	146, // 85: bulkhead.v1.TrustedImage.attestations:type_name -> bulkhead.v1.TrustedImage.ImageSignature
+	150, // 86: bulkhead.v1.TrustedImage.asked:type_name -> google.protobuf.Timestamp
+	143, // 87: bulkhead.v1.TrustedImage.workloads:type_name -> bulkhead.v1.ScannedImage.ImageWorkload
+	147, // 88: bulkhead.v1.ApplyPoliciesResponse.applied:type_name -> bulkhead.v1.ApplyPoliciesResponse.AppliedPolicy
+	17,  // 89: bulkhead.v1.ApplyPoliciesResponse.nodes:type_name -> bulkhead.v1.NodeAnswer
+	77,  // 90: bulkhead.v1.ListPoliciesResponse.policies:type_name -> bulkhead.v1.Policy
+	17,  // 91: bulkhead.v1.RemovePolicyResponse.nodes:type_name -> bulkhead.v1.NodeAnswer
+	150, // 92: bulkhead.v1.GetMapRequest.from:type_name -> google.protobuf.Timestamp
+	150, // 93: bulkhead.v1.GetMapRequest.to:type_name -> google.protobuf.Timestamp
+	150, // 94: bulkhead.v1.GetMapRequest.before_from:type_name -> google.protobuf.Timestamp
+	150, // 95: bulkhead.v1.GetMapRequest.before_to:type_name -> google.protobuf.Timestamp
+	89,  // 96: bulkhead.v1.GetMapResponse.nodes:type_name -> bulkhead.v1.MapNode
+	90,  // 97: bulkhead.v1.GetMapResponse.links:type_name -> bulkhead.v1.MapLink
+	69,  // 98: bulkhead.v1.GetMapResponse.flows:type_name -> bulkhead.v1.Flow
+	150, // 99: bulkhead.v1.GetMapResponse.since:type_name -> google.protobuf.Timestamp
+	150, // 100: bulkhead.v1.ListRisksRequest.from:type_name -> google.protobuf.Timestamp
+	150, // 101: bulkhead.v1.ListRisksRequest.to:type_name -> google.protobuf.Timestamp
+	150, // 102: bulkhead.v1.ListRisksRequest.learned_from:type_name -> google.protobuf.Timestamp
+	150, // 103: bulkhead.v1.ListRisksRequest.learned_to:type_name -> google.protobuf.Timestamp
+	150, // 104: bulkhead.v1.ProposeSegmentsRequest.from:type_name -> google.protobuf.Timestamp
+	150, // 105: bulkhead.v1.ProposeSegmentsRequest.to:type_name -> google.protobuf.Timestamp
+	150, // 106: bulkhead.v1.ReplaySegmentsRequest.from:type_name -> google.protobuf.Timestamp
+	150, // 107: bulkhead.v1.ReplaySegmentsRequest.to:type_name -> google.protobuf.Timestamp
+	150, // 108: bulkhead.v1.Segment.at:type_name -> google.protobuf.Timestamp
+	150, // 109: bulkhead.v1.Quarantined.at:type_name -> google.protobuf.Timestamp
+	97,  // 110: bulkhead.v1.ListSegmentsResponse.segments:type_name -> bulkhead.v1.Segment
+	98,  // 111: bulkhead.v1.ListSegmentsResponse.quarantined:type_name -> bulkhead.v1.Quarantined
+	97,  // 112: bulkhead.v1.ApplySegmentsResponse.segments:type_name -> bulkhead.v1.Segment
+	17,  // 113: bulkhead.v1.ApplySegmentsResponse.nodes:type_name -> bulkhead.v1.NodeAnswer
+	17,  // 114: bulkhead.v1.RemoveSegmentsResponse.nodes:type_name -> bulkhead.v1.NodeAnswer
+	17,  // 115: bulkhead.v1.QuarantineResponse.nodes:type_name -> bulkhead.v1.NodeAnswer
+	108, // 116: bulkhead.v1.FlowReport.flows:type_name -> bulkhead.v1.NodeFlow
+	110, // 117: bulkhead.v1.FlowReport.addresses:type_name -> bulkhead.v1.WorkloadAddresses
+	111, // 118: bulkhead.v1.FlowReport.services:type_name -> bulkhead.v1.NetworkService
+	150, // 119: bulkhead.v1.NodeFlow.first:type_name -> google.protobuf.Timestamp
+	150, // 120: bulkhead.v1.NodeFlow.last:type_name -> google.protobuf.Timestamp
+	109, // 121: bulkhead.v1.NodeFlow.requests:type_name -> bulkhead.v1.NodeRequest
+	148, // 122: bulkhead.v1.WorkloadAddresses.labels:type_name -> bulkhead.v1.WorkloadAddresses.LabelsEntry
+	97,  // 123: bulkhead.v1.NetworkState.segments:type_name -> bulkhead.v1.Segment
+	110, // 124: bulkhead.v1.NetworkState.workloads:type_name -> bulkhead.v1.WorkloadAddresses
+	113, // 125: bulkhead.v1.NetworkState.hosts:type_name -> bulkhead.v1.HostAddresses
+	111, // 126: bulkhead.v1.NetworkState.services:type_name -> bulkhead.v1.NetworkService
+	38,  // 127: bulkhead.v1.NodeReport.node:type_name -> bulkhead.v1.Node
+	115, // 128: bulkhead.v1.NodeReport.workloads:type_name -> bulkhead.v1.WorkloadReport
+	8,   // 129: bulkhead.v1.WorkloadReport.workload:type_name -> bulkhead.v1.Workload
+	22,  // 130: bulkhead.v1.AlertBatch.alerts:type_name -> bulkhead.v1.Alert
+	15,  // 131: bulkhead.v1.NodeCommand.set_mode:type_name -> bulkhead.v1.SetModeRequest
+	26,  // 132: bulkhead.v1.NodeCommand.approve:type_name -> bulkhead.v1.Approval
+	18,  // 133: bulkhead.v1.NodeCommand.get_profile:type_name -> bulkhead.v1.GetProfileRequest
+	118, // 134: bulkhead.v1.NodeCommand.set_policies:type_name -> bulkhead.v1.SetPolicies
+	112, // 135: bulkhead.v1.NodeCommand.network:type_name -> bulkhead.v1.NetworkState
+	127, // 136: bulkhead.v1.NodeCommand.set_webs:type_name -> bulkhead.v1.SetWebs
+	138, // 137: bulkhead.v1.NodeCommand.get_portrait:type_name -> bulkhead.v1.GetPortraitRequest
+	17,  // 138: bulkhead.v1.NodeCommandAnswer.answer:type_name -> bulkhead.v1.NodeAnswer
+	139, // 139: bulkhead.v1.NodeCommandAnswer.portrait:type_name -> bulkhead.v1.GetPortraitResponse
+	121, // 140: bulkhead.v1.WebSetting.exceptions:type_name -> bulkhead.v1.WebException
+	122, // 141: bulkhead.v1.WebSetting.patches:type_name -> bulkhead.v1.WebPatch
+	150, // 142: bulkhead.v1.WebSetting.at:type_name -> google.protobuf.Timestamp
+	150, // 143: bulkhead.v1.WebException.at:type_name -> google.protobuf.Timestamp
+	150, // 144: bulkhead.v1.WebPatch.at:type_name -> google.protobuf.Timestamp
+	125, // 145: bulkhead.v1.WebRequest.reasons:type_name -> bulkhead.v1.WebReason
+	122, // 146: bulkhead.v1.WebCause.patch:type_name -> bulkhead.v1.WebPatch
+	120, // 147: bulkhead.v1.SetWebs.settings:type_name -> bulkhead.v1.WebSetting
+	149, // 148: bulkhead.v1.ListWebResponse.workloads:type_name -> bulkhead.v1.ListWebResponse.WebWorkload
+	120, // 149: bulkhead.v1.SetWebResponse.setting:type_name -> bulkhead.v1.WebSetting
+	17,  // 150: bulkhead.v1.SetWebResponse.nodes:type_name -> bulkhead.v1.NodeAnswer
+	121, // 151: bulkhead.v1.AllowWebRequest.exception:type_name -> bulkhead.v1.WebException
+	122, // 152: bulkhead.v1.PatchWebRequest.patch:type_name -> bulkhead.v1.WebPatch
+	150, // 153: bulkhead.v1.ListWebEventsRequest.since:type_name -> google.protobuf.Timestamp
+	22,  // 154: bulkhead.v1.ListWebEventsResponse.events:type_name -> bulkhead.v1.Alert
+	22,  // 155: bulkhead.v1.GetWebEventResponse.event:type_name -> bulkhead.v1.Alert
+	7,   // 156: bulkhead.v1.Workload.SectionsEntry.value:type_name -> bulkhead.v1.Completeness
+	0,   // 157: bulkhead.v1.ScannedImage.ImageWorkload.mode:type_name -> bulkhead.v1.Mode
+	145, // 158: bulkhead.v1.TrustedImage.PolicyVerdict.reasons:type_name -> bulkhead.v1.TrustedImage.TrustReason
+	150, // 159: bulkhead.v1.TrustedImage.ImageSignature.time:type_name -> google.protobuf.Timestamp
+	120, // 160: bulkhead.v1.ListWebResponse.WebWorkload.setting:type_name -> bulkhead.v1.WebSetting
+	123, // 161: bulkhead.v1.ListWebResponse.WebWorkload.states:type_name -> bulkhead.v1.WebState
+	1,   // 162: bulkhead.v1.AuthService.SignIn:input_type -> bulkhead.v1.SignInRequest
+	3,   // 163: bulkhead.v1.AuthService.SignOut:input_type -> bulkhead.v1.SignOutRequest
+	5,   // 164: bulkhead.v1.AuthService.WhoAmI:input_type -> bulkhead.v1.WhoAmIRequest
+	11,  // 165: bulkhead.v1.WorkloadService.ListWorkloads:input_type -> bulkhead.v1.ListWorkloadsRequest
+	13,  // 166: bulkhead.v1.WorkloadService.GetWorkload:input_type -> bulkhead.v1.GetWorkloadRequest
+	15,  // 167: bulkhead.v1.WorkloadService.SetMode:input_type -> bulkhead.v1.SetModeRequest
+	18,  // 168: bulkhead.v1.WorkloadService.GetProfile:input_type -> bulkhead.v1.GetProfileRequest
+	20,  // 169: bulkhead.v1.WorkloadService.Approve:input_type -> bulkhead.v1.ApproveRequest
+	27,  // 170: bulkhead.v1.AlertService.ListAlerts:input_type -> bulkhead.v1.ListAlertsRequest
+	29,  // 171: bulkhead.v1.AlertService.WatchAlerts:input_type -> bulkhead.v1.WatchAlertsRequest
+	30,  // 172: bulkhead.v1.AlertService.ListIncidents:input_type -> bulkhead.v1.ListIncidentsRequest
+	34,  // 173: bulkhead.v1.DrillService.GetDrill:input_type -> bulkhead.v1.GetDrillRequest
+	36,  // 174: bulkhead.v1.DrillService.PutDrill:input_type -> bulkhead.v1.PutDrillRequest
+	40,  // 175: bulkhead.v1.NodeService.ListNodes:input_type -> bulkhead.v1.ListNodesRequest
+	45,  // 176: bulkhead.v1.ImageService.ListImages:input_type -> bulkhead.v1.ListImagesRequest
+	47,  // 177: bulkhead.v1.ImageService.GetImage:input_type -> bulkhead.v1.GetImageRequest
+	51,  // 178: bulkhead.v1.ImageService.DiffImages:input_type -> bulkhead.v1.DiffImagesRequest
+	54,  // 179: bulkhead.v1.ImageService.ScanImage:input_type -> bulkhead.v1.ScanImageRequest
+	56,  // 180: bulkhead.v1.ImageService.ListScans:input_type -> bulkhead.v1.ListScansRequest
+	60,  // 181: bulkhead.v1.ImageService.ListWatches:input_type -> bulkhead.v1.ListWatchesRequest
+	62,  // 182: bulkhead.v1.ImageService.WatchRepository:input_type -> bulkhead.v1.WatchRepositoryRequest
+	64,  // 183: bulkhead.v1.ImageService.AddHook:input_type -> bulkhead.v1.AddHookRequest
+	66,  // 184: bulkhead.v1.ImageService.RemoveHook:input_type -> bulkhead.v1.RemoveHookRequest
+	78,  // 185: bulkhead.v1.ImageService.ListTrust:input_type -> bulkhead.v1.ListTrustRequest
+	70,  // 186: bulkhead.v1.FlowService.ListFlows:input_type -> bulkhead.v1.ListFlowsRequest
+	75,  // 187: bulkhead.v1.FlowService.GetFlow:input_type -> bulkhead.v1.GetFlowRequest
+	87,  // 188: bulkhead.v1.FlowService.GetMap:input_type -> bulkhead.v1.GetMapRequest
+	72,  // 189: bulkhead.v1.FlowService.ListRequests:input_type -> bulkhead.v1.ListRequestsRequest
+	91,  // 190: bulkhead.v1.FlowService.ListRisks:input_type -> bulkhead.v1.ListRisksRequest
+	93,  // 191: bulkhead.v1.SegmentService.ProposeSegments:input_type -> bulkhead.v1.ProposeSegmentsRequest
+	95,  // 192: bulkhead.v1.SegmentService.ReplaySegments:input_type -> bulkhead.v1.ReplaySegmentsRequest
+	99,  // 193: bulkhead.v1.SegmentService.ListSegments:input_type -> bulkhead.v1.ListSegmentsRequest
+	101, // 194: bulkhead.v1.SegmentService.ApplySegments:input_type -> bulkhead.v1.ApplySegmentsRequest
+	103, // 195: bulkhead.v1.SegmentService.RemoveSegments:input_type -> bulkhead.v1.RemoveSegmentsRequest
+	105, // 196: bulkhead.v1.SegmentService.Quarantine:input_type -> bulkhead.v1.QuarantineRequest
+	128, // 197: bulkhead.v1.WebService.ListWeb:input_type -> bulkhead.v1.ListWebRequest
+	130, // 198: bulkhead.v1.WebService.SetWeb:input_type -> bulkhead.v1.SetWebRequest
+	132, // 199: bulkhead.v1.WebService.AllowWeb:input_type -> bulkhead.v1.AllowWebRequest
+	133, // 200: bulkhead.v1.WebService.PatchWeb:input_type -> bulkhead.v1.PatchWebRequest
+	134, // 201: bulkhead.v1.WebService.ListWebEvents:input_type -> bulkhead.v1.ListWebEventsRequest
+	136, // 202: bulkhead.v1.WebService.GetWebEvent:input_type -> bulkhead.v1.GetWebEventRequest
+	138, // 203: bulkhead.v1.WebService.GetPortrait:input_type -> bulkhead.v1.GetPortraitRequest
+	81,  // 204: bulkhead.v1.PolicyService.ApplyPolicies:input_type -> bulkhead.v1.ApplyPoliciesRequest
+	83,  // 205: bulkhead.v1.PolicyService.ListPolicies:input_type -> bulkhead.v1.ListPoliciesRequest
+	85,  // 206: bulkhead.v1.PolicyService.RemovePolicy:input_type -> bulkhead.v1.RemovePolicyRequest
+	2,   // 207: bulkhead.v1.AuthService.SignIn:output_type -> bulkhead.v1.SignInResponse
+	4,   // 208: bulkhead.v1.AuthService.SignOut:output_type -> bulkhead.v1.SignOutResponse
+	6,   // 209: bulkhead.v1.AuthService.WhoAmI:output_type -> bulkhead.v1.WhoAmIResponse
+	12,  // 210: bulkhead.v1.WorkloadService.ListWorkloads:output_type -> bulkhead.v1.ListWorkloadsResponse
+	14,  // 211: bulkhead.v1.WorkloadService.GetWorkload:output_type -> bulkhead.v1.GetWorkloadResponse
+	16,  // 212: bulkhead.v1.WorkloadService.SetMode:output_type -> bulkhead.v1.SetModeResponse
+	19,  // 213: bulkhead.v1.WorkloadService.GetProfile:output_type -> bulkhead.v1.GetProfileResponse
+	21,  // 214: bulkhead.v1.WorkloadService.Approve:output_type -> bulkhead.v1.ApproveResponse
+	28,  // 215: bulkhead.v1.AlertService.ListAlerts:output_type -> bulkhead.v1.ListAlertsResponse
+	22,  // 216: bulkhead.v1.AlertService.WatchAlerts:output_type -> bulkhead.v1.Alert
+	31,  // 217: bulkhead.v1.AlertService.ListIncidents:output_type -> bulkhead.v1.ListIncidentsResponse
+	35,  // 218: bulkhead.v1.DrillService.GetDrill:output_type -> bulkhead.v1.GetDrillResponse
+	37,  // 219: bulkhead.v1.DrillService.PutDrill:output_type -> bulkhead.v1.PutDrillResponse
+	41,  // 220: bulkhead.v1.NodeService.ListNodes:output_type -> bulkhead.v1.ListNodesResponse
+	46,  // 221: bulkhead.v1.ImageService.ListImages:output_type -> bulkhead.v1.ListImagesResponse
+	48,  // 222: bulkhead.v1.ImageService.GetImage:output_type -> bulkhead.v1.GetImageResponse
+	52,  // 223: bulkhead.v1.ImageService.DiffImages:output_type -> bulkhead.v1.DiffImagesResponse
+	55,  // 224: bulkhead.v1.ImageService.ScanImage:output_type -> bulkhead.v1.ScanImageResponse
+	57,  // 225: bulkhead.v1.ImageService.ListScans:output_type -> bulkhead.v1.ListScansResponse
+	61,  // 226: bulkhead.v1.ImageService.ListWatches:output_type -> bulkhead.v1.ListWatchesResponse
+	63,  // 227: bulkhead.v1.ImageService.WatchRepository:output_type -> bulkhead.v1.WatchRepositoryResponse
+	65,  // 228: bulkhead.v1.ImageService.AddHook:output_type -> bulkhead.v1.AddHookResponse
+	67,  // 229: bulkhead.v1.ImageService.RemoveHook:output_type -> bulkhead.v1.RemoveHookResponse
+	79,  // 230: bulkhead.v1.ImageService.ListTrust:output_type -> bulkhead.v1.ListTrustResponse
+	71,  // 231: bulkhead.v1.FlowService.ListFlows:output_type -> bulkhead.v1.ListFlowsResponse
+	76,  // 232: bulkhead.v1.FlowService.GetFlow:output_type -> bulkhead.v1.GetFlowResponse
+	88,  // 233: bulkhead.v1.FlowService.GetMap:output_type -> bulkhead.v1.GetMapResponse
+	73,  // 234: bulkhead.v1.FlowService.ListRequests:output_type -> bulkhead.v1.ListRequestsResponse
+	92,  // 235: bulkhead.v1.FlowService.ListRisks:output_type -> bulkhead.v1.ListRisksResponse
+	94,  // 236: bulkhead.v1.SegmentService.ProposeSegments:output_type -> bulkhead.v1.ProposeSegmentsResponse
+	96,  // 237: bulkhead.v1.SegmentService.ReplaySegments:output_type -> bulkhead.v1.ReplaySegmentsResponse
+	100, // 238: bulkhead.v1.SegmentService.ListSegments:output_type -> bulkhead.v1.ListSegmentsResponse
+	102, // 239: bulkhead.v1.SegmentService.ApplySegments:output_type -> bulkhead.v1.ApplySegmentsResponse
+	104, // 240: bulkhead.v1.SegmentService.RemoveSegments:output_type -> bulkhead.v1.RemoveSegmentsResponse
+	106, // 241: bulkhead.v1.SegmentService.Quarantine:output_type -> bulkhead.v1.QuarantineResponse
+	129, // 242: bulkhead.v1.WebService.ListWeb:output_type -> bulkhead.v1.ListWebResponse
+	131, // 243: bulkhead.v1.WebService.SetWeb:output_type -> bulkhead.v1.SetWebResponse
+	131, // 244: bulkhead.v1.WebService.AllowWeb:output_type -> bulkhead.v1.SetWebResponse
+	131, // 245: bulkhead.v1.WebService.PatchWeb:output_type -> bulkhead.v1.SetWebResponse
+	135, // 246: bulkhead.v1.WebService.ListWebEvents:output_type -> bulkhead.v1.ListWebEventsResponse
+	137, // 247: bulkhead.v1.WebService.GetWebEvent:output_type -> bulkhead.v1.GetWebEventResponse
+	139, // 248: bulkhead.v1.WebService.GetPortrait:output_type -> bulkhead.v1.GetPortraitResponse
+	82,  // 249: bulkhead.v1.PolicyService.ApplyPolicies:output_type -> bulkhead.v1.ApplyPoliciesResponse
+	84,  // 250: bulkhead.v1.PolicyService.ListPolicies:output_type -> bulkhead.v1.ListPoliciesResponse
+	86,  // 251: bulkhead.v1.PolicyService.RemovePolicy:output_type -> bulkhead.v1.RemovePolicyResponse
+	207, // [207:252] is the sub-list for method output_type
+	162, // [162:207] is the sub-list for method input_type
+	162, // [162:162] is the sub-list for extension type_name
+	162, // [162:162] is the sub-list for extension extendee
+	0,   // [0:162] is the sub-list for field type_name
 }
 
 func init() { file_bulkhead_v1_bulkhead_proto_init() }
@@ -11173,7 +11554,7 @@ func file_bulkhead_v1_bulkhead_proto_init() {
 	if File_bulkhead_v1_bulkhead_proto != nil {
 		return
 	}
-	file_bulkhead_v1_bulkhead_proto_msgTypes[112].OneofWrappers = []any{
+	file_bulkhead_v1_bulkhead_proto_msgTypes[116].OneofWrappers = []any{
 		(*NodeCommand_SetMode)(nil),
 		(*NodeCommand_Approve)(nil),
 		(*NodeCommand_GetProfile)(nil),
@@ -11188,7 +11569,7 @@ func file_bulkhead_v1_bulkhead_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_bulkhead_v1_bulkhead_proto_rawDesc), len(file_bulkhead_v1_bulkhead_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   145,
+			NumMessages:   149,
 			NumExtensions: 0,
 			NumServices:   10,
 		},

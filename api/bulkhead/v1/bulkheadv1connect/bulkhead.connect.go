@@ -113,6 +113,9 @@ const (
 	FlowServiceGetFlowProcedure = "/bulkhead.v1.FlowService/GetFlow"
 	// FlowServiceGetMapProcedure is the fully-qualified name of the FlowService's GetMap RPC.
 	FlowServiceGetMapProcedure = "/bulkhead.v1.FlowService/GetMap"
+	// FlowServiceListRequestsProcedure is the fully-qualified name of the FlowService's ListRequests
+	// RPC.
+	FlowServiceListRequestsProcedure = "/bulkhead.v1.FlowService/ListRequests"
 	// FlowServiceListRisksProcedure is the fully-qualified name of the FlowService's ListRisks RPC.
 	FlowServiceListRisksProcedure = "/bulkhead.v1.FlowService/ListRisks"
 	// SegmentServiceProposeSegmentsProcedure is the fully-qualified name of the SegmentService's
@@ -1083,6 +1086,8 @@ type FlowServiceClient interface {
 	GetFlow(context.Context, *connect.Request[v1.GetFlowRequest]) (*connect.Response[v1.GetFlowResponse], error)
 	// GetMap returns who talked to whom, grouped, and what is new or gone against an earlier window.
 	GetMap(context.Context, *connect.Request[v1.GetMapRequest]) (*connect.Response[v1.GetMapResponse], error)
+	// ListRequests returns what endpoints and databases were asked, of workloads that are read along with, the most asked first.
+	ListRequests(context.Context, *connect.Request[v1.ListRequestsRequest]) (*connect.Response[v1.ListRequestsResponse], error)
 	// ListRisks says what of a window is risky, and why, the highest score first.
 	ListRisks(context.Context, *connect.Request[v1.ListRisksRequest]) (*connect.Response[v1.ListRisksResponse], error)
 }
@@ -1116,6 +1121,12 @@ func NewFlowServiceClient(httpClient connect.HTTPClient, baseURL string, opts ..
 			connect.WithSchema(flowServiceMethods.ByName("GetMap")),
 			connect.WithClientOptions(opts...),
 		),
+		listRequests: connect.NewClient[v1.ListRequestsRequest, v1.ListRequestsResponse](
+			httpClient,
+			baseURL+FlowServiceListRequestsProcedure,
+			connect.WithSchema(flowServiceMethods.ByName("ListRequests")),
+			connect.WithClientOptions(opts...),
+		),
 		listRisks: connect.NewClient[v1.ListRisksRequest, v1.ListRisksResponse](
 			httpClient,
 			baseURL+FlowServiceListRisksProcedure,
@@ -1127,10 +1138,11 @@ func NewFlowServiceClient(httpClient connect.HTTPClient, baseURL string, opts ..
 
 // flowServiceClient implements FlowServiceClient.
 type flowServiceClient struct {
-	listFlows *connect.Client[v1.ListFlowsRequest, v1.ListFlowsResponse]
-	getFlow   *connect.Client[v1.GetFlowRequest, v1.GetFlowResponse]
-	getMap    *connect.Client[v1.GetMapRequest, v1.GetMapResponse]
-	listRisks *connect.Client[v1.ListRisksRequest, v1.ListRisksResponse]
+	listFlows    *connect.Client[v1.ListFlowsRequest, v1.ListFlowsResponse]
+	getFlow      *connect.Client[v1.GetFlowRequest, v1.GetFlowResponse]
+	getMap       *connect.Client[v1.GetMapRequest, v1.GetMapResponse]
+	listRequests *connect.Client[v1.ListRequestsRequest, v1.ListRequestsResponse]
+	listRisks    *connect.Client[v1.ListRisksRequest, v1.ListRisksResponse]
 }
 
 // ListFlows calls bulkhead.v1.FlowService.ListFlows.
@@ -1148,6 +1160,11 @@ func (c *flowServiceClient) GetMap(ctx context.Context, req *connect.Request[v1.
 	return c.getMap.CallUnary(ctx, req)
 }
 
+// ListRequests calls bulkhead.v1.FlowService.ListRequests.
+func (c *flowServiceClient) ListRequests(ctx context.Context, req *connect.Request[v1.ListRequestsRequest]) (*connect.Response[v1.ListRequestsResponse], error) {
+	return c.listRequests.CallUnary(ctx, req)
+}
+
 // ListRisks calls bulkhead.v1.FlowService.ListRisks.
 func (c *flowServiceClient) ListRisks(ctx context.Context, req *connect.Request[v1.ListRisksRequest]) (*connect.Response[v1.ListRisksResponse], error) {
 	return c.listRisks.CallUnary(ctx, req)
@@ -1161,6 +1178,8 @@ type FlowServiceHandler interface {
 	GetFlow(context.Context, *connect.Request[v1.GetFlowRequest]) (*connect.Response[v1.GetFlowResponse], error)
 	// GetMap returns who talked to whom, grouped, and what is new or gone against an earlier window.
 	GetMap(context.Context, *connect.Request[v1.GetMapRequest]) (*connect.Response[v1.GetMapResponse], error)
+	// ListRequests returns what endpoints and databases were asked, of workloads that are read along with, the most asked first.
+	ListRequests(context.Context, *connect.Request[v1.ListRequestsRequest]) (*connect.Response[v1.ListRequestsResponse], error)
 	// ListRisks says what of a window is risky, and why, the highest score first.
 	ListRisks(context.Context, *connect.Request[v1.ListRisksRequest]) (*connect.Response[v1.ListRisksResponse], error)
 }
@@ -1190,6 +1209,12 @@ func NewFlowServiceHandler(svc FlowServiceHandler, opts ...connect.HandlerOption
 		connect.WithSchema(flowServiceMethods.ByName("GetMap")),
 		connect.WithHandlerOptions(opts...),
 	)
+	flowServiceListRequestsHandler := connect.NewUnaryHandler(
+		FlowServiceListRequestsProcedure,
+		svc.ListRequests,
+		connect.WithSchema(flowServiceMethods.ByName("ListRequests")),
+		connect.WithHandlerOptions(opts...),
+	)
 	flowServiceListRisksHandler := connect.NewUnaryHandler(
 		FlowServiceListRisksProcedure,
 		svc.ListRisks,
@@ -1204,6 +1229,8 @@ func NewFlowServiceHandler(svc FlowServiceHandler, opts ...connect.HandlerOption
 			flowServiceGetFlowHandler.ServeHTTP(w, r)
 		case FlowServiceGetMapProcedure:
 			flowServiceGetMapHandler.ServeHTTP(w, r)
+		case FlowServiceListRequestsProcedure:
+			flowServiceListRequestsHandler.ServeHTTP(w, r)
 		case FlowServiceListRisksProcedure:
 			flowServiceListRisksHandler.ServeHTTP(w, r)
 		default:
@@ -1225,6 +1252,10 @@ func (UnimplementedFlowServiceHandler) GetFlow(context.Context, *connect.Request
 
 func (UnimplementedFlowServiceHandler) GetMap(context.Context, *connect.Request[v1.GetMapRequest]) (*connect.Response[v1.GetMapResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("bulkhead.v1.FlowService.GetMap is not implemented"))
+}
+
+func (UnimplementedFlowServiceHandler) ListRequests(context.Context, *connect.Request[v1.ListRequestsRequest]) (*connect.Response[v1.ListRequestsResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("bulkhead.v1.FlowService.ListRequests is not implemented"))
 }
 
 func (UnimplementedFlowServiceHandler) ListRisks(context.Context, *connect.Request[v1.ListRisksRequest]) (*connect.Response[v1.ListRisksResponse], error) {
