@@ -83,6 +83,9 @@ func (a *Agent) loadNetwork() {
 func (n *network) take(state *pb.NetworkState) error {
 	var enforced, staged []topology.Policy
 	var spaces []topology.Namespace
+	for _, s := range state.Namespaces {
+		spaces = append(spaces, topology.Namespace{Name: s.Name, Labels: labelsOf(s.Labels)})
+	}
 	for _, s := range state.Segments {
 		d, err := topology.ReadPolicies(s.Name, strings.NewReader(s.Document), s.Namespace)
 		if err != nil {
@@ -236,9 +239,21 @@ func addWorkload(known map[string]*topology.Workload, w *pb.WorkloadAddresses) {
 	}
 	have.Namespace = cmp.Or(w.Namespace, have.Namespace)
 	if w.Labelled {
-		have.Labels = map[string]string{}
-		maps.Copy(have.Labels, w.Labels)
+		have.Labels = labelsOf(w.Labels)
 	}
+	if w.Ported {
+		have.Ports = make([]topology.NamedPort, 0, len(w.Ports))
+		for _, p := range w.Ports {
+			have.Ports = append(have.Ports, topology.NamedPort{Name: p.Name, Protocol: p.Protocol, Port: uint16(p.Port)})
+		}
+	}
+}
+
+// labelsOf are known, also where there are none.
+func labelsOf(list map[string]string) map[string]string {
+	labels := make(map[string]string, len(list))
+	maps.Copy(labels, list)
+	return labels
 }
 
 func services(list []*pb.NetworkService) (out []enforce.Service) {

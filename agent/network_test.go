@@ -18,11 +18,12 @@ func networkState() *pb.NetworkState {
 	return &pb.NetworkState{
 		Generation: 2, Segments: []*pb.Segment{{Name: "pay", State: "enforced", Document: toPay}},
 		Workloads: []*pb.WorkloadAddresses{
-			{Workload: "shop/deployment/api/main", Namespace: "shop", Labels: map[string]string{"app": "api"}, Labelled: true, Addresses: []string{"10.1.0.1", "fd00::1"}},
+			{Workload: "shop/deployment/api/main", Namespace: "shop", Labels: map[string]string{"app": "api"}, Labelled: true, Addresses: []string{"10.1.0.1", "fd00::1"}, Ports: []*pb.NamedPort{{Name: "http", Protocol: "tcp", Port: 8080}}, Ported: true},
 			{Workload: "docker/gone", Addresses: []string{"10.2.0.7"}},
 		},
-		Hosts:    []*pb.HostAddresses{{Node: "b", Addresses: []string{"192.0.2.2"}}},
-		Services: []*pb.NetworkService{{Protocol: 6, Address: "10.96.0.1", Port: 80, Backends: []string{"10.1.0.1:8080", "nonsense"}}, {Address: "nonsense"}},
+		Namespaces: []*pb.NamespaceLabels{{Name: "shop", Labels: map[string]string{"team": "shop"}}, {Name: "lab"}},
+		Hosts:      []*pb.HostAddresses{{Node: "b", Addresses: []string{"192.0.2.2"}}},
+		Services:   []*pb.NetworkService{{Protocol: 6, Address: "10.96.0.1", Port: 80, Backends: []string{"10.1.0.1:8080", "nonsense"}}, {Address: "nonsense"}},
 	}
 }
 
@@ -46,9 +47,15 @@ func TestNetworkNow(t *testing.T) {
 	if d := cmp.Diff(want, got.Places, cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); d != "" {
 		t.Error(d)
 	}
+	if got.Known.Namespaces[0].Labels["team"] != "shop" || got.Known.Namespaces[1].Labels == nil {
+		t.Errorf("namespaces: %+v", got.Known.Namespaces)
+	}
 	labels := map[string]map[string]string{}
 	for _, w := range got.Known.Workloads {
 		labels[w.Name] = w.Labels
+		if known := w.Ports != nil; known != (w.Namespace == "shop") {
+			t.Errorf("the ports of %s: %v", w.Name, w.Ports)
+		}
 	}
 	if d := cmp.Diff(map[string]map[string]string{"shop/deployment/api/main": {"app": "api"}, "docker/web": {"app": "web"}, "docker/gone": nil}, labels); d != "" {
 		t.Error(d)

@@ -71,6 +71,7 @@ func Needs(procedure string) (Role, bool) {
 		bulkheadv1connect.SegmentServiceApplySegmentsProcedure,
 		bulkheadv1connect.SegmentServiceRemoveSegmentsProcedure,
 		bulkheadv1connect.SegmentServiceQuarantineProcedure,
+		bulkheadv1connect.SegmentServicePutInventoryProcedure,
 		bulkheadv1connect.WebServiceSetWebProcedure,
 		bulkheadv1connect.WebServiceAllowWebProcedure,
 		bulkheadv1connect.WebServicePatchWebProcedure,

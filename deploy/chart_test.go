@@ -73,8 +73,8 @@ func TestLeastPrivilege(t *testing.T) {
 	for _, source := range []string{"admission", "server", "agent"} {
 		roles += leastPrivilege(t, render(t, "chart/templates/"+source+".yaml"))
 	}
-	if roles != 3 {
-		t.Errorf("%d roles, want 3", roles)
+	if roles != 4 {
+		t.Errorf("%d roles, want 4", roles)
 	}
 }
 

@@ -31,6 +31,7 @@ type directory struct {
 	mu    sync.Mutex
 	nodes map[string]*nodeEntry
 	ends  map[at]bulkhead.Endpoint
+	fed   map[string]*pb.PutInventoryRequest // what clusters say, by their names
 }
 
 type at struct {
@@ -49,7 +50,7 @@ type nodeEntry struct {
 }
 
 func newDirectory() *directory {
-	return &directory{nodes: map[string]*nodeEntry{}, ends: map[at]bulkhead.Endpoint{}}
+	return &directory{nodes: map[string]*nodeEntry{}, ends: map[at]bulkhead.Endpoint{}, fed: map[string]*pb.PutInventoryRequest{}}
 }
 
 // learn takes what a node said last about its addresses in place of what it said before, and reports whether it is news.
@@ -147,6 +148,7 @@ func (d *directory) state(cluster string) *pb.NetworkState {
 			addService(services, s)
 		}
 	}
+	d.addFed(cluster, out, services)
 	for _, key := range slices.Sorted(maps.Keys(services)) {
 		out.Services = append(out.Services, services[key])
 	}
@@ -221,7 +223,7 @@ func (s *Server) recall(ctx context.Context) error {
 		}
 		s.directory.learn(r)
 	}
-	return err
+	return cmp.Or(err, s.recallInventories(ctx))
 }
 
 // tidy bounds what a node says of a workload.

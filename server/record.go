@@ -52,7 +52,8 @@ func (s *Server) know(ctx context.Context, cluster string, r *topology.Record) e
 	if err != nil {
 		return err
 	}
-	r.Namespaces = append(r.Namespaces, kept.Namespaces...)
+	s.fed(cluster, r)
+	r.Namespaces = append(r.Namespaces, kept.Namespaces...) // what a person wrote wins
 	return nil
 }
 

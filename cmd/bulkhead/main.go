@@ -110,7 +110,7 @@ func newRoot(a *app) *cobra.Command {
 		newSign(a), newAttest(a), newVerify(a),
 		newUp(a), newDown(a), newStatus(a), newServer(a),
 		newWorkloads(a), newMode(a), newProfile(a),
-		newSegment(a), newAlerts(a), newIncidents(a), newApprove(a), newNodes(a), newFlows(a), newApply(a), newPolicies(a),
+		newSegment(a), newAlerts(a), newIncidents(a), newApprove(a), newNodes(a), newFlows(a), newClusters(a), newApply(a), newPolicies(a),
 		newWAF(a),
 		newDemo(a), newDrill(a), newVersion(a),
 	)

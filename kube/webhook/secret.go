@@ -5,6 +5,8 @@ import (
 	"encoding/base64"
 	"fmt"
 
+	"bulkhead/kube"
+
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -13,7 +15,7 @@ import (
 
 // ShareSecret writes a secret of the pod's own namespace, by its service account.
 func ShareSecret(ctx context.Context, namespace, name string, fields map[string][]byte) error {
-	config, err := connect("")
+	config, err := kube.Connect("", "bulkhead-server")
 	if err != nil {
 		return fmt.Errorf("reaching the Kubernetes API: %w", err)
 	}

@@ -23,8 +23,6 @@ import (
 
 	"golang.org/x/sync/errgroup"
 	"k8s.io/client-go/dynamic"
-	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/clientcmd"
 )
 
 // Options are what a webhook runs with.
@@ -55,7 +53,7 @@ type server struct {
 
 // Run serves until ctx ends.
 func Run(ctx context.Context, o Options) error {
-	config, err := connect(o.Kubeconfig)
+	config, err := kube.Connect(o.Kubeconfig, "bulkhead-admission")
 	if err != nil {
 		return fmt.Errorf("reaching the Kubernetes API: %w; --kubeconfig names a file, in a pod its service account is taken", err)
 	}
@@ -70,23 +68,6 @@ func Run(ctx context.Context, o Options) error {
 		return fmt.Errorf("listening for the API server: %w", err)
 	}
 	return s.run(ctx, listener)
-}
-
-func connect(kubeconfig string) (*rest.Config, error) {
-	var config *rest.Config
-	var err error
-	if kubeconfig == "" {
-		config, err = rest.InClusterConfig()
-	} else {
-		config, err = clientcmd.BuildConfigFromFlags("", kubeconfig)
-	}
-	if err != nil {
-		return nil, err
-	}
-	// A replica watches a handful of kinds and reads namespaces it has not seen: far below this.
-	config.QPS, config.Burst = 50, 100
-	config.UserAgent = "bulkhead-admission"
-	return config, nil
 }
 
 func (s *server) run(ctx context.Context, listener net.Listener) error {

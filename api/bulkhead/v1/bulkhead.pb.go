@@ -7566,6 +7566,8 @@ type WorkloadAddresses struct {
 	Namespace     string                 `protobuf:"bytes,3,opt,name=namespace,proto3" json:"namespace,omitempty"`                                                                     // of Kubernetes
 	Labels        map[string]string      `protobuf:"bytes,4,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // of its pods, or of its containers where there is no pod
 	Labelled      bool                   `protobuf:"varint,5,opt,name=labelled,proto3" json:"labelled,omitempty"`                                                                      // the labels are known; there may be none
+	Ports         []*NamedPort           `protobuf:"bytes,6,rep,name=ports,proto3" json:"ports,omitempty"`                                                                             // of its pods
+	Ported        bool                   `protobuf:"varint,7,opt,name=ported,proto3" json:"ported,omitempty"`                                                                          // the ports are known; there may be none
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -7635,6 +7637,289 @@ func (x *WorkloadAddresses) GetLabelled() bool {
 	return false
 }
 
+func (x *WorkloadAddresses) GetPorts() []*NamedPort {
+	if x != nil {
+		return x.Ports
+	}
+	return nil
+}
+
+func (x *WorkloadAddresses) GetPorted() bool {
+	if x != nil {
+		return x.Ported
+	}
+	return false
+}
+
+type NamedPort struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Protocol      string                 `protobuf:"bytes,2,opt,name=protocol,proto3" json:"protocol,omitempty"` // tcp, udp, sctp
+	Port          uint32                 `protobuf:"varint,3,opt,name=port,proto3" json:"port,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NamedPort) Reset() {
+	*x = NamedPort{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[110]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NamedPort) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NamedPort) ProtoMessage() {}
+
+func (x *NamedPort) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[110]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NamedPort.ProtoReflect.Descriptor instead.
+func (*NamedPort) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{110}
+}
+
+func (x *NamedPort) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *NamedPort) GetProtocol() string {
+	if x != nil {
+		return x.Protocol
+	}
+	return ""
+}
+
+func (x *NamedPort) GetPort() uint32 {
+	if x != nil {
+		return x.Port
+	}
+	return 0
+}
+
+type NamespaceLabels struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Labels        map[string]string      `protobuf:"bytes,2,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NamespaceLabels) Reset() {
+	*x = NamespaceLabels{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[111]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NamespaceLabels) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NamespaceLabels) ProtoMessage() {}
+
+func (x *NamespaceLabels) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[111]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NamespaceLabels.ProtoReflect.Descriptor instead.
+func (*NamespaceLabels) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{111}
+}
+
+func (x *NamespaceLabels) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *NamespaceLabels) GetLabels() map[string]string {
+	if x != nil {
+		return x.Labels
+	}
+	return nil
+}
+
+type WorkloadPorts struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Workload      string                 `protobuf:"bytes,1,opt,name=workload,proto3" json:"workload,omitempty"`
+	Ports         []*NamedPort           `protobuf:"bytes,2,rep,name=ports,proto3" json:"ports,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WorkloadPorts) Reset() {
+	*x = WorkloadPorts{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[112]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WorkloadPorts) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WorkloadPorts) ProtoMessage() {}
+
+func (x *WorkloadPorts) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[112]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WorkloadPorts.ProtoReflect.Descriptor instead.
+func (*WorkloadPorts) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{112}
+}
+
+func (x *WorkloadPorts) GetWorkload() string {
+	if x != nil {
+		return x.Workload
+	}
+	return ""
+}
+
+func (x *WorkloadPorts) GetPorts() []*NamedPort {
+	if x != nil {
+		return x.Ports
+	}
+	return nil
+}
+
+// PutInventoryRequest is what network policies ask of a cluster and no node knows. It takes the place of what was said before.
+type PutInventoryRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Cluster       string                 `protobuf:"bytes,1,opt,name=cluster,proto3" json:"cluster,omitempty"`
+	Namespaces    []*NamespaceLabels     `protobuf:"bytes,2,rep,name=namespaces,proto3" json:"namespaces,omitempty"`
+	Workloads     []*WorkloadPorts       `protobuf:"bytes,3,rep,name=workloads,proto3" json:"workloads,omitempty"`
+	Services      []*NetworkService      `protobuf:"bytes,4,rep,name=services,proto3" json:"services,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PutInventoryRequest) Reset() {
+	*x = PutInventoryRequest{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[113]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PutInventoryRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PutInventoryRequest) ProtoMessage() {}
+
+func (x *PutInventoryRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[113]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PutInventoryRequest.ProtoReflect.Descriptor instead.
+func (*PutInventoryRequest) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{113}
+}
+
+func (x *PutInventoryRequest) GetCluster() string {
+	if x != nil {
+		return x.Cluster
+	}
+	return ""
+}
+
+func (x *PutInventoryRequest) GetNamespaces() []*NamespaceLabels {
+	if x != nil {
+		return x.Namespaces
+	}
+	return nil
+}
+
+func (x *PutInventoryRequest) GetWorkloads() []*WorkloadPorts {
+	if x != nil {
+		return x.Workloads
+	}
+	return nil
+}
+
+func (x *PutInventoryRequest) GetServices() []*NetworkService {
+	if x != nil {
+		return x.Services
+	}
+	return nil
+}
+
+type PutInventoryResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PutInventoryResponse) Reset() {
+	*x = PutInventoryResponse{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[114]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PutInventoryResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PutInventoryResponse) ProtoMessage() {}
+
+func (x *PutInventoryResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[114]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PutInventoryResponse.ProtoReflect.Descriptor instead.
+func (*PutInventoryResponse) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{114}
+}
+
 // NetworkService is an address that nodes translate: a cluster's service, a published port.
 type NetworkService struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -7648,7 +7933,7 @@ type NetworkService struct {
 
 func (x *NetworkService) Reset() {
 	*x = NetworkService{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[110]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[115]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7660,7 +7945,7 @@ func (x *NetworkService) String() string {
 func (*NetworkService) ProtoMessage() {}
 
 func (x *NetworkService) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[110]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[115]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7673,7 +7958,7 @@ func (x *NetworkService) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkService.ProtoReflect.Descriptor instead.
 func (*NetworkService) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{110}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{115}
 }
 
 func (x *NetworkService) GetProtocol() uint32 {
@@ -7713,13 +7998,14 @@ type NetworkState struct {
 	Workloads     []*WorkloadAddresses   `protobuf:"bytes,4,rep,name=workloads,proto3" json:"workloads,omitempty"` // of the cluster
 	Hosts         []*HostAddresses       `protobuf:"bytes,5,rep,name=hosts,proto3" json:"hosts,omitempty"`
 	Services      []*NetworkService      `protobuf:"bytes,6,rep,name=services,proto3" json:"services,omitempty"`
+	Namespaces    []*NamespaceLabels     `protobuf:"bytes,7,rep,name=namespaces,proto3" json:"namespaces,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *NetworkState) Reset() {
 	*x = NetworkState{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[111]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[116]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7731,7 +8017,7 @@ func (x *NetworkState) String() string {
 func (*NetworkState) ProtoMessage() {}
 
 func (x *NetworkState) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[111]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[116]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7744,7 +8030,7 @@ func (x *NetworkState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkState.ProtoReflect.Descriptor instead.
 func (*NetworkState) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{111}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{116}
 }
 
 func (x *NetworkState) GetGeneration() uint64 {
@@ -7789,6 +8075,13 @@ func (x *NetworkState) GetServices() []*NetworkService {
 	return nil
 }
 
+func (x *NetworkState) GetNamespaces() []*NamespaceLabels {
+	if x != nil {
+		return x.Namespaces
+	}
+	return nil
+}
+
 type HostAddresses struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
@@ -7799,7 +8092,7 @@ type HostAddresses struct {
 
 func (x *HostAddresses) Reset() {
 	*x = HostAddresses{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[112]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[117]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7811,7 +8104,7 @@ func (x *HostAddresses) String() string {
 func (*HostAddresses) ProtoMessage() {}
 
 func (x *HostAddresses) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[112]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[117]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7824,7 +8117,7 @@ func (x *HostAddresses) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostAddresses.ProtoReflect.Descriptor instead.
 func (*HostAddresses) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{112}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{117}
 }
 
 func (x *HostAddresses) GetNode() string {
@@ -7852,7 +8145,7 @@ type NodeReport struct {
 
 func (x *NodeReport) Reset() {
 	*x = NodeReport{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[113]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[118]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7864,7 +8157,7 @@ func (x *NodeReport) String() string {
 func (*NodeReport) ProtoMessage() {}
 
 func (x *NodeReport) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[113]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[118]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7877,7 +8170,7 @@ func (x *NodeReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeReport.ProtoReflect.Descriptor instead.
 func (*NodeReport) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{113}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{118}
 }
 
 func (x *NodeReport) GetNode() *Node {
@@ -7904,7 +8197,7 @@ type WorkloadReport struct {
 
 func (x *WorkloadReport) Reset() {
 	*x = WorkloadReport{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[114]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[119]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7916,7 +8209,7 @@ func (x *WorkloadReport) String() string {
 func (*WorkloadReport) ProtoMessage() {}
 
 func (x *WorkloadReport) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[114]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[119]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7929,7 +8222,7 @@ func (x *WorkloadReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkloadReport.ProtoReflect.Descriptor instead.
 func (*WorkloadReport) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{114}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{119}
 }
 
 func (x *WorkloadReport) GetWorkload() *Workload {
@@ -7955,7 +8248,7 @@ type AlertBatch struct {
 
 func (x *AlertBatch) Reset() {
 	*x = AlertBatch{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[115]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[120]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7967,7 +8260,7 @@ func (x *AlertBatch) String() string {
 func (*AlertBatch) ProtoMessage() {}
 
 func (x *AlertBatch) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[115]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[120]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7980,7 +8273,7 @@ func (x *AlertBatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AlertBatch.ProtoReflect.Descriptor instead.
 func (*AlertBatch) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{115}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{120}
 }
 
 func (x *AlertBatch) GetAlerts() []*Alert {
@@ -8009,7 +8302,7 @@ type NodeCommand struct {
 
 func (x *NodeCommand) Reset() {
 	*x = NodeCommand{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[116]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[121]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8021,7 +8314,7 @@ func (x *NodeCommand) String() string {
 func (*NodeCommand) ProtoMessage() {}
 
 func (x *NodeCommand) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[116]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[121]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8034,7 +8327,7 @@ func (x *NodeCommand) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeCommand.ProtoReflect.Descriptor instead.
 func (*NodeCommand) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{116}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{121}
 }
 
 func (x *NodeCommand) GetCommand() isNodeCommand_Command {
@@ -8163,7 +8456,7 @@ type SetPolicies struct {
 
 func (x *SetPolicies) Reset() {
 	*x = SetPolicies{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[117]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[122]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8175,7 +8468,7 @@ func (x *SetPolicies) String() string {
 func (*SetPolicies) ProtoMessage() {}
 
 func (x *SetPolicies) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[117]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[122]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8188,7 +8481,7 @@ func (x *SetPolicies) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetPolicies.ProtoReflect.Descriptor instead.
 func (*SetPolicies) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{117}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{122}
 }
 
 func (x *SetPolicies) GetDocuments() [][]byte {
@@ -8209,7 +8502,7 @@ type NodeCommandAnswer struct {
 
 func (x *NodeCommandAnswer) Reset() {
 	*x = NodeCommandAnswer{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[118]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[123]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8221,7 +8514,7 @@ func (x *NodeCommandAnswer) String() string {
 func (*NodeCommandAnswer) ProtoMessage() {}
 
 func (x *NodeCommandAnswer) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[118]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[123]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8234,7 +8527,7 @@ func (x *NodeCommandAnswer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeCommandAnswer.ProtoReflect.Descriptor instead.
 func (*NodeCommandAnswer) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{118}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{123}
 }
 
 func (x *NodeCommandAnswer) GetAnswer() *NodeAnswer {
@@ -8276,7 +8569,7 @@ type WebSetting struct {
 
 func (x *WebSetting) Reset() {
 	*x = WebSetting{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[119]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[124]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8288,7 +8581,7 @@ func (x *WebSetting) String() string {
 func (*WebSetting) ProtoMessage() {}
 
 func (x *WebSetting) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[119]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[124]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8301,7 +8594,7 @@ func (x *WebSetting) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WebSetting.ProtoReflect.Descriptor instead.
 func (*WebSetting) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{119}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{124}
 }
 
 func (x *WebSetting) GetWorkload() string {
@@ -8381,7 +8674,7 @@ type WebException struct {
 
 func (x *WebException) Reset() {
 	*x = WebException{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[120]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[125]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8393,7 +8686,7 @@ func (x *WebException) String() string {
 func (*WebException) ProtoMessage() {}
 
 func (x *WebException) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[120]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[125]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8406,7 +8699,7 @@ func (x *WebException) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WebException.ProtoReflect.Descriptor instead.
 func (*WebException) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{120}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{125}
 }
 
 func (x *WebException) GetId() string {
@@ -8466,7 +8759,7 @@ type WebPatch struct {
 
 func (x *WebPatch) Reset() {
 	*x = WebPatch{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[121]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[126]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8478,7 +8771,7 @@ func (x *WebPatch) String() string {
 func (*WebPatch) ProtoMessage() {}
 
 func (x *WebPatch) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[121]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[126]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8491,7 +8784,7 @@ func (x *WebPatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WebPatch.ProtoReflect.Descriptor instead.
 func (*WebPatch) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{121}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{126}
 }
 
 func (x *WebPatch) GetId() string {
@@ -8563,7 +8856,7 @@ type WebState struct {
 
 func (x *WebState) Reset() {
 	*x = WebState{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[122]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[127]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8575,7 +8868,7 @@ func (x *WebState) String() string {
 func (*WebState) ProtoMessage() {}
 
 func (x *WebState) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[122]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[127]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8588,7 +8881,7 @@ func (x *WebState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WebState.ProtoReflect.Descriptor instead.
 func (*WebState) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{122}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{127}
 }
 
 func (x *WebState) GetMode() string {
@@ -8689,7 +8982,7 @@ type WebRequest struct {
 
 func (x *WebRequest) Reset() {
 	*x = WebRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[123]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[128]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8701,7 +8994,7 @@ func (x *WebRequest) String() string {
 func (*WebRequest) ProtoMessage() {}
 
 func (x *WebRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[123]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[128]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8714,7 +9007,7 @@ func (x *WebRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WebRequest.ProtoReflect.Descriptor instead.
 func (*WebRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{123}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{128}
 }
 
 func (x *WebRequest) GetId() string {
@@ -8822,7 +9115,7 @@ type WebReason struct {
 
 func (x *WebReason) Reset() {
 	*x = WebReason{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[124]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[129]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8834,7 +9127,7 @@ func (x *WebReason) String() string {
 func (*WebReason) ProtoMessage() {}
 
 func (x *WebReason) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[124]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[129]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8847,7 +9140,7 @@ func (x *WebReason) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WebReason.ProtoReflect.Descriptor instead.
 func (*WebReason) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{124}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{129}
 }
 
 func (x *WebReason) GetRule() string {
@@ -8912,7 +9205,7 @@ type WebCause struct {
 
 func (x *WebCause) Reset() {
 	*x = WebCause{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[125]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[130]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8924,7 +9217,7 @@ func (x *WebCause) String() string {
 func (*WebCause) ProtoMessage() {}
 
 func (x *WebCause) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[125]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[130]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8937,7 +9230,7 @@ func (x *WebCause) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WebCause.ProtoReflect.Descriptor instead.
 func (*WebCause) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{125}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{130}
 }
 
 func (x *WebCause) GetId() string {
@@ -9028,7 +9321,7 @@ type SetWebs struct {
 
 func (x *SetWebs) Reset() {
 	*x = SetWebs{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[126]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[131]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9040,7 +9333,7 @@ func (x *SetWebs) String() string {
 func (*SetWebs) ProtoMessage() {}
 
 func (x *SetWebs) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[126]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[131]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9053,7 +9346,7 @@ func (x *SetWebs) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetWebs.ProtoReflect.Descriptor instead.
 func (*SetWebs) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{126}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{131}
 }
 
 func (x *SetWebs) GetSettings() []*WebSetting {
@@ -9079,7 +9372,7 @@ type ListWebRequest struct {
 
 func (x *ListWebRequest) Reset() {
 	*x = ListWebRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[127]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[132]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9091,7 +9384,7 @@ func (x *ListWebRequest) String() string {
 func (*ListWebRequest) ProtoMessage() {}
 
 func (x *ListWebRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[127]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[132]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9104,7 +9397,7 @@ func (x *ListWebRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWebRequest.ProtoReflect.Descriptor instead.
 func (*ListWebRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{127}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{132}
 }
 
 func (x *ListWebRequest) GetWorkload() string {
@@ -9123,7 +9416,7 @@ type ListWebResponse struct {
 
 func (x *ListWebResponse) Reset() {
 	*x = ListWebResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[128]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[133]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9135,7 +9428,7 @@ func (x *ListWebResponse) String() string {
 func (*ListWebResponse) ProtoMessage() {}
 
 func (x *ListWebResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[128]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[133]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9148,7 +9441,7 @@ func (x *ListWebResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWebResponse.ProtoReflect.Descriptor instead.
 func (*ListWebResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{128}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{133}
 }
 
 func (x *ListWebResponse) GetWorkloads() []*ListWebResponse_WebWorkload {
@@ -9172,7 +9465,7 @@ type SetWebRequest struct {
 
 func (x *SetWebRequest) Reset() {
 	*x = SetWebRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[129]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[134]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9184,7 +9477,7 @@ func (x *SetWebRequest) String() string {
 func (*SetWebRequest) ProtoMessage() {}
 
 func (x *SetWebRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[129]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[134]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9197,7 +9490,7 @@ func (x *SetWebRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetWebRequest.ProtoReflect.Descriptor instead.
 func (*SetWebRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{129}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{134}
 }
 
 func (x *SetWebRequest) GetWorkload() string {
@@ -9252,7 +9545,7 @@ type SetWebResponse struct {
 
 func (x *SetWebResponse) Reset() {
 	*x = SetWebResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[130]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[135]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9264,7 +9557,7 @@ func (x *SetWebResponse) String() string {
 func (*SetWebResponse) ProtoMessage() {}
 
 func (x *SetWebResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[130]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[135]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9277,7 +9570,7 @@ func (x *SetWebResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetWebResponse.ProtoReflect.Descriptor instead.
 func (*SetWebResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{130}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{135}
 }
 
 func (x *SetWebResponse) GetSetting() *WebSetting {
@@ -9306,7 +9599,7 @@ type AllowWebRequest struct {
 
 func (x *AllowWebRequest) Reset() {
 	*x = AllowWebRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[131]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[136]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9318,7 +9611,7 @@ func (x *AllowWebRequest) String() string {
 func (*AllowWebRequest) ProtoMessage() {}
 
 func (x *AllowWebRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[131]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[136]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9331,7 +9624,7 @@ func (x *AllowWebRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AllowWebRequest.ProtoReflect.Descriptor instead.
 func (*AllowWebRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{131}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{136}
 }
 
 func (x *AllowWebRequest) GetEvent() string {
@@ -9374,7 +9667,7 @@ type PatchWebRequest struct {
 
 func (x *PatchWebRequest) Reset() {
 	*x = PatchWebRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[132]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[137]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9386,7 +9679,7 @@ func (x *PatchWebRequest) String() string {
 func (*PatchWebRequest) ProtoMessage() {}
 
 func (x *PatchWebRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[132]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[137]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9399,7 +9692,7 @@ func (x *PatchWebRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PatchWebRequest.ProtoReflect.Descriptor instead.
 func (*PatchWebRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{132}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{137}
 }
 
 func (x *PatchWebRequest) GetAlert() string {
@@ -9443,7 +9736,7 @@ type ListWebEventsRequest struct {
 
 func (x *ListWebEventsRequest) Reset() {
 	*x = ListWebEventsRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[133]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[138]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9455,7 +9748,7 @@ func (x *ListWebEventsRequest) String() string {
 func (*ListWebEventsRequest) ProtoMessage() {}
 
 func (x *ListWebEventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[133]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[138]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9468,7 +9761,7 @@ func (x *ListWebEventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWebEventsRequest.ProtoReflect.Descriptor instead.
 func (*ListWebEventsRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{133}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{138}
 }
 
 func (x *ListWebEventsRequest) GetWorkload() string {
@@ -9517,7 +9810,7 @@ type ListWebEventsResponse struct {
 
 func (x *ListWebEventsResponse) Reset() {
 	*x = ListWebEventsResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[134]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[139]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9529,7 +9822,7 @@ func (x *ListWebEventsResponse) String() string {
 func (*ListWebEventsResponse) ProtoMessage() {}
 
 func (x *ListWebEventsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[134]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[139]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9542,7 +9835,7 @@ func (x *ListWebEventsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWebEventsResponse.ProtoReflect.Descriptor instead.
 func (*ListWebEventsResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{134}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{139}
 }
 
 func (x *ListWebEventsResponse) GetEvents() []*Alert {
@@ -9575,7 +9868,7 @@ type GetWebEventRequest struct {
 
 func (x *GetWebEventRequest) Reset() {
 	*x = GetWebEventRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[135]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[140]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9587,7 +9880,7 @@ func (x *GetWebEventRequest) String() string {
 func (*GetWebEventRequest) ProtoMessage() {}
 
 func (x *GetWebEventRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[135]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[140]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9600,7 +9893,7 @@ func (x *GetWebEventRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetWebEventRequest.ProtoReflect.Descriptor instead.
 func (*GetWebEventRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{135}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{140}
 }
 
 func (x *GetWebEventRequest) GetId() string {
@@ -9619,7 +9912,7 @@ type GetWebEventResponse struct {
 
 func (x *GetWebEventResponse) Reset() {
 	*x = GetWebEventResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[136]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[141]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9631,7 +9924,7 @@ func (x *GetWebEventResponse) String() string {
 func (*GetWebEventResponse) ProtoMessage() {}
 
 func (x *GetWebEventResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[136]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[141]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9644,7 +9937,7 @@ func (x *GetWebEventResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetWebEventResponse.ProtoReflect.Descriptor instead.
 func (*GetWebEventResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{136}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{141}
 }
 
 func (x *GetWebEventResponse) GetEvent() *Alert {
@@ -9664,7 +9957,7 @@ type GetPortraitRequest struct {
 
 func (x *GetPortraitRequest) Reset() {
 	*x = GetPortraitRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[137]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[142]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9676,7 +9969,7 @@ func (x *GetPortraitRequest) String() string {
 func (*GetPortraitRequest) ProtoMessage() {}
 
 func (x *GetPortraitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[137]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[142]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9689,7 +9982,7 @@ func (x *GetPortraitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPortraitRequest.ProtoReflect.Descriptor instead.
 func (*GetPortraitRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{137}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{142}
 }
 
 func (x *GetPortraitRequest) GetWorkload() string {
@@ -9720,7 +10013,7 @@ type GetPortraitResponse struct {
 
 func (x *GetPortraitResponse) Reset() {
 	*x = GetPortraitResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[138]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[143]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9732,7 +10025,7 @@ func (x *GetPortraitResponse) String() string {
 func (*GetPortraitResponse) ProtoMessage() {}
 
 func (x *GetPortraitResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[138]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[143]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9745,7 +10038,7 @@ func (x *GetPortraitResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPortraitResponse.ProtoReflect.Descriptor instead.
 func (*GetPortraitResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{138}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{143}
 }
 
 func (x *GetPortraitResponse) GetWorkload() string {
@@ -9801,7 +10094,7 @@ type Completeness_Point struct {
 
 func (x *Completeness_Point) Reset() {
 	*x = Completeness_Point{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[139]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[144]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9813,7 +10106,7 @@ func (x *Completeness_Point) String() string {
 func (*Completeness_Point) ProtoMessage() {}
 
 func (x *Completeness_Point) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[139]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[144]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9860,7 +10153,7 @@ type ScannedImage_ImageWorkload struct {
 
 func (x *ScannedImage_ImageWorkload) Reset() {
 	*x = ScannedImage_ImageWorkload{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[142]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[147]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9872,7 +10165,7 @@ func (x *ScannedImage_ImageWorkload) String() string {
 func (*ScannedImage_ImageWorkload) ProtoMessage() {}
 
 func (x *ScannedImage_ImageWorkload) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[142]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[147]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9914,7 +10207,7 @@ type TrustedImage_PolicyVerdict struct {
 
 func (x *TrustedImage_PolicyVerdict) Reset() {
 	*x = TrustedImage_PolicyVerdict{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[143]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[148]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9926,7 +10219,7 @@ func (x *TrustedImage_PolicyVerdict) String() string {
 func (*TrustedImage_PolicyVerdict) ProtoMessage() {}
 
 func (x *TrustedImage_PolicyVerdict) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[143]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[148]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9981,7 +10274,7 @@ type TrustedImage_TrustReason struct {
 
 func (x *TrustedImage_TrustReason) Reset() {
 	*x = TrustedImage_TrustReason{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[144]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[149]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9993,7 +10286,7 @@ func (x *TrustedImage_TrustReason) String() string {
 func (*TrustedImage_TrustReason) ProtoMessage() {}
 
 func (x *TrustedImage_TrustReason) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[144]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[149]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10044,7 +10337,7 @@ type TrustedImage_ImageSignature struct {
 
 func (x *TrustedImage_ImageSignature) Reset() {
 	*x = TrustedImage_ImageSignature{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[145]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[150]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10056,7 +10349,7 @@ func (x *TrustedImage_ImageSignature) String() string {
 func (*TrustedImage_ImageSignature) ProtoMessage() {}
 
 func (x *TrustedImage_ImageSignature) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[145]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[150]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10125,7 +10418,7 @@ type ApplyPoliciesResponse_AppliedPolicy struct {
 
 func (x *ApplyPoliciesResponse_AppliedPolicy) Reset() {
 	*x = ApplyPoliciesResponse_AppliedPolicy{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[146]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[151]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10137,7 +10430,7 @@ func (x *ApplyPoliciesResponse_AppliedPolicy) String() string {
 func (*ApplyPoliciesResponse_AppliedPolicy) ProtoMessage() {}
 
 func (x *ApplyPoliciesResponse_AppliedPolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[146]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[151]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10185,7 +10478,7 @@ type ListWebResponse_WebWorkload struct {
 
 func (x *ListWebResponse_WebWorkload) Reset() {
 	*x = ListWebResponse_WebWorkload{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[148]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[154]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10197,7 +10490,7 @@ func (x *ListWebResponse_WebWorkload) String() string {
 func (*ListWebResponse_WebWorkload) ProtoMessage() {}
 
 func (x *ListWebResponse_WebWorkload) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[148]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[154]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10210,7 +10503,7 @@ func (x *ListWebResponse_WebWorkload) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWebResponse_WebWorkload.ProtoReflect.Descriptor instead.
 func (*ListWebResponse_WebWorkload) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{128, 0}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{133, 0}
 }
 
 func (x *ListWebResponse_WebWorkload) GetSetting() *WebSetting {
@@ -10866,21 +11159,44 @@ const file_bulkhead_v1_bulkhead_proto_rawDesc = "" +
 	"\brejected\x18\x03 \x01(\x04R\brejected\x12\x16\n" +
 	"\x06failed\x18\x04 \x01(\x04R\x06failed\x122\n" +
 	"\x15took_sum_microseconds\x18\x05 \x01(\x04R\x13tookSumMicroseconds\x122\n" +
-	"\x15took_max_microseconds\x18\x06 \x01(\x04R\x13tookMaxMicroseconds\"\x86\x02\n" +
+	"\x15took_max_microseconds\x18\x06 \x01(\x04R\x13tookMaxMicroseconds\"\xcc\x02\n" +
 	"\x11WorkloadAddresses\x12\x1a\n" +
 	"\bworkload\x18\x01 \x01(\tR\bworkload\x12\x1c\n" +
 	"\taddresses\x18\x02 \x03(\tR\taddresses\x12\x1c\n" +
 	"\tnamespace\x18\x03 \x01(\tR\tnamespace\x12B\n" +
 	"\x06labels\x18\x04 \x03(\v2*.bulkhead.v1.WorkloadAddresses.LabelsEntryR\x06labels\x12\x1a\n" +
-	"\blabelled\x18\x05 \x01(\bR\blabelled\x1a9\n" +
+	"\blabelled\x18\x05 \x01(\bR\blabelled\x12,\n" +
+	"\x05ports\x18\x06 \x03(\v2\x16.bulkhead.v1.NamedPortR\x05ports\x12\x16\n" +
+	"\x06ported\x18\a \x01(\bR\x06ported\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"v\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"O\n" +
+	"\tNamedPort\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n" +
+	"\bprotocol\x18\x02 \x01(\tR\bprotocol\x12\x12\n" +
+	"\x04port\x18\x03 \x01(\rR\x04port\"\xa2\x01\n" +
+	"\x0fNamespaceLabels\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12@\n" +
+	"\x06labels\x18\x02 \x03(\v2(.bulkhead.v1.NamespaceLabels.LabelsEntryR\x06labels\x1a9\n" +
+	"\vLabelsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"Y\n" +
+	"\rWorkloadPorts\x12\x1a\n" +
+	"\bworkload\x18\x01 \x01(\tR\bworkload\x12,\n" +
+	"\x05ports\x18\x02 \x03(\v2\x16.bulkhead.v1.NamedPortR\x05ports\"\xe0\x01\n" +
+	"\x13PutInventoryRequest\x12\x18\n" +
+	"\acluster\x18\x01 \x01(\tR\acluster\x12<\n" +
+	"\n" +
+	"namespaces\x18\x02 \x03(\v2\x1c.bulkhead.v1.NamespaceLabelsR\n" +
+	"namespaces\x128\n" +
+	"\tworkloads\x18\x03 \x03(\v2\x1a.bulkhead.v1.WorkloadPortsR\tworkloads\x127\n" +
+	"\bservices\x18\x04 \x03(\v2\x1b.bulkhead.v1.NetworkServiceR\bservices\"\x16\n" +
+	"\x14PutInventoryResponse\"v\n" +
 	"\x0eNetworkService\x12\x1a\n" +
 	"\bprotocol\x18\x01 \x01(\rR\bprotocol\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x12\n" +
 	"\x04port\x18\x03 \x01(\rR\x04port\x12\x1a\n" +
-	"\bbackends\x18\x04 \x03(\tR\bbackends\"\xab\x02\n" +
+	"\bbackends\x18\x04 \x03(\tR\bbackends\"\xe9\x02\n" +
 	"\fNetworkState\x12\x1e\n" +
 	"\n" +
 	"generation\x18\x01 \x01(\x04R\n" +
@@ -10889,7 +11205,10 @@ const file_bulkhead_v1_bulkhead_proto_rawDesc = "" +
 	"\vquarantined\x18\x03 \x03(\tR\vquarantined\x12<\n" +
 	"\tworkloads\x18\x04 \x03(\v2\x1e.bulkhead.v1.WorkloadAddressesR\tworkloads\x120\n" +
 	"\x05hosts\x18\x05 \x03(\v2\x1a.bulkhead.v1.HostAddressesR\x05hosts\x127\n" +
-	"\bservices\x18\x06 \x03(\v2\x1b.bulkhead.v1.NetworkServiceR\bservices\"A\n" +
+	"\bservices\x18\x06 \x03(\v2\x1b.bulkhead.v1.NetworkServiceR\bservices\x12<\n" +
+	"\n" +
+	"namespaces\x18\a \x03(\v2\x1c.bulkhead.v1.NamespaceLabelsR\n" +
+	"namespaces\"A\n" +
 	"\rHostAddresses\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x1c\n" +
 	"\taddresses\x18\x02 \x03(\tR\taddresses\"n\n" +
@@ -11099,7 +11418,7 @@ const file_bulkhead_v1_bulkhead_proto_rawDesc = "" +
 	"\aGetFlow\x12\x1b.bulkhead.v1.GetFlowRequest\x1a\x1c.bulkhead.v1.GetFlowResponse\x12A\n" +
 	"\x06GetMap\x12\x1a.bulkhead.v1.GetMapRequest\x1a\x1b.bulkhead.v1.GetMapResponse\x12S\n" +
 	"\fListRequests\x12 .bulkhead.v1.ListRequestsRequest\x1a!.bulkhead.v1.ListRequestsResponse\x12J\n" +
-	"\tListRisks\x12\x1d.bulkhead.v1.ListRisksRequest\x1a\x1e.bulkhead.v1.ListRisksResponse2\xa0\x04\n" +
+	"\tListRisks\x12\x1d.bulkhead.v1.ListRisksRequest\x1a\x1e.bulkhead.v1.ListRisksResponse2\xf5\x04\n" +
 	"\x0eSegmentService\x12\\\n" +
 	"\x0fProposeSegments\x12#.bulkhead.v1.ProposeSegmentsRequest\x1a$.bulkhead.v1.ProposeSegmentsResponse\x12Y\n" +
 	"\x0eReplaySegments\x12\".bulkhead.v1.ReplaySegmentsRequest\x1a#.bulkhead.v1.ReplaySegmentsResponse\x12S\n" +
@@ -11107,7 +11426,8 @@ const file_bulkhead_v1_bulkhead_proto_rawDesc = "" +
 	"\rApplySegments\x12!.bulkhead.v1.ApplySegmentsRequest\x1a\".bulkhead.v1.ApplySegmentsResponse\x12Y\n" +
 	"\x0eRemoveSegments\x12\".bulkhead.v1.RemoveSegmentsRequest\x1a#.bulkhead.v1.RemoveSegmentsResponse\x12M\n" +
 	"\n" +
-	"Quarantine\x12\x1e.bulkhead.v1.QuarantineRequest\x1a\x1f.bulkhead.v1.QuarantineResponse2\x9f\x04\n" +
+	"Quarantine\x12\x1e.bulkhead.v1.QuarantineRequest\x1a\x1f.bulkhead.v1.QuarantineResponse\x12S\n" +
+	"\fPutInventory\x12 .bulkhead.v1.PutInventoryRequest\x1a!.bulkhead.v1.PutInventoryResponse2\x9f\x04\n" +
 	"\n" +
 	"WebService\x12D\n" +
 	"\aListWeb\x12\x1b.bulkhead.v1.ListWebRequest\x1a\x1c.bulkhead.v1.ListWebResponse\x12A\n" +
@@ -11135,7 +11455,7 @@ func file_bulkhead_v1_bulkhead_proto_rawDescGZIP() []byte {
 }
 
 var file_bulkhead_v1_bulkhead_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_bulkhead_v1_bulkhead_proto_msgTypes = make([]protoimpl.MessageInfo, 149)
+var file_bulkhead_v1_bulkhead_proto_msgTypes = make([]protoimpl.MessageInfo, 155)
 var file_bulkhead_v1_bulkhead_proto_goTypes = []any{
 	(Mode)(0),                                   // 0: bulkhead.v1.Mode
 	(*SignInRequest)(nil),                       // 1: bulkhead.v1.SignInRequest
@@ -11248,158 +11568,164 @@ var file_bulkhead_v1_bulkhead_proto_goTypes = []any{
 	(*NodeFlow)(nil),                            // 108: bulkhead.v1.NodeFlow
 	(*NodeRequest)(nil),                         // 109: bulkhead.v1.NodeRequest
 	(*WorkloadAddresses)(nil),                   // 110: bulkhead.v1.WorkloadAddresses
-	(*NetworkService)(nil),                      // 111: bulkhead.v1.NetworkService
-	(*NetworkState)(nil),                        // 112: bulkhead.v1.NetworkState
-	(*HostAddresses)(nil),                       // 113: bulkhead.v1.HostAddresses
-	(*NodeReport)(nil),                          // 114: bulkhead.v1.NodeReport
-	(*WorkloadReport)(nil),                      // 115: bulkhead.v1.WorkloadReport
-	(*AlertBatch)(nil),                          // 116: bulkhead.v1.AlertBatch
-	(*NodeCommand)(nil),                         // 117: bulkhead.v1.NodeCommand
-	(*SetPolicies)(nil),                         // 118: bulkhead.v1.SetPolicies
-	(*NodeCommandAnswer)(nil),                   // 119: bulkhead.v1.NodeCommandAnswer
-	(*WebSetting)(nil),                          // 120: bulkhead.v1.WebSetting
-	(*WebException)(nil),                        // 121: bulkhead.v1.WebException
-	(*WebPatch)(nil),                            // 122: bulkhead.v1.WebPatch
-	(*WebState)(nil),                            // 123: bulkhead.v1.WebState
-	(*WebRequest)(nil),                          // 124: bulkhead.v1.WebRequest
-	(*WebReason)(nil),                           // 125: bulkhead.v1.WebReason
-	(*WebCause)(nil),                            // 126: bulkhead.v1.WebCause
-	(*SetWebs)(nil),                             // 127: bulkhead.v1.SetWebs
-	(*ListWebRequest)(nil),                      // 128: bulkhead.v1.ListWebRequest
-	(*ListWebResponse)(nil),                     // 129: bulkhead.v1.ListWebResponse
-	(*SetWebRequest)(nil),                       // 130: bulkhead.v1.SetWebRequest
-	(*SetWebResponse)(nil),                      // 131: bulkhead.v1.SetWebResponse
-	(*AllowWebRequest)(nil),                     // 132: bulkhead.v1.AllowWebRequest
-	(*PatchWebRequest)(nil),                     // 133: bulkhead.v1.PatchWebRequest
-	(*ListWebEventsRequest)(nil),                // 134: bulkhead.v1.ListWebEventsRequest
-	(*ListWebEventsResponse)(nil),               // 135: bulkhead.v1.ListWebEventsResponse
-	(*GetWebEventRequest)(nil),                  // 136: bulkhead.v1.GetWebEventRequest
-	(*GetWebEventResponse)(nil),                 // 137: bulkhead.v1.GetWebEventResponse
-	(*GetPortraitRequest)(nil),                  // 138: bulkhead.v1.GetPortraitRequest
-	(*GetPortraitResponse)(nil),                 // 139: bulkhead.v1.GetPortraitResponse
-	(*Completeness_Point)(nil),                  // 140: bulkhead.v1.Completeness.Point
-	nil,                                         // 141: bulkhead.v1.Workload.SectionsEntry
-	nil,                                         // 142: bulkhead.v1.ScannedImage.FindingsEntry
-	(*ScannedImage_ImageWorkload)(nil),          // 143: bulkhead.v1.ScannedImage.ImageWorkload
-	(*TrustedImage_PolicyVerdict)(nil),          // 144: bulkhead.v1.TrustedImage.PolicyVerdict
-	(*TrustedImage_TrustReason)(nil),            // 145: bulkhead.v1.TrustedImage.TrustReason
-	(*TrustedImage_ImageSignature)(nil),         // 146: bulkhead.v1.TrustedImage.ImageSignature
-	(*ApplyPoliciesResponse_AppliedPolicy)(nil), // 147: bulkhead.v1.ApplyPoliciesResponse.AppliedPolicy
-	nil,                                 // 148: bulkhead.v1.WorkloadAddresses.LabelsEntry
-	(*ListWebResponse_WebWorkload)(nil), // 149: bulkhead.v1.ListWebResponse.WebWorkload
-	(*timestamppb.Timestamp)(nil),       // 150: google.protobuf.Timestamp
+	(*NamedPort)(nil),                           // 111: bulkhead.v1.NamedPort
+	(*NamespaceLabels)(nil),                     // 112: bulkhead.v1.NamespaceLabels
+	(*WorkloadPorts)(nil),                       // 113: bulkhead.v1.WorkloadPorts
+	(*PutInventoryRequest)(nil),                 // 114: bulkhead.v1.PutInventoryRequest
+	(*PutInventoryResponse)(nil),                // 115: bulkhead.v1.PutInventoryResponse
+	(*NetworkService)(nil),                      // 116: bulkhead.v1.NetworkService
+	(*NetworkState)(nil),                        // 117: bulkhead.v1.NetworkState
+	(*HostAddresses)(nil),                       // 118: bulkhead.v1.HostAddresses
+	(*NodeReport)(nil),                          // 119: bulkhead.v1.NodeReport
+	(*WorkloadReport)(nil),                      // 120: bulkhead.v1.WorkloadReport
+	(*AlertBatch)(nil),                          // 121: bulkhead.v1.AlertBatch
+	(*NodeCommand)(nil),                         // 122: bulkhead.v1.NodeCommand
+	(*SetPolicies)(nil),                         // 123: bulkhead.v1.SetPolicies
+	(*NodeCommandAnswer)(nil),                   // 124: bulkhead.v1.NodeCommandAnswer
+	(*WebSetting)(nil),                          // 125: bulkhead.v1.WebSetting
+	(*WebException)(nil),                        // 126: bulkhead.v1.WebException
+	(*WebPatch)(nil),                            // 127: bulkhead.v1.WebPatch
+	(*WebState)(nil),                            // 128: bulkhead.v1.WebState
+	(*WebRequest)(nil),                          // 129: bulkhead.v1.WebRequest
+	(*WebReason)(nil),                           // 130: bulkhead.v1.WebReason
+	(*WebCause)(nil),                            // 131: bulkhead.v1.WebCause
+	(*SetWebs)(nil),                             // 132: bulkhead.v1.SetWebs
+	(*ListWebRequest)(nil),                      // 133: bulkhead.v1.ListWebRequest
+	(*ListWebResponse)(nil),                     // 134: bulkhead.v1.ListWebResponse
+	(*SetWebRequest)(nil),                       // 135: bulkhead.v1.SetWebRequest
+	(*SetWebResponse)(nil),                      // 136: bulkhead.v1.SetWebResponse
+	(*AllowWebRequest)(nil),                     // 137: bulkhead.v1.AllowWebRequest
+	(*PatchWebRequest)(nil),                     // 138: bulkhead.v1.PatchWebRequest
+	(*ListWebEventsRequest)(nil),                // 139: bulkhead.v1.ListWebEventsRequest
+	(*ListWebEventsResponse)(nil),               // 140: bulkhead.v1.ListWebEventsResponse
+	(*GetWebEventRequest)(nil),                  // 141: bulkhead.v1.GetWebEventRequest
+	(*GetWebEventResponse)(nil),                 // 142: bulkhead.v1.GetWebEventResponse
+	(*GetPortraitRequest)(nil),                  // 143: bulkhead.v1.GetPortraitRequest
+	(*GetPortraitResponse)(nil),                 // 144: bulkhead.v1.GetPortraitResponse
+	(*Completeness_Point)(nil),                  // 145: bulkhead.v1.Completeness.Point
+	nil,                                         // 146: bulkhead.v1.Workload.SectionsEntry
+	nil,                                         // 147: bulkhead.v1.ScannedImage.FindingsEntry
+	(*ScannedImage_ImageWorkload)(nil),          // 148: bulkhead.v1.ScannedImage.ImageWorkload
+	(*TrustedImage_PolicyVerdict)(nil),          // 149: bulkhead.v1.TrustedImage.PolicyVerdict
+	(*TrustedImage_TrustReason)(nil),            // 150: bulkhead.v1.TrustedImage.TrustReason
+	(*TrustedImage_ImageSignature)(nil),         // 151: bulkhead.v1.TrustedImage.ImageSignature
+	(*ApplyPoliciesResponse_AppliedPolicy)(nil), // 152: bulkhead.v1.ApplyPoliciesResponse.AppliedPolicy
+	nil,                                 // 153: bulkhead.v1.WorkloadAddresses.LabelsEntry
+	nil,                                 // 154: bulkhead.v1.NamespaceLabels.LabelsEntry
+	(*ListWebResponse_WebWorkload)(nil), // 155: bulkhead.v1.ListWebResponse.WebWorkload
+	(*timestamppb.Timestamp)(nil),       // 156: google.protobuf.Timestamp
 }
 var file_bulkhead_v1_bulkhead_proto_depIdxs = []int32{
-	150, // 0: bulkhead.v1.SignInResponse.expires:type_name -> google.protobuf.Timestamp
-	140, // 1: bulkhead.v1.Completeness.curve:type_name -> bulkhead.v1.Completeness.Point
+	156, // 0: bulkhead.v1.SignInResponse.expires:type_name -> google.protobuf.Timestamp
+	145, // 1: bulkhead.v1.Completeness.curve:type_name -> bulkhead.v1.Completeness.Point
 	0,   // 2: bulkhead.v1.Workload.mode:type_name -> bulkhead.v1.Mode
-	141, // 3: bulkhead.v1.Workload.sections:type_name -> bulkhead.v1.Workload.SectionsEntry
-	150, // 4: bulkhead.v1.Workload.last_seen:type_name -> google.protobuf.Timestamp
+	146, // 3: bulkhead.v1.Workload.sections:type_name -> bulkhead.v1.Workload.SectionsEntry
+	156, // 4: bulkhead.v1.Workload.last_seen:type_name -> google.protobuf.Timestamp
 	10,  // 5: bulkhead.v1.Workload.enforcement:type_name -> bulkhead.v1.Enforcement
 	9,   // 6: bulkhead.v1.Workload.trust:type_name -> bulkhead.v1.ImageTrust
-	123, // 7: bulkhead.v1.Workload.web:type_name -> bulkhead.v1.WebState
+	128, // 7: bulkhead.v1.Workload.web:type_name -> bulkhead.v1.WebState
 	8,   // 8: bulkhead.v1.ListWorkloadsResponse.workloads:type_name -> bulkhead.v1.Workload
 	8,   // 9: bulkhead.v1.GetWorkloadResponse.workload:type_name -> bulkhead.v1.Workload
 	0,   // 10: bulkhead.v1.SetModeRequest.mode:type_name -> bulkhead.v1.Mode
 	8,   // 11: bulkhead.v1.SetModeResponse.workload:type_name -> bulkhead.v1.Workload
 	17,  // 12: bulkhead.v1.SetModeResponse.nodes:type_name -> bulkhead.v1.NodeAnswer
 	17,  // 13: bulkhead.v1.ApproveResponse.nodes:type_name -> bulkhead.v1.NodeAnswer
-	150, // 14: bulkhead.v1.Alert.time:type_name -> google.protobuf.Timestamp
+	156, // 14: bulkhead.v1.Alert.time:type_name -> google.protobuf.Timestamp
 	23,  // 15: bulkhead.v1.Alert.process:type_name -> bulkhead.v1.AlertProcess
 	25,  // 16: bulkhead.v1.Alert.cause:type_name -> bulkhead.v1.AlertCause
 	26,  // 17: bulkhead.v1.Alert.heal:type_name -> bulkhead.v1.Approval
-	124, // 18: bulkhead.v1.Alert.web:type_name -> bulkhead.v1.WebRequest
+	129, // 18: bulkhead.v1.Alert.web:type_name -> bulkhead.v1.WebRequest
 	24,  // 19: bulkhead.v1.AlertProcess.ancestry:type_name -> bulkhead.v1.Ancestor
-	126, // 20: bulkhead.v1.AlertCause.request:type_name -> bulkhead.v1.WebCause
-	150, // 21: bulkhead.v1.ListAlertsRequest.since:type_name -> google.protobuf.Timestamp
+	131, // 20: bulkhead.v1.AlertCause.request:type_name -> bulkhead.v1.WebCause
+	156, // 21: bulkhead.v1.ListAlertsRequest.since:type_name -> google.protobuf.Timestamp
 	22,  // 22: bulkhead.v1.ListAlertsResponse.alerts:type_name -> bulkhead.v1.Alert
-	150, // 23: bulkhead.v1.ListIncidentsRequest.since:type_name -> google.protobuf.Timestamp
-	150, // 24: bulkhead.v1.Drill.time:type_name -> google.protobuf.Timestamp
+	156, // 23: bulkhead.v1.ListIncidentsRequest.since:type_name -> google.protobuf.Timestamp
+	156, // 24: bulkhead.v1.Drill.time:type_name -> google.protobuf.Timestamp
 	33,  // 25: bulkhead.v1.Drill.cells:type_name -> bulkhead.v1.DrillCell
 	32,  // 26: bulkhead.v1.GetDrillResponse.drill:type_name -> bulkhead.v1.Drill
 	32,  // 27: bulkhead.v1.PutDrillRequest.drill:type_name -> bulkhead.v1.Drill
-	150, // 28: bulkhead.v1.Node.last_seen:type_name -> google.protobuf.Timestamp
+	156, // 28: bulkhead.v1.Node.last_seen:type_name -> google.protobuf.Timestamp
 	10,  // 29: bulkhead.v1.Node.backends:type_name -> bulkhead.v1.Enforcement
 	39,  // 30: bulkhead.v1.Node.engines:type_name -> bulkhead.v1.Engine
 	38,  // 31: bulkhead.v1.ListNodesResponse.nodes:type_name -> bulkhead.v1.Node
-	150, // 32: bulkhead.v1.ScannedImage.scanned:type_name -> google.protobuf.Timestamp
-	150, // 33: bulkhead.v1.ScannedImage.matched:type_name -> google.protobuf.Timestamp
+	156, // 32: bulkhead.v1.ScannedImage.scanned:type_name -> google.protobuf.Timestamp
+	156, // 33: bulkhead.v1.ScannedImage.matched:type_name -> google.protobuf.Timestamp
 	42,  // 34: bulkhead.v1.ScannedImage.vulnerabilities:type_name -> bulkhead.v1.SeverityCounts
-	142, // 35: bulkhead.v1.ScannedImage.findings:type_name -> bulkhead.v1.ScannedImage.FindingsEntry
-	150, // 36: bulkhead.v1.ScannedImage.fresh_since:type_name -> google.protobuf.Timestamp
+	147, // 35: bulkhead.v1.ScannedImage.findings:type_name -> bulkhead.v1.ScannedImage.FindingsEntry
+	156, // 36: bulkhead.v1.ScannedImage.fresh_since:type_name -> google.protobuf.Timestamp
 	44,  // 37: bulkhead.v1.ScannedImage.trend:type_name -> bulkhead.v1.TrendPoint
-	143, // 38: bulkhead.v1.ScannedImage.workloads:type_name -> bulkhead.v1.ScannedImage.ImageWorkload
-	150, // 39: bulkhead.v1.TrendPoint.time:type_name -> google.protobuf.Timestamp
+	148, // 38: bulkhead.v1.ScannedImage.workloads:type_name -> bulkhead.v1.ScannedImage.ImageWorkload
+	156, // 39: bulkhead.v1.TrendPoint.time:type_name -> google.protobuf.Timestamp
 	42,  // 40: bulkhead.v1.TrendPoint.vulnerabilities:type_name -> bulkhead.v1.SeverityCounts
 	43,  // 41: bulkhead.v1.ListImagesResponse.images:type_name -> bulkhead.v1.ScannedImage
 	43,  // 42: bulkhead.v1.GetImageResponse.image:type_name -> bulkhead.v1.ScannedImage
 	50,  // 43: bulkhead.v1.GetImageResponse.fresh:type_name -> bulkhead.v1.NewVulnerability
 	49,  // 44: bulkhead.v1.GetImageResponse.upgrades:type_name -> bulkhead.v1.Upgrade
-	150, // 45: bulkhead.v1.NewVulnerability.since:type_name -> google.protobuf.Timestamp
+	156, // 45: bulkhead.v1.NewVulnerability.since:type_name -> google.protobuf.Timestamp
 	43,  // 46: bulkhead.v1.DiffImagesResponse.from:type_name -> bulkhead.v1.ScannedImage
 	43,  // 47: bulkhead.v1.DiffImagesResponse.to:type_name -> bulkhead.v1.ScannedImage
-	150, // 48: bulkhead.v1.ImageScan.created:type_name -> google.protobuf.Timestamp
-	150, // 49: bulkhead.v1.ImageScan.ended:type_name -> google.protobuf.Timestamp
+	156, // 48: bulkhead.v1.ImageScan.created:type_name -> google.protobuf.Timestamp
+	156, // 49: bulkhead.v1.ImageScan.ended:type_name -> google.protobuf.Timestamp
 	53,  // 50: bulkhead.v1.ScanImageResponse.scan:type_name -> bulkhead.v1.ImageScan
 	53,  // 51: bulkhead.v1.ListScansResponse.scans:type_name -> bulkhead.v1.ImageScan
-	150, // 52: bulkhead.v1.ImageWatch.last:type_name -> google.protobuf.Timestamp
-	150, // 53: bulkhead.v1.ImageWatch.next:type_name -> google.protobuf.Timestamp
-	150, // 54: bulkhead.v1.ImageHook.created:type_name -> google.protobuf.Timestamp
-	150, // 55: bulkhead.v1.ImageHook.used:type_name -> google.protobuf.Timestamp
+	156, // 52: bulkhead.v1.ImageWatch.last:type_name -> google.protobuf.Timestamp
+	156, // 53: bulkhead.v1.ImageWatch.next:type_name -> google.protobuf.Timestamp
+	156, // 54: bulkhead.v1.ImageHook.created:type_name -> google.protobuf.Timestamp
+	156, // 55: bulkhead.v1.ImageHook.used:type_name -> google.protobuf.Timestamp
 	58,  // 56: bulkhead.v1.ListWatchesResponse.watches:type_name -> bulkhead.v1.ImageWatch
 	59,  // 57: bulkhead.v1.ListWatchesResponse.hooks:type_name -> bulkhead.v1.ImageHook
 	58,  // 58: bulkhead.v1.WatchRepositoryResponse.watch:type_name -> bulkhead.v1.ImageWatch
 	59,  // 59: bulkhead.v1.AddHookResponse.hook:type_name -> bulkhead.v1.ImageHook
 	68,  // 60: bulkhead.v1.Flow.source:type_name -> bulkhead.v1.Endpoint
 	68,  // 61: bulkhead.v1.Flow.destination:type_name -> bulkhead.v1.Endpoint
-	150, // 62: bulkhead.v1.Flow.first:type_name -> google.protobuf.Timestamp
-	150, // 63: bulkhead.v1.Flow.last:type_name -> google.protobuf.Timestamp
-	150, // 64: bulkhead.v1.ListFlowsRequest.from:type_name -> google.protobuf.Timestamp
-	150, // 65: bulkhead.v1.ListFlowsRequest.to:type_name -> google.protobuf.Timestamp
+	156, // 62: bulkhead.v1.Flow.first:type_name -> google.protobuf.Timestamp
+	156, // 63: bulkhead.v1.Flow.last:type_name -> google.protobuf.Timestamp
+	156, // 64: bulkhead.v1.ListFlowsRequest.from:type_name -> google.protobuf.Timestamp
+	156, // 65: bulkhead.v1.ListFlowsRequest.to:type_name -> google.protobuf.Timestamp
 	69,  // 66: bulkhead.v1.ListFlowsResponse.flows:type_name -> bulkhead.v1.Flow
-	150, // 67: bulkhead.v1.ListFlowsResponse.since:type_name -> google.protobuf.Timestamp
+	156, // 67: bulkhead.v1.ListFlowsResponse.since:type_name -> google.protobuf.Timestamp
 	110, // 68: bulkhead.v1.ListFlowsResponse.workloads:type_name -> bulkhead.v1.WorkloadAddresses
-	150, // 69: bulkhead.v1.ListRequestsRequest.from:type_name -> google.protobuf.Timestamp
-	150, // 70: bulkhead.v1.ListRequestsRequest.to:type_name -> google.protobuf.Timestamp
+	156, // 69: bulkhead.v1.ListRequestsRequest.from:type_name -> google.protobuf.Timestamp
+	156, // 70: bulkhead.v1.ListRequestsRequest.to:type_name -> google.protobuf.Timestamp
 	69,  // 71: bulkhead.v1.ListRequestsRequest.flow:type_name -> bulkhead.v1.Flow
 	74,  // 72: bulkhead.v1.ListRequestsResponse.requests:type_name -> bulkhead.v1.FlowRequests
 	69,  // 73: bulkhead.v1.FlowRequests.flow:type_name -> bulkhead.v1.Flow
-	150, // 74: bulkhead.v1.FlowRequests.first:type_name -> google.protobuf.Timestamp
-	150, // 75: bulkhead.v1.FlowRequests.last:type_name -> google.protobuf.Timestamp
+	156, // 74: bulkhead.v1.FlowRequests.first:type_name -> google.protobuf.Timestamp
+	156, // 75: bulkhead.v1.FlowRequests.last:type_name -> google.protobuf.Timestamp
 	69,  // 76: bulkhead.v1.GetFlowRequest.flow:type_name -> bulkhead.v1.Flow
-	150, // 77: bulkhead.v1.GetFlowRequest.from:type_name -> google.protobuf.Timestamp
-	150, // 78: bulkhead.v1.GetFlowRequest.to:type_name -> google.protobuf.Timestamp
+	156, // 77: bulkhead.v1.GetFlowRequest.from:type_name -> google.protobuf.Timestamp
+	156, // 78: bulkhead.v1.GetFlowRequest.to:type_name -> google.protobuf.Timestamp
 	69,  // 79: bulkhead.v1.GetFlowResponse.flow:type_name -> bulkhead.v1.Flow
 	69,  // 80: bulkhead.v1.GetFlowResponse.history:type_name -> bulkhead.v1.Flow
-	150, // 81: bulkhead.v1.Policy.applied:type_name -> google.protobuf.Timestamp
+	156, // 81: bulkhead.v1.Policy.applied:type_name -> google.protobuf.Timestamp
 	80,  // 82: bulkhead.v1.ListTrustResponse.images:type_name -> bulkhead.v1.TrustedImage
-	144, // 83: bulkhead.v1.TrustedImage.policies:type_name -> bulkhead.v1.TrustedImage.PolicyVerdict
-	146, // 84: bulkhead.v1.TrustedImage.signatures:type_name -> bulkhead.v1.TrustedImage.ImageSignature
-	146, // 85: bulkhead.v1.TrustedImage.attestations:type_name -> bulkhead.v1.TrustedImage.ImageSignature
-	150, // 86: bulkhead.v1.TrustedImage.asked:type_name -> google.protobuf.Timestamp
-	143, // 87: bulkhead.v1.TrustedImage.workloads:type_name -> bulkhead.v1.ScannedImage.ImageWorkload
-	147, // 88: bulkhead.v1.ApplyPoliciesResponse.applied:type_name -> bulkhead.v1.ApplyPoliciesResponse.AppliedPolicy
+	149, // 83: bulkhead.v1.TrustedImage.policies:type_name -> bulkhead.v1.TrustedImage.PolicyVerdict
+	151, // 84: bulkhead.v1.TrustedImage.signatures:type_name -> bulkhead.v1.TrustedImage.ImageSignature
+	151, // 85: bulkhead.v1.TrustedImage.attestations:type_name -> bulkhead.v1.TrustedImage.ImageSignature
+	156, // 86: bulkhead.v1.TrustedImage.asked:type_name -> google.protobuf.Timestamp
+	148, // 87: bulkhead.v1.TrustedImage.workloads:type_name -> bulkhead.v1.ScannedImage.ImageWorkload
+	152, // 88: bulkhead.v1.ApplyPoliciesResponse.applied:type_name -> bulkhead.v1.ApplyPoliciesResponse.AppliedPolicy
 	17,  // 89: bulkhead.v1.ApplyPoliciesResponse.nodes:type_name -> bulkhead.v1.NodeAnswer
 	77,  // 90: bulkhead.v1.ListPoliciesResponse.policies:type_name -> bulkhead.v1.Policy
 	17,  // 91: bulkhead.v1.RemovePolicyResponse.nodes:type_name -> bulkhead.v1.NodeAnswer
-	150, // 92: bulkhead.v1.GetMapRequest.from:type_name -> google.protobuf.Timestamp
-	150, // 93: bulkhead.v1.GetMapRequest.to:type_name -> google.protobuf.Timestamp
-	150, // 94: bulkhead.v1.GetMapRequest.before_from:type_name -> google.protobuf.Timestamp
-	150, // 95: bulkhead.v1.GetMapRequest.before_to:type_name -> google.protobuf.Timestamp
+	156, // 92: bulkhead.v1.GetMapRequest.from:type_name -> google.protobuf.Timestamp
+	156, // 93: bulkhead.v1.GetMapRequest.to:type_name -> google.protobuf.Timestamp
+	156, // 94: bulkhead.v1.GetMapRequest.before_from:type_name -> google.protobuf.Timestamp
+	156, // 95: bulkhead.v1.GetMapRequest.before_to:type_name -> google.protobuf.Timestamp
 	89,  // 96: bulkhead.v1.GetMapResponse.nodes:type_name -> bulkhead.v1.MapNode
 	90,  // 97: bulkhead.v1.GetMapResponse.links:type_name -> bulkhead.v1.MapLink
 	69,  // 98: bulkhead.v1.GetMapResponse.flows:type_name -> bulkhead.v1.Flow
-	150, // 99: bulkhead.v1.GetMapResponse.since:type_name -> google.protobuf.Timestamp
-	150, // 100: bulkhead.v1.ListRisksRequest.from:type_name -> google.protobuf.Timestamp
-	150, // 101: bulkhead.v1.ListRisksRequest.to:type_name -> google.protobuf.Timestamp
-	150, // 102: bulkhead.v1.ListRisksRequest.learned_from:type_name -> google.protobuf.Timestamp
-	150, // 103: bulkhead.v1.ListRisksRequest.learned_to:type_name -> google.protobuf.Timestamp
-	150, // 104: bulkhead.v1.ProposeSegmentsRequest.from:type_name -> google.protobuf.Timestamp
-	150, // 105: bulkhead.v1.ProposeSegmentsRequest.to:type_name -> google.protobuf.Timestamp
-	150, // 106: bulkhead.v1.ReplaySegmentsRequest.from:type_name -> google.protobuf.Timestamp
-	150, // 107: bulkhead.v1.ReplaySegmentsRequest.to:type_name -> google.protobuf.Timestamp
-	150, // 108: bulkhead.v1.Segment.at:type_name -> google.protobuf.Timestamp
-	150, // 109: bulkhead.v1.Quarantined.at:type_name -> google.protobuf.Timestamp
+	156, // 99: bulkhead.v1.GetMapResponse.since:type_name -> google.protobuf.Timestamp
+	156, // 100: bulkhead.v1.ListRisksRequest.from:type_name -> google.protobuf.Timestamp
+	156, // 101: bulkhead.v1.ListRisksRequest.to:type_name -> google.protobuf.Timestamp
+	156, // 102: bulkhead.v1.ListRisksRequest.learned_from:type_name -> google.protobuf.Timestamp
+	156, // 103: bulkhead.v1.ListRisksRequest.learned_to:type_name -> google.protobuf.Timestamp
+	156, // 104: bulkhead.v1.ProposeSegmentsRequest.from:type_name -> google.protobuf.Timestamp
+	156, // 105: bulkhead.v1.ProposeSegmentsRequest.to:type_name -> google.protobuf.Timestamp
+	156, // 106: bulkhead.v1.ReplaySegmentsRequest.from:type_name -> google.protobuf.Timestamp
+	156, // 107: bulkhead.v1.ReplaySegmentsRequest.to:type_name -> google.protobuf.Timestamp
+	156, // 108: bulkhead.v1.Segment.at:type_name -> google.protobuf.Timestamp
+	156, // 109: bulkhead.v1.Quarantined.at:type_name -> google.protobuf.Timestamp
 	97,  // 110: bulkhead.v1.ListSegmentsResponse.segments:type_name -> bulkhead.v1.Segment
 	98,  // 111: bulkhead.v1.ListSegmentsResponse.quarantined:type_name -> bulkhead.v1.Quarantined
 	97,  // 112: bulkhead.v1.ApplySegmentsResponse.segments:type_name -> bulkhead.v1.Segment
@@ -11408,145 +11734,154 @@ var file_bulkhead_v1_bulkhead_proto_depIdxs = []int32{
 	17,  // 115: bulkhead.v1.QuarantineResponse.nodes:type_name -> bulkhead.v1.NodeAnswer
 	108, // 116: bulkhead.v1.FlowReport.flows:type_name -> bulkhead.v1.NodeFlow
 	110, // 117: bulkhead.v1.FlowReport.addresses:type_name -> bulkhead.v1.WorkloadAddresses
-	111, // 118: bulkhead.v1.FlowReport.services:type_name -> bulkhead.v1.NetworkService
-	150, // 119: bulkhead.v1.NodeFlow.first:type_name -> google.protobuf.Timestamp
-	150, // 120: bulkhead.v1.NodeFlow.last:type_name -> google.protobuf.Timestamp
+	116, // 118: bulkhead.v1.FlowReport.services:type_name -> bulkhead.v1.NetworkService
+	156, // 119: bulkhead.v1.NodeFlow.first:type_name -> google.protobuf.Timestamp
+	156, // 120: bulkhead.v1.NodeFlow.last:type_name -> google.protobuf.Timestamp
 	109, // 121: bulkhead.v1.NodeFlow.requests:type_name -> bulkhead.v1.NodeRequest
-	148, // 122: bulkhead.v1.WorkloadAddresses.labels:type_name -> bulkhead.v1.WorkloadAddresses.LabelsEntry
-	97,  // 123: bulkhead.v1.NetworkState.segments:type_name -> bulkhead.v1.Segment
-	110, // 124: bulkhead.v1.NetworkState.workloads:type_name -> bulkhead.v1.WorkloadAddresses
-	113, // 125: bulkhead.v1.NetworkState.hosts:type_name -> bulkhead.v1.HostAddresses
-	111, // 126: bulkhead.v1.NetworkState.services:type_name -> bulkhead.v1.NetworkService
-	38,  // 127: bulkhead.v1.NodeReport.node:type_name -> bulkhead.v1.Node
-	115, // 128: bulkhead.v1.NodeReport.workloads:type_name -> bulkhead.v1.WorkloadReport
-	8,   // 129: bulkhead.v1.WorkloadReport.workload:type_name -> bulkhead.v1.Workload
-	22,  // 130: bulkhead.v1.AlertBatch.alerts:type_name -> bulkhead.v1.Alert
-	15,  // 131: bulkhead.v1.NodeCommand.set_mode:type_name -> bulkhead.v1.SetModeRequest
-	26,  // 132: bulkhead.v1.NodeCommand.approve:type_name -> bulkhead.v1.Approval
-	18,  // 133: bulkhead.v1.NodeCommand.get_profile:type_name -> bulkhead.v1.GetProfileRequest
-	118, // 134: bulkhead.v1.NodeCommand.set_policies:type_name -> bulkhead.v1.SetPolicies
-	112, // 135: bulkhead.v1.NodeCommand.network:type_name -> bulkhead.v1.NetworkState
-	127, // 136: bulkhead.v1.NodeCommand.set_webs:type_name -> bulkhead.v1.SetWebs
-	138, // 137: bulkhead.v1.NodeCommand.get_portrait:type_name -> bulkhead.v1.GetPortraitRequest
-	17,  // 138: bulkhead.v1.NodeCommandAnswer.answer:type_name -> bulkhead.v1.NodeAnswer
-	139, // 139: bulkhead.v1.NodeCommandAnswer.portrait:type_name -> bulkhead.v1.GetPortraitResponse
-	121, // 140: bulkhead.v1.WebSetting.exceptions:type_name -> bulkhead.v1.WebException
-	122, // 141: bulkhead.v1.WebSetting.patches:type_name -> bulkhead.v1.WebPatch
-	150, // 142: bulkhead.v1.WebSetting.at:type_name -> google.protobuf.Timestamp
-	150, // 143: bulkhead.v1.WebException.at:type_name -> google.protobuf.Timestamp
-	150, // 144: bulkhead.v1.WebPatch.at:type_name -> google.protobuf.Timestamp
-	125, // 145: bulkhead.v1.WebRequest.reasons:type_name -> bulkhead.v1.WebReason
-	122, // 146: bulkhead.v1.WebCause.patch:type_name -> bulkhead.v1.WebPatch
-	120, // 147: bulkhead.v1.SetWebs.settings:type_name -> bulkhead.v1.WebSetting
-	149, // 148: bulkhead.v1.ListWebResponse.workloads:type_name -> bulkhead.v1.ListWebResponse.WebWorkload
-	120, // 149: bulkhead.v1.SetWebResponse.setting:type_name -> bulkhead.v1.WebSetting
-	17,  // 150: bulkhead.v1.SetWebResponse.nodes:type_name -> bulkhead.v1.NodeAnswer
-	121, // 151: bulkhead.v1.AllowWebRequest.exception:type_name -> bulkhead.v1.WebException
-	122, // 152: bulkhead.v1.PatchWebRequest.patch:type_name -> bulkhead.v1.WebPatch
-	150, // 153: bulkhead.v1.ListWebEventsRequest.since:type_name -> google.protobuf.Timestamp
-	22,  // 154: bulkhead.v1.ListWebEventsResponse.events:type_name -> bulkhead.v1.Alert
-	22,  // 155: bulkhead.v1.GetWebEventResponse.event:type_name -> bulkhead.v1.Alert
-	7,   // 156: bulkhead.v1.Workload.SectionsEntry.value:type_name -> bulkhead.v1.Completeness
-	0,   // 157: bulkhead.v1.ScannedImage.ImageWorkload.mode:type_name -> bulkhead.v1.Mode
-	145, // 158: bulkhead.v1.TrustedImage.PolicyVerdict.reasons:type_name -> bulkhead.v1.TrustedImage.TrustReason
-	150, // 159: bulkhead.v1.TrustedImage.ImageSignature.time:type_name -> google.protobuf.Timestamp
-	120, // 160: bulkhead.v1.ListWebResponse.WebWorkload.setting:type_name -> bulkhead.v1.WebSetting
-	123, // 161: bulkhead.v1.ListWebResponse.WebWorkload.states:type_name -> bulkhead.v1.WebState
-	1,   // 162: bulkhead.v1.AuthService.SignIn:input_type -> bulkhead.v1.SignInRequest
-	3,   // 163: bulkhead.v1.AuthService.SignOut:input_type -> bulkhead.v1.SignOutRequest
-	5,   // 164: bulkhead.v1.AuthService.WhoAmI:input_type -> bulkhead.v1.WhoAmIRequest
-	11,  // 165: bulkhead.v1.WorkloadService.ListWorkloads:input_type -> bulkhead.v1.ListWorkloadsRequest
-	13,  // 166: bulkhead.v1.WorkloadService.GetWorkload:input_type -> bulkhead.v1.GetWorkloadRequest
-	15,  // 167: bulkhead.v1.WorkloadService.SetMode:input_type -> bulkhead.v1.SetModeRequest
-	18,  // 168: bulkhead.v1.WorkloadService.GetProfile:input_type -> bulkhead.v1.GetProfileRequest
-	20,  // 169: bulkhead.v1.WorkloadService.Approve:input_type -> bulkhead.v1.ApproveRequest
-	27,  // 170: bulkhead.v1.AlertService.ListAlerts:input_type -> bulkhead.v1.ListAlertsRequest
-	29,  // 171: bulkhead.v1.AlertService.WatchAlerts:input_type -> bulkhead.v1.WatchAlertsRequest
-	30,  // 172: bulkhead.v1.AlertService.ListIncidents:input_type -> bulkhead.v1.ListIncidentsRequest
-	34,  // 173: bulkhead.v1.DrillService.GetDrill:input_type -> bulkhead.v1.GetDrillRequest
-	36,  // 174: bulkhead.v1.DrillService.PutDrill:input_type -> bulkhead.v1.PutDrillRequest
-	40,  // 175: bulkhead.v1.NodeService.ListNodes:input_type -> bulkhead.v1.ListNodesRequest
-	45,  // 176: bulkhead.v1.ImageService.ListImages:input_type -> bulkhead.v1.ListImagesRequest
-	47,  // 177: bulkhead.v1.ImageService.GetImage:input_type -> bulkhead.v1.GetImageRequest
-	51,  // 178: bulkhead.v1.ImageService.DiffImages:input_type -> bulkhead.v1.DiffImagesRequest
-	54,  // 179: bulkhead.v1.ImageService.ScanImage:input_type -> bulkhead.v1.ScanImageRequest
-	56,  // 180: bulkhead.v1.ImageService.ListScans:input_type -> bulkhead.v1.ListScansRequest
-	60,  // 181: bulkhead.v1.ImageService.ListWatches:input_type -> bulkhead.v1.ListWatchesRequest
-	62,  // 182: bulkhead.v1.ImageService.WatchRepository:input_type -> bulkhead.v1.WatchRepositoryRequest
-	64,  // 183: bulkhead.v1.ImageService.AddHook:input_type -> bulkhead.v1.AddHookRequest
-	66,  // 184: bulkhead.v1.ImageService.RemoveHook:input_type -> bulkhead.v1.RemoveHookRequest
-	78,  // 185: bulkhead.v1.ImageService.ListTrust:input_type -> bulkhead.v1.ListTrustRequest
-	70,  // 186: bulkhead.v1.FlowService.ListFlows:input_type -> bulkhead.v1.ListFlowsRequest
-	75,  // 187: bulkhead.v1.FlowService.GetFlow:input_type -> bulkhead.v1.GetFlowRequest
-	87,  // 188: bulkhead.v1.FlowService.GetMap:input_type -> bulkhead.v1.GetMapRequest
-	72,  // 189: bulkhead.v1.FlowService.ListRequests:input_type -> bulkhead.v1.ListRequestsRequest
-	91,  // 190: bulkhead.v1.FlowService.ListRisks:input_type -> bulkhead.v1.ListRisksRequest
-	93,  // 191: bulkhead.v1.SegmentService.ProposeSegments:input_type -> bulkhead.v1.ProposeSegmentsRequest
-	95,  // 192: bulkhead.v1.SegmentService.ReplaySegments:input_type -> bulkhead.v1.ReplaySegmentsRequest
-	99,  // 193: bulkhead.v1.SegmentService.ListSegments:input_type -> bulkhead.v1.ListSegmentsRequest
-	101, // 194: bulkhead.v1.SegmentService.ApplySegments:input_type -> bulkhead.v1.ApplySegmentsRequest
-	103, // 195: bulkhead.v1.SegmentService.RemoveSegments:input_type -> bulkhead.v1.RemoveSegmentsRequest
-	105, // 196: bulkhead.v1.SegmentService.Quarantine:input_type -> bulkhead.v1.QuarantineRequest
-	128, // 197: bulkhead.v1.WebService.ListWeb:input_type -> bulkhead.v1.ListWebRequest
-	130, // 198: bulkhead.v1.WebService.SetWeb:input_type -> bulkhead.v1.SetWebRequest
-	132, // 199: bulkhead.v1.WebService.AllowWeb:input_type -> bulkhead.v1.AllowWebRequest
-	133, // 200: bulkhead.v1.WebService.PatchWeb:input_type -> bulkhead.v1.PatchWebRequest
-	134, // 201: bulkhead.v1.WebService.ListWebEvents:input_type -> bulkhead.v1.ListWebEventsRequest
-	136, // 202: bulkhead.v1.WebService.GetWebEvent:input_type -> bulkhead.v1.GetWebEventRequest
-	138, // 203: bulkhead.v1.WebService.GetPortrait:input_type -> bulkhead.v1.GetPortraitRequest
-	81,  // 204: bulkhead.v1.PolicyService.ApplyPolicies:input_type -> bulkhead.v1.ApplyPoliciesRequest
-	83,  // 205: bulkhead.v1.PolicyService.ListPolicies:input_type -> bulkhead.v1.ListPoliciesRequest
-	85,  // 206: bulkhead.v1.PolicyService.RemovePolicy:input_type -> bulkhead.v1.RemovePolicyRequest
-	2,   // 207: bulkhead.v1.AuthService.SignIn:output_type -> bulkhead.v1.SignInResponse
-	4,   // 208: bulkhead.v1.AuthService.SignOut:output_type -> bulkhead.v1.SignOutResponse
-	6,   // 209: bulkhead.v1.AuthService.WhoAmI:output_type -> bulkhead.v1.WhoAmIResponse
-	12,  // 210: bulkhead.v1.WorkloadService.ListWorkloads:output_type -> bulkhead.v1.ListWorkloadsResponse
-	14,  // 211: bulkhead.v1.WorkloadService.GetWorkload:output_type -> bulkhead.v1.GetWorkloadResponse
-	16,  // 212: bulkhead.v1.WorkloadService.SetMode:output_type -> bulkhead.v1.SetModeResponse
-	19,  // 213: bulkhead.v1.WorkloadService.GetProfile:output_type -> bulkhead.v1.GetProfileResponse
-	21,  // 214: bulkhead.v1.WorkloadService.Approve:output_type -> bulkhead.v1.ApproveResponse
-	28,  // 215: bulkhead.v1.AlertService.ListAlerts:output_type -> bulkhead.v1.ListAlertsResponse
-	22,  // 216: bulkhead.v1.AlertService.WatchAlerts:output_type -> bulkhead.v1.Alert
-	31,  // 217: bulkhead.v1.AlertService.ListIncidents:output_type -> bulkhead.v1.ListIncidentsResponse
-	35,  // 218: bulkhead.v1.DrillService.GetDrill:output_type -> bulkhead.v1.GetDrillResponse
-	37,  // 219: bulkhead.v1.DrillService.PutDrill:output_type -> bulkhead.v1.PutDrillResponse
-	41,  // 220: bulkhead.v1.NodeService.ListNodes:output_type -> bulkhead.v1.ListNodesResponse
-	46,  // 221: bulkhead.v1.ImageService.ListImages:output_type -> bulkhead.v1.ListImagesResponse
-	48,  // 222: bulkhead.v1.ImageService.GetImage:output_type -> bulkhead.v1.GetImageResponse
-	52,  // 223: bulkhead.v1.ImageService.DiffImages:output_type -> bulkhead.v1.DiffImagesResponse
-	55,  // 224: bulkhead.v1.ImageService.ScanImage:output_type -> bulkhead.v1.ScanImageResponse
-	57,  // 225: bulkhead.v1.ImageService.ListScans:output_type -> bulkhead.v1.ListScansResponse
-	61,  // 226: bulkhead.v1.ImageService.ListWatches:output_type -> bulkhead.v1.ListWatchesResponse
-	63,  // 227: bulkhead.v1.ImageService.WatchRepository:output_type -> bulkhead.v1.WatchRepositoryResponse
-	65,  // 228: bulkhead.v1.ImageService.AddHook:output_type -> bulkhead.v1.AddHookResponse
-	67,  // 229: bulkhead.v1.ImageService.RemoveHook:output_type -> bulkhead.v1.RemoveHookResponse
-	79,  // 230: bulkhead.v1.ImageService.ListTrust:output_type -> bulkhead.v1.ListTrustResponse
-	71,  // 231: bulkhead.v1.FlowService.ListFlows:output_type -> bulkhead.v1.ListFlowsResponse
-	76,  // 232: bulkhead.v1.FlowService.GetFlow:output_type -> bulkhead.v1.GetFlowResponse
-	88,  // 233: bulkhead.v1.FlowService.GetMap:output_type -> bulkhead.v1.GetMapResponse
-	73,  // 234: bulkhead.v1.FlowService.ListRequests:output_type -> bulkhead.v1.ListRequestsResponse
-	92,  // 235: bulkhead.v1.FlowService.ListRisks:output_type -> bulkhead.v1.ListRisksResponse
-	94,  // 236: bulkhead.v1.SegmentService.ProposeSegments:output_type -> bulkhead.v1.ProposeSegmentsResponse
-	96,  // 237: bulkhead.v1.SegmentService.ReplaySegments:output_type -> bulkhead.v1.ReplaySegmentsResponse
-	100, // 238: bulkhead.v1.SegmentService.ListSegments:output_type -> bulkhead.v1.ListSegmentsResponse
-	102, // 239: bulkhead.v1.SegmentService.ApplySegments:output_type -> bulkhead.v1.ApplySegmentsResponse
-	104, // 240: bulkhead.v1.SegmentService.RemoveSegments:output_type -> bulkhead.v1.RemoveSegmentsResponse
-	106, // 241: bulkhead.v1.SegmentService.Quarantine:output_type -> bulkhead.v1.QuarantineResponse
-	129, // 242: bulkhead.v1.WebService.ListWeb:output_type -> bulkhead.v1.ListWebResponse
-	131, // 243: bulkhead.v1.WebService.SetWeb:output_type -> bulkhead.v1.SetWebResponse
-	131, // 244: bulkhead.v1.WebService.AllowWeb:output_type -> bulkhead.v1.SetWebResponse
-	131, // 245: bulkhead.v1.WebService.PatchWeb:output_type -> bulkhead.v1.SetWebResponse
-	135, // 246: bulkhead.v1.WebService.ListWebEvents:output_type -> bulkhead.v1.ListWebEventsResponse
-	137, // 247: bulkhead.v1.WebService.GetWebEvent:output_type -> bulkhead.v1.GetWebEventResponse
-	139, // 248: bulkhead.v1.WebService.GetPortrait:output_type -> bulkhead.v1.GetPortraitResponse
-	82,  // 249: bulkhead.v1.PolicyService.ApplyPolicies:output_type -> bulkhead.v1.ApplyPoliciesResponse
-	84,  // 250: bulkhead.v1.PolicyService.ListPolicies:output_type -> bulkhead.v1.ListPoliciesResponse
-	86,  // 251: bulkhead.v1.PolicyService.RemovePolicy:output_type -> bulkhead.v1.RemovePolicyResponse
-	207, // [207:252] is the sub-list for method output_type
-	162, // [162:207] is the sub-list for method input_type
-	162, // [162:162] is the sub-list for extension type_name
-	162, // [162:162] is the sub-list for extension extendee
-	0,   // [0:162] is the sub-list for field type_name
+	153, // 122: bulkhead.v1.WorkloadAddresses.labels:type_name -> bulkhead.v1.WorkloadAddresses.LabelsEntry
+	111, // 123: bulkhead.v1.WorkloadAddresses.ports:type_name -> bulkhead.v1.NamedPort
+	154, // 124: bulkhead.v1.NamespaceLabels.labels:type_name -> bulkhead.v1.NamespaceLabels.LabelsEntry
+	111, // 125: bulkhead.v1.WorkloadPorts.ports:type_name -> bulkhead.v1.NamedPort
+	112, // 126: bulkhead.v1.PutInventoryRequest.namespaces:type_name -> bulkhead.v1.NamespaceLabels
+	113, // 127: bulkhead.v1.PutInventoryRequest.workloads:type_name -> bulkhead.v1.WorkloadPorts
+	116, // 128: bulkhead.v1.PutInventoryRequest.services:type_name -> bulkhead.v1.NetworkService
+	97,  // 129: bulkhead.v1.NetworkState.segments:type_name -> bulkhead.v1.Segment
+	110, // 130: bulkhead.v1.NetworkState.workloads:type_name -> bulkhead.v1.WorkloadAddresses
+	118, // 131: bulkhead.v1.NetworkState.hosts:type_name -> bulkhead.v1.HostAddresses
+	116, // 132: bulkhead.v1.NetworkState.services:type_name -> bulkhead.v1.NetworkService
+	112, // 133: bulkhead.v1.NetworkState.namespaces:type_name -> bulkhead.v1.NamespaceLabels
+	38,  // 134: bulkhead.v1.NodeReport.node:type_name -> bulkhead.v1.Node
+	120, // 135: bulkhead.v1.NodeReport.workloads:type_name -> bulkhead.v1.WorkloadReport
+	8,   // 136: bulkhead.v1.WorkloadReport.workload:type_name -> bulkhead.v1.Workload
+	22,  // 137: bulkhead.v1.AlertBatch.alerts:type_name -> bulkhead.v1.Alert
+	15,  // 138: bulkhead.v1.NodeCommand.set_mode:type_name -> bulkhead.v1.SetModeRequest
+	26,  // 139: bulkhead.v1.NodeCommand.approve:type_name -> bulkhead.v1.Approval
+	18,  // 140: bulkhead.v1.NodeCommand.get_profile:type_name -> bulkhead.v1.GetProfileRequest
+	123, // 141: bulkhead.v1.NodeCommand.set_policies:type_name -> bulkhead.v1.SetPolicies
+	117, // 142: bulkhead.v1.NodeCommand.network:type_name -> bulkhead.v1.NetworkState
+	132, // 143: bulkhead.v1.NodeCommand.set_webs:type_name -> bulkhead.v1.SetWebs
+	143, // 144: bulkhead.v1.NodeCommand.get_portrait:type_name -> bulkhead.v1.GetPortraitRequest
+	17,  // 145: bulkhead.v1.NodeCommandAnswer.answer:type_name -> bulkhead.v1.NodeAnswer
+	144, // 146: bulkhead.v1.NodeCommandAnswer.portrait:type_name -> bulkhead.v1.GetPortraitResponse
+	126, // 147: bulkhead.v1.WebSetting.exceptions:type_name -> bulkhead.v1.WebException
+	127, // 148: bulkhead.v1.WebSetting.patches:type_name -> bulkhead.v1.WebPatch
+	156, // 149: bulkhead.v1.WebSetting.at:type_name -> google.protobuf.Timestamp
+	156, // 150: bulkhead.v1.WebException.at:type_name -> google.protobuf.Timestamp
+	156, // 151: bulkhead.v1.WebPatch.at:type_name -> google.protobuf.Timestamp
+	130, // 152: bulkhead.v1.WebRequest.reasons:type_name -> bulkhead.v1.WebReason
+	127, // 153: bulkhead.v1.WebCause.patch:type_name -> bulkhead.v1.WebPatch
+	125, // 154: bulkhead.v1.SetWebs.settings:type_name -> bulkhead.v1.WebSetting
+	155, // 155: bulkhead.v1.ListWebResponse.workloads:type_name -> bulkhead.v1.ListWebResponse.WebWorkload
+	125, // 156: bulkhead.v1.SetWebResponse.setting:type_name -> bulkhead.v1.WebSetting
+	17,  // 157: bulkhead.v1.SetWebResponse.nodes:type_name -> bulkhead.v1.NodeAnswer
+	126, // 158: bulkhead.v1.AllowWebRequest.exception:type_name -> bulkhead.v1.WebException
+	127, // 159: bulkhead.v1.PatchWebRequest.patch:type_name -> bulkhead.v1.WebPatch
+	156, // 160: bulkhead.v1.ListWebEventsRequest.since:type_name -> google.protobuf.Timestamp
+	22,  // 161: bulkhead.v1.ListWebEventsResponse.events:type_name -> bulkhead.v1.Alert
+	22,  // 162: bulkhead.v1.GetWebEventResponse.event:type_name -> bulkhead.v1.Alert
+	7,   // 163: bulkhead.v1.Workload.SectionsEntry.value:type_name -> bulkhead.v1.Completeness
+	0,   // 164: bulkhead.v1.ScannedImage.ImageWorkload.mode:type_name -> bulkhead.v1.Mode
+	150, // 165: bulkhead.v1.TrustedImage.PolicyVerdict.reasons:type_name -> bulkhead.v1.TrustedImage.TrustReason
+	156, // 166: bulkhead.v1.TrustedImage.ImageSignature.time:type_name -> google.protobuf.Timestamp
+	125, // 167: bulkhead.v1.ListWebResponse.WebWorkload.setting:type_name -> bulkhead.v1.WebSetting
+	128, // 168: bulkhead.v1.ListWebResponse.WebWorkload.states:type_name -> bulkhead.v1.WebState
+	1,   // 169: bulkhead.v1.AuthService.SignIn:input_type -> bulkhead.v1.SignInRequest
+	3,   // 170: bulkhead.v1.AuthService.SignOut:input_type -> bulkhead.v1.SignOutRequest
+	5,   // 171: bulkhead.v1.AuthService.WhoAmI:input_type -> bulkhead.v1.WhoAmIRequest
+	11,  // 172: bulkhead.v1.WorkloadService.ListWorkloads:input_type -> bulkhead.v1.ListWorkloadsRequest
+	13,  // 173: bulkhead.v1.WorkloadService.GetWorkload:input_type -> bulkhead.v1.GetWorkloadRequest
+	15,  // 174: bulkhead.v1.WorkloadService.SetMode:input_type -> bulkhead.v1.SetModeRequest
+	18,  // 175: bulkhead.v1.WorkloadService.GetProfile:input_type -> bulkhead.v1.GetProfileRequest
+	20,  // 176: bulkhead.v1.WorkloadService.Approve:input_type -> bulkhead.v1.ApproveRequest
+	27,  // 177: bulkhead.v1.AlertService.ListAlerts:input_type -> bulkhead.v1.ListAlertsRequest
+	29,  // 178: bulkhead.v1.AlertService.WatchAlerts:input_type -> bulkhead.v1.WatchAlertsRequest
+	30,  // 179: bulkhead.v1.AlertService.ListIncidents:input_type -> bulkhead.v1.ListIncidentsRequest
+	34,  // 180: bulkhead.v1.DrillService.GetDrill:input_type -> bulkhead.v1.GetDrillRequest
+	36,  // 181: bulkhead.v1.DrillService.PutDrill:input_type -> bulkhead.v1.PutDrillRequest
+	40,  // 182: bulkhead.v1.NodeService.ListNodes:input_type -> bulkhead.v1.ListNodesRequest
+	45,  // 183: bulkhead.v1.ImageService.ListImages:input_type -> bulkhead.v1.ListImagesRequest
+	47,  // 184: bulkhead.v1.ImageService.GetImage:input_type -> bulkhead.v1.GetImageRequest
+	51,  // 185: bulkhead.v1.ImageService.DiffImages:input_type -> bulkhead.v1.DiffImagesRequest
+	54,  // 186: bulkhead.v1.ImageService.ScanImage:input_type -> bulkhead.v1.ScanImageRequest
+	56,  // 187: bulkhead.v1.ImageService.ListScans:input_type -> bulkhead.v1.ListScansRequest
+	60,  // 188: bulkhead.v1.ImageService.ListWatches:input_type -> bulkhead.v1.ListWatchesRequest
+	62,  // 189: bulkhead.v1.ImageService.WatchRepository:input_type -> bulkhead.v1.WatchRepositoryRequest
+	64,  // 190: bulkhead.v1.ImageService.AddHook:input_type -> bulkhead.v1.AddHookRequest
+	66,  // 191: bulkhead.v1.ImageService.RemoveHook:input_type -> bulkhead.v1.RemoveHookRequest
+	78,  // 192: bulkhead.v1.ImageService.ListTrust:input_type -> bulkhead.v1.ListTrustRequest
+	70,  // 193: bulkhead.v1.FlowService.ListFlows:input_type -> bulkhead.v1.ListFlowsRequest
+	75,  // 194: bulkhead.v1.FlowService.GetFlow:input_type -> bulkhead.v1.GetFlowRequest
+	87,  // 195: bulkhead.v1.FlowService.GetMap:input_type -> bulkhead.v1.GetMapRequest
+	72,  // 196: bulkhead.v1.FlowService.ListRequests:input_type -> bulkhead.v1.ListRequestsRequest
+	91,  // 197: bulkhead.v1.FlowService.ListRisks:input_type -> bulkhead.v1.ListRisksRequest
+	93,  // 198: bulkhead.v1.SegmentService.ProposeSegments:input_type -> bulkhead.v1.ProposeSegmentsRequest
+	95,  // 199: bulkhead.v1.SegmentService.ReplaySegments:input_type -> bulkhead.v1.ReplaySegmentsRequest
+	99,  // 200: bulkhead.v1.SegmentService.ListSegments:input_type -> bulkhead.v1.ListSegmentsRequest
+	101, // 201: bulkhead.v1.SegmentService.ApplySegments:input_type -> bulkhead.v1.ApplySegmentsRequest
+	103, // 202: bulkhead.v1.SegmentService.RemoveSegments:input_type -> bulkhead.v1.RemoveSegmentsRequest
+	105, // 203: bulkhead.v1.SegmentService.Quarantine:input_type -> bulkhead.v1.QuarantineRequest
+	114, // 204: bulkhead.v1.SegmentService.PutInventory:input_type -> bulkhead.v1.PutInventoryRequest
+	133, // 205: bulkhead.v1.WebService.ListWeb:input_type -> bulkhead.v1.ListWebRequest
+	135, // 206: bulkhead.v1.WebService.SetWeb:input_type -> bulkhead.v1.SetWebRequest
+	137, // 207: bulkhead.v1.WebService.AllowWeb:input_type -> bulkhead.v1.AllowWebRequest
+	138, // 208: bulkhead.v1.WebService.PatchWeb:input_type -> bulkhead.v1.PatchWebRequest
+	139, // 209: bulkhead.v1.WebService.ListWebEvents:input_type -> bulkhead.v1.ListWebEventsRequest
+	141, // 210: bulkhead.v1.WebService.GetWebEvent:input_type -> bulkhead.v1.GetWebEventRequest
+	143, // 211: bulkhead.v1.WebService.GetPortrait:input_type -> bulkhead.v1.GetPortraitRequest
+	81,  // 212: bulkhead.v1.PolicyService.ApplyPolicies:input_type -> bulkhead.v1.ApplyPoliciesRequest
+	83,  // 213: bulkhead.v1.PolicyService.ListPolicies:input_type -> bulkhead.v1.ListPoliciesRequest
+	85,  // 214: bulkhead.v1.PolicyService.RemovePolicy:input_type -> bulkhead.v1.RemovePolicyRequest
+	2,   // 215: bulkhead.v1.AuthService.SignIn:output_type -> bulkhead.v1.SignInResponse
+	4,   // 216: bulkhead.v1.AuthService.SignOut:output_type -> bulkhead.v1.SignOutResponse
+	6,   // 217: bulkhead.v1.AuthService.WhoAmI:output_type -> bulkhead.v1.WhoAmIResponse
+	12,  // 218: bulkhead.v1.WorkloadService.ListWorkloads:output_type -> bulkhead.v1.ListWorkloadsResponse
+	14,  // 219: bulkhead.v1.WorkloadService.GetWorkload:output_type -> bulkhead.v1.GetWorkloadResponse
+	16,  // 220: bulkhead.v1.WorkloadService.SetMode:output_type -> bulkhead.v1.SetModeResponse
+	19,  // 221: bulkhead.v1.WorkloadService.GetProfile:output_type -> bulkhead.v1.GetProfileResponse
+	21,  // 222: bulkhead.v1.WorkloadService.Approve:output_type -> bulkhead.v1.ApproveResponse
+	28,  // 223: bulkhead.v1.AlertService.ListAlerts:output_type -> bulkhead.v1.ListAlertsResponse
+	22,  // 224: bulkhead.v1.AlertService.WatchAlerts:output_type -> bulkhead.v1.Alert
+	31,  // 225: bulkhead.v1.AlertService.ListIncidents:output_type -> bulkhead.v1.ListIncidentsResponse
+	35,  // 226: bulkhead.v1.DrillService.GetDrill:output_type -> bulkhead.v1.GetDrillResponse
+	37,  // 227: bulkhead.v1.DrillService.PutDrill:output_type -> bulkhead.v1.PutDrillResponse
+	41,  // 228: bulkhead.v1.NodeService.ListNodes:output_type -> bulkhead.v1.ListNodesResponse
+	46,  // 229: bulkhead.v1.ImageService.ListImages:output_type -> bulkhead.v1.ListImagesResponse
+	48,  // 230: bulkhead.v1.ImageService.GetImage:output_type -> bulkhead.v1.GetImageResponse
+	52,  // 231: bulkhead.v1.ImageService.DiffImages:output_type -> bulkhead.v1.DiffImagesResponse
+	55,  // 232: bulkhead.v1.ImageService.ScanImage:output_type -> bulkhead.v1.ScanImageResponse
+	57,  // 233: bulkhead.v1.ImageService.ListScans:output_type -> bulkhead.v1.ListScansResponse
+	61,  // 234: bulkhead.v1.ImageService.ListWatches:output_type -> bulkhead.v1.ListWatchesResponse
+	63,  // 235: bulkhead.v1.ImageService.WatchRepository:output_type -> bulkhead.v1.WatchRepositoryResponse
+	65,  // 236: bulkhead.v1.ImageService.AddHook:output_type -> bulkhead.v1.AddHookResponse
+	67,  // 237: bulkhead.v1.ImageService.RemoveHook:output_type -> bulkhead.v1.RemoveHookResponse
+	79,  // 238: bulkhead.v1.ImageService.ListTrust:output_type -> bulkhead.v1.ListTrustResponse
+	71,  // 239: bulkhead.v1.FlowService.ListFlows:output_type -> bulkhead.v1.ListFlowsResponse
+	76,  // 240: bulkhead.v1.FlowService.GetFlow:output_type -> bulkhead.v1.GetFlowResponse
+	88,  // 241: bulkhead.v1.FlowService.GetMap:output_type -> bulkhead.v1.GetMapResponse
+	73,  // 242: bulkhead.v1.FlowService.ListRequests:output_type -> bulkhead.v1.ListRequestsResponse
+	92,  // 243: bulkhead.v1.FlowService.ListRisks:output_type -> bulkhead.v1.ListRisksResponse
+	94,  // 244: bulkhead.v1.SegmentService.ProposeSegments:output_type -> bulkhead.v1.ProposeSegmentsResponse
+	96,  // 245: bulkhead.v1.SegmentService.ReplaySegments:output_type -> bulkhead.v1.ReplaySegmentsResponse
+	100, // 246: bulkhead.v1.SegmentService.ListSegments:output_type -> bulkhead.v1.ListSegmentsResponse
+	102, // 247: bulkhead.v1.SegmentService.ApplySegments:output_type -> bulkhead.v1.ApplySegmentsResponse
+	104, // 248: bulkhead.v1.SegmentService.RemoveSegments:output_type -> bulkhead.v1.RemoveSegmentsResponse
+	106, // 249: bulkhead.v1.SegmentService.Quarantine:output_type -> bulkhead.v1.QuarantineResponse
+	115, // 250: bulkhead.v1.SegmentService.PutInventory:output_type -> bulkhead.v1.PutInventoryResponse
+	134, // 251: bulkhead.v1.WebService.ListWeb:output_type -> bulkhead.v1.ListWebResponse
+	136, // 252: bulkhead.v1.WebService.SetWeb:output_type -> bulkhead.v1.SetWebResponse
+	136, // 253: bulkhead.v1.WebService.AllowWeb:output_type -> bulkhead.v1.SetWebResponse
+	136, // 254: bulkhead.v1.WebService.PatchWeb:output_type -> bulkhead.v1.SetWebResponse
+	140, // 255: bulkhead.v1.WebService.ListWebEvents:output_type -> bulkhead.v1.ListWebEventsResponse
+	142, // 256: bulkhead.v1.WebService.GetWebEvent:output_type -> bulkhead.v1.GetWebEventResponse
+	144, // 257: bulkhead.v1.WebService.GetPortrait:output_type -> bulkhead.v1.GetPortraitResponse
+	82,  // 258: bulkhead.v1.PolicyService.ApplyPolicies:output_type -> bulkhead.v1.ApplyPoliciesResponse
+	84,  // 259: bulkhead.v1.PolicyService.ListPolicies:output_type -> bulkhead.v1.ListPoliciesResponse
+	86,  // 260: bulkhead.v1.PolicyService.RemovePolicy:output_type -> bulkhead.v1.RemovePolicyResponse
+	215, // [215:261] is the sub-list for method output_type
+	169, // [169:215] is the sub-list for method input_type
+	169, // [169:169] is the sub-list for extension type_name
+	169, // [169:169] is the sub-list for extension extendee
+	0,   // [0:169] is the sub-list for field type_name
 }
 
 func init() { file_bulkhead_v1_bulkhead_proto_init() }
@@ -11554,7 +11889,7 @@ func file_bulkhead_v1_bulkhead_proto_init() {
 	if File_bulkhead_v1_bulkhead_proto != nil {
 		return
 	}
-	file_bulkhead_v1_bulkhead_proto_msgTypes[116].OneofWrappers = []any{
+	file_bulkhead_v1_bulkhead_proto_msgTypes[121].OneofWrappers = []any{
 		(*NodeCommand_SetMode)(nil),
 		(*NodeCommand_Approve)(nil),
 		(*NodeCommand_GetProfile)(nil),
@@ -11569,7 +11904,7 @@ func file_bulkhead_v1_bulkhead_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_bulkhead_v1_bulkhead_proto_rawDesc), len(file_bulkhead_v1_bulkhead_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   149,
+			NumMessages:   155,
 			NumExtensions: 0,
 			NumServices:   10,
 		},

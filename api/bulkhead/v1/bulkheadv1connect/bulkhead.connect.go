@@ -136,6 +136,9 @@ const (
 	// SegmentServiceQuarantineProcedure is the fully-qualified name of the SegmentService's Quarantine
 	// RPC.
 	SegmentServiceQuarantineProcedure = "/bulkhead.v1.SegmentService/Quarantine"
+	// SegmentServicePutInventoryProcedure is the fully-qualified name of the SegmentService's
+	// PutInventory RPC.
+	SegmentServicePutInventoryProcedure = "/bulkhead.v1.SegmentService/PutInventory"
 	// WebServiceListWebProcedure is the fully-qualified name of the WebService's ListWeb RPC.
 	WebServiceListWebProcedure = "/bulkhead.v1.WebService/ListWeb"
 	// WebServiceSetWebProcedure is the fully-qualified name of the WebService's SetWeb RPC.
@@ -1275,6 +1278,8 @@ type SegmentServiceClient interface {
 	RemoveSegments(context.Context, *connect.Request[v1.RemoveSegmentsRequest]) (*connect.Response[v1.RemoveSegmentsResponse], error)
 	// Quarantine cuts a workload off from everything, or lets it back.
 	Quarantine(context.Context, *connect.Request[v1.QuarantineRequest]) (*connect.Response[v1.QuarantineResponse], error)
+	// PutInventory tells the labels of a cluster's namespaces, the names of its ports and its services; every node gets them.
+	PutInventory(context.Context, *connect.Request[v1.PutInventoryRequest]) (*connect.Response[v1.PutInventoryResponse], error)
 }
 
 // NewSegmentServiceClient constructs a client for the bulkhead.v1.SegmentService service. By
@@ -1324,6 +1329,12 @@ func NewSegmentServiceClient(httpClient connect.HTTPClient, baseURL string, opts
 			connect.WithSchema(segmentServiceMethods.ByName("Quarantine")),
 			connect.WithClientOptions(opts...),
 		),
+		putInventory: connect.NewClient[v1.PutInventoryRequest, v1.PutInventoryResponse](
+			httpClient,
+			baseURL+SegmentServicePutInventoryProcedure,
+			connect.WithSchema(segmentServiceMethods.ByName("PutInventory")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -1335,6 +1346,7 @@ type segmentServiceClient struct {
 	applySegments   *connect.Client[v1.ApplySegmentsRequest, v1.ApplySegmentsResponse]
 	removeSegments  *connect.Client[v1.RemoveSegmentsRequest, v1.RemoveSegmentsResponse]
 	quarantine      *connect.Client[v1.QuarantineRequest, v1.QuarantineResponse]
+	putInventory    *connect.Client[v1.PutInventoryRequest, v1.PutInventoryResponse]
 }
 
 // ProposeSegments calls bulkhead.v1.SegmentService.ProposeSegments.
@@ -1367,6 +1379,11 @@ func (c *segmentServiceClient) Quarantine(ctx context.Context, req *connect.Requ
 	return c.quarantine.CallUnary(ctx, req)
 }
 
+// PutInventory calls bulkhead.v1.SegmentService.PutInventory.
+func (c *segmentServiceClient) PutInventory(ctx context.Context, req *connect.Request[v1.PutInventoryRequest]) (*connect.Response[v1.PutInventoryResponse], error) {
+	return c.putInventory.CallUnary(ctx, req)
+}
+
 // SegmentServiceHandler is an implementation of the bulkhead.v1.SegmentService service.
 type SegmentServiceHandler interface {
 	// ProposeSegments writes the smallest policy that a window of the stored history needs.
@@ -1380,6 +1397,8 @@ type SegmentServiceHandler interface {
 	RemoveSegments(context.Context, *connect.Request[v1.RemoveSegmentsRequest]) (*connect.Response[v1.RemoveSegmentsResponse], error)
 	// Quarantine cuts a workload off from everything, or lets it back.
 	Quarantine(context.Context, *connect.Request[v1.QuarantineRequest]) (*connect.Response[v1.QuarantineResponse], error)
+	// PutInventory tells the labels of a cluster's namespaces, the names of its ports and its services; every node gets them.
+	PutInventory(context.Context, *connect.Request[v1.PutInventoryRequest]) (*connect.Response[v1.PutInventoryResponse], error)
 }
 
 // NewSegmentServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -1425,6 +1444,12 @@ func NewSegmentServiceHandler(svc SegmentServiceHandler, opts ...connect.Handler
 		connect.WithSchema(segmentServiceMethods.ByName("Quarantine")),
 		connect.WithHandlerOptions(opts...),
 	)
+	segmentServicePutInventoryHandler := connect.NewUnaryHandler(
+		SegmentServicePutInventoryProcedure,
+		svc.PutInventory,
+		connect.WithSchema(segmentServiceMethods.ByName("PutInventory")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/bulkhead.v1.SegmentService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case SegmentServiceProposeSegmentsProcedure:
@@ -1439,6 +1464,8 @@ func NewSegmentServiceHandler(svc SegmentServiceHandler, opts ...connect.Handler
 			segmentServiceRemoveSegmentsHandler.ServeHTTP(w, r)
 		case SegmentServiceQuarantineProcedure:
 			segmentServiceQuarantineHandler.ServeHTTP(w, r)
+		case SegmentServicePutInventoryProcedure:
+			segmentServicePutInventoryHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -1470,6 +1497,10 @@ func (UnimplementedSegmentServiceHandler) RemoveSegments(context.Context, *conne
 
 func (UnimplementedSegmentServiceHandler) Quarantine(context.Context, *connect.Request[v1.QuarantineRequest]) (*connect.Response[v1.QuarantineResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("bulkhead.v1.SegmentService.Quarantine is not implemented"))
+}
+
+func (UnimplementedSegmentServiceHandler) PutInventory(context.Context, *connect.Request[v1.PutInventoryRequest]) (*connect.Response[v1.PutInventoryResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("bulkhead.v1.SegmentService.PutInventory is not implemented"))
 }
 
 // WebServiceClient is a client for the bulkhead.v1.WebService service.
