@@ -144,9 +144,15 @@ func FuzzSecret(f *testing.F) {
 			quote byte
 			make  func(string) string
 		}{
-			{'"', func(s string) string { return "'" + strings.ReplaceAll(strings.ReplaceAll(s, `\`, `\\`), "'", `\'`) + "'" }},
-			{'"', func(s string) string { return `"` + strings.ReplaceAll(strings.ReplaceAll(s, `\`, `\\`), `"`, `""`) + `"` }},
-			{'`', func(s string) string { return "E'" + strings.ReplaceAll(strings.ReplaceAll(s, `\`, `\\`), "'", "''") + "'" }},
+			{'"', func(s string) string {
+				return "'" + strings.ReplaceAll(strings.ReplaceAll(s, `\`, `\\`), "'", `\'`) + "'"
+			}},
+			{'"', func(s string) string {
+				return `"` + strings.ReplaceAll(strings.ReplaceAll(s, `\`, `\\`), `"`, `""`) + `"`
+			}},
+			{'`', func(s string) string {
+				return "E'" + strings.ReplaceAll(strings.ReplaceAll(s, `\`, `\\`), "'", "''") + "'"
+			}},
 		} {
 			text := "SELECT a FROM t WHERE b = " + q.make(around+secret) + " AND c = 1"
 			shape := statement([]byte(text[:min(len(text), int(end))]), q.quote)
