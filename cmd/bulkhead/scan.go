@@ -129,7 +129,11 @@ func (a *app) scan(ctx context.Context, target string, f *scanFlags) error {
 		return err
 	}
 	defer done()
-	frugal()
+	if options.Skims() {
+		brisk()
+	} else {
+		frugal()
+	}
 	progress := a.scanProgress()
 	options.Progress = progress.show
 	scanner, err := scan.New(options)
@@ -193,6 +197,13 @@ func ignored(e vuln.Ignore) string { return or(e.ID, e.PURL, e.Package, e.Path) 
 func frugal() {
 	debug.SetMemoryLimit(72 << 20)
 	resident.Sparse()
+}
+
+// brisk is for a scan that looks at packages alone: it is over before its garbage is worth collecting, and what it takes of the program
+// comes at once.
+func brisk() {
+	debug.SetGCPercent(-1)
+	debug.SetMemoryLimit(72 << 20)
 }
 
 // inMemory is how large a file may be to be held in memory by the walk over its layer; a larger one is spooled.
