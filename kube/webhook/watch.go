@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"bulkhead/kube"
@@ -15,9 +16,10 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/client-go/dynamic/dynamicinformer"
+	apiwatch "k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/tools/cache"
 )
 
@@ -31,15 +33,18 @@ var (
 // watch follows the cluster's policies and namespaces.
 type watch struct {
 	*server
-	factory dynamicinformer.DynamicSharedInformerFactory
-	changes chan struct{}
-	told    map[string]string // the status that each document has from us
+	informers map[schema.GroupVersionResource]cache.SharedIndexInformer
+	changes   chan struct{}
+	told      map[string]string // the status that each document has from us
 }
 
 func newWatch(s *server) *watch {
-	w := &watch{server: s, factory: dynamicinformer.NewDynamicSharedInformerFactory(s.client, 0), changes: make(chan struct{}, 1), told: map[string]string{}}
+	w := &watch{server: s, informers: map[schema.GroupVersionResource]cache.SharedIndexInformer{}, changes: make(chan struct{}, 1), told: map[string]string{}}
+	for _, resource := range []schema.GroupVersionResource{rules, exceptions, trust, namespaces} {
+		w.informers[resource] = follow(s.client.Resource(resource))
+	}
 	for _, resource := range []schema.GroupVersionResource{rules, exceptions, trust} {
-		w.factory.ForResource(resource).Informer().AddEventHandler(cache.ResourceEventHandlerFuncs{
+		w.informers[resource].AddEventHandler(cache.ResourceEventHandlerFuncs{
 			AddFunc: func(any) { w.changed() }, DeleteFunc: func(any) { w.changed() },
 			UpdateFunc: func(old, latest any) {
 				if generation(old) != generation(latest) { // not for our own word in its status
@@ -48,8 +53,18 @@ func newWatch(s *server) *watch {
 			},
 		})
 	}
-	w.factory.ForResource(namespaces).Informer().SetTransform(onlyLabels)
+	w.informers[namespaces].SetTransform(onlyLabels)
 	return w
+}
+
+// follow is client-go's own dynamic informer without its factory, which brings the types of all of Kubernetes into every start of the program.
+func follow(client dynamic.ResourceInterface) cache.SharedIndexInformer {
+	return cache.NewSharedIndexInformer(&cache.ListWatch{
+		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) { return client.List(ctx, o) },
+		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (apiwatch.Interface, error) {
+			return client.Watch(ctx, o)
+		},
+	}, &unstructured.Unstructured{}, 0, cache.Indexers{})
 }
 
 func generation(o any) int64 {
@@ -81,9 +96,13 @@ func (w *watch) changed() {
 }
 
 func (w *watch) run(ctx context.Context) error {
-	w.factory.Start(ctx.Done())
-	for resource, ok := range w.factory.WaitForCacheSync(ctx.Done()) {
-		if !ok {
+	var all sync.WaitGroup
+	defer all.Wait()
+	for _, informer := range w.informers {
+		all.Go(func() { informer.RunWithContext(ctx) })
+	}
+	for resource, informer := range w.informers {
+		if !cache.WaitForCacheSync(ctx.Done(), informer.HasSynced) {
 			return nil // ctx ended
 		}
 		w.Log.Debug("following", "resource", resource.Resource)
@@ -121,12 +140,8 @@ func (w *watch) apply(ctx context.Context) {
 }
 
 func (w *watch) list(resource schema.GroupVersionResource) []*unstructured.Unstructured {
-	objects, err := w.factory.ForResource(resource).Lister().List(labels.Everything())
-	if err != nil {
-		return nil
-	}
 	var all []*unstructured.Unstructured
-	for _, o := range objects {
+	for _, o := range w.informers[resource].GetStore().List() {
 		if u, ok := o.(*unstructured.Unstructured); ok {
 			all = append(all, u)
 		}
@@ -238,7 +253,7 @@ func (w *watch) namespaceLabels(ctx context.Context, name string) (map[string]st
 	if name == "" {
 		return nil, nil
 	}
-	if o, err := w.factory.ForResource(namespaces).Lister().Get(name); err == nil {
+	if o, ok, err := w.informers[namespaces].GetStore().GetByKey(name); ok && err == nil {
 		if u, ok := o.(*unstructured.Unstructured); ok {
 			return u.GetLabels(), nil
 		}
