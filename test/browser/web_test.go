@@ -100,6 +100,24 @@ func TestRequests(t *testing.T) {
 			w.accessible("a portrait")
 			w.widths("requests-portrait", 900)
 		}},
+		{"the cause of an alert", func() {
+			a := alert(7, "A program the workload never ran before", "/usr/bin/cksum", "T1059", "execution", bulkhead.High, bulkhead.ActionBlocked)
+			a.Workload = "docker/shop"
+			a.Cause.Request = &bulkhead.WebCause{
+				ID: "0123abcd", Method: "POST", Path: "/order/export", Endpoint: "/order/export", Place: "form", Parameter: "name", Client: "10.0.0.9", Sure: bulkhead.Certain,
+				Why: "the thread had read it", Patch: &bulkhead.WebPatch{Method: "POST", Path: "/order/export", Name: "name", Pattern: "[a-z ]*"},
+			}
+			n.publish(w.t, a)
+			w.visit(p.URL)
+			w.click(row(a.ID))
+			w.says("The request that led to it")
+			w.says("form parameter name")
+			w.accessible("an alert with its cause")
+			w.shot("cause")
+			w.click(button("Close the hole"))
+			w.says("The patch is in force.")
+			n.hasWeb(w, "the patch", func(s *pb.WebSetting) bool { return len(s.Patches) == 1 && s.Patches[0].Name == "name" })
+		}},
 	} {
 		if !t.Run(part.name, func(sub *testing.T) { w.t = sub; part.do(); w.clean() }) {
 			return
