@@ -163,7 +163,7 @@ func (t trusted) verdicts() string {
 	if t.Problem != "" {
 		all = append(all, t.Problem)
 	}
-	return strings.Join(all, "\n")
+	return strings.Join(all, " | ")
 }
 
 // once joins words, each once.
