@@ -25,6 +25,7 @@ import (
 // stand is a proxy before an application.
 type stand struct {
 	addr   string
+	proxy  *Proxy
 	lock   sync.Mutex
 	events []Event
 }
@@ -60,6 +61,7 @@ func start(t *testing.T, app http.Handler, change func(*Options)) *stand {
 	if err != nil {
 		t.Fatal(err)
 	}
+	s.proxy = p
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
