@@ -159,6 +159,7 @@ func (w *window) tryEdge() {
 	w.accessible("network, an edge")
 	w.click(button("Show all links"))
 	w.fill("search", "web api")
+	w.rows(`[data-link^="shop/deployment/web"]`, 1)
 	w.rows("[data-link]", 1)
 	w.click(`//button[@data-link]`)
 	w.click(`//li[@data-flow]/button`)
