@@ -349,8 +349,9 @@ func TestTrust(t *testing.T) {
 	t.Run("latency", func(t *testing.T) { s.latency(t, twin) })
 }
 
+// sleeper is a pod of an image that is always pulled: nodes have those of a run before under the same name.
 func sleeper(pod, ref string) string {
-	return fmt.Sprintf(`{"apiVersion":"v1","kind":"Pod","metadata":{"name":%q},"spec":{"terminationGracePeriodSeconds":0,"containers":[{"name":"app","image":%q}]}}`, pod, ref)
+	return fmt.Sprintf(`{"apiVersion":"v1","kind":"Pod","metadata":{"name":%q},"spec":{"terminationGracePeriodSeconds":0,"containers":[{"name":"app","image":%q,"imagePullPolicy":"Always"}]}}`, pod, ref)
 }
 
 func (s *supply) runs(t *testing.T, ref string) {
@@ -412,7 +413,7 @@ func (s *supply) static(t *testing.T, name, ref string) {
 // chain: a deployment of the image that CI learned works, and does nothing that CI did not see, from its first instruction.
 func (s *supply) chain(t *testing.T, ref string) {
 	s.must(fmt.Sprintf(`{"apiVersion":"apps/v1","kind":"Deployment","metadata":{"name":"web"},"spec":{"selector":{"matchLabels":{"app":"web"}},
-		"template":{"metadata":{"labels":{"app":"web"}},"spec":{"terminationGracePeriodSeconds":0,"containers":[{"name":"app","image":%q}]}}}}`, ref), "-n", namespace, "create", "-f", "-")
+		"template":{"metadata":{"labels":{"app":"web"}},"spec":{"terminationGracePeriodSeconds":0,"containers":[{"name":"app","image":%q,"imagePullPolicy":"Always"}]}}}}`, ref), "-n", namespace, "create", "-f", "-")
 	s.must("", "-n", namespace, "rollout", "status", "deployment/web", "--timeout=60s")
 	const workload = namespace + "/deployment/web/app"
 	if file := s.must("", "-n", namespace, "get", "pod", "-l", "app=web", "-o", "jsonpath={.items[0].spec.containers[0].securityContext.seccompProfile.localhostProfile}"); !strings.HasPrefix(file, "bulkhead/") {
