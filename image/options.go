@@ -32,8 +32,6 @@ type Options struct {
 	Authorization string
 	// Stall is how long an answer of a registry or engine may stop before it is given up. Default 30 s.
 	Stall time.Duration
-	// Connect is how long a connection to a registry may take to come about. Default 10 s, and never longer than Stall.
-	Connect time.Duration
 
 	// Docker and Containerd are the sockets of the engines. Nil: as the environment says, or the well-known ones.
 	Docker, Containerd []string

@@ -1,7 +1,6 @@
 package image
 
 import (
-	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -105,7 +104,7 @@ func newPlan(opt Options) (*plan, error) {
 	}
 	base := http.DefaultTransport.(*http.Transport).Clone()
 	base.TLSClientConfig = &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
-	base.DialContext = (&net.Dialer{Timeout: min(opt.Stall, cmp.Or(opt.Connect, 10*time.Second)), KeepAlive: 30 * time.Second}).DialContext
+	base.DialContext = (&net.Dialer{Timeout: min(opt.Stall, 10*time.Second), KeepAlive: 30 * time.Second}).DialContext
 	base.TLSHandshakeTimeout = opt.Stall
 	base.ResponseHeaderTimeout = opt.Stall
 	base.MaxResponseHeaderBytes = 256 << 10 // of a signed redirect to a cloud's store, some ten

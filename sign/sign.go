@@ -8,6 +8,7 @@
 package sign
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -82,7 +83,8 @@ type Options struct {
 	// all who ask at the same moment.
 	TagFresh time.Duration
 	// Timeout bounds one verification. Default 10 s.
-	Timeout time.Duration
+	Timeout  time.Duration
+	Patience time.Duration // how long an answer is waited for that could be done without, as it is remembered; default a quarter of Timeout
 	// Unmatched is what to do with an image that no policy is about. Empty lets it pass.
 	Unmatched Action
 	// Also are predicates that are told of beside those that policies look at.
@@ -129,7 +131,7 @@ func New(policies *Policies, opt Options) (*Verifier, error) {
 	if err != nil {
 		return nil, err
 	}
-	v.source = &remote{registries: registries, cache: opt.Cache, now: opt.Now, patience: opt.Timeout / 4, away: map[string]time.Time{}}
+	v.source = &remote{registries: registries, cache: opt.Cache, now: opt.Now, patience: cmp.Or(opt.Patience, opt.Timeout/4), away: map[string]time.Time{}}
 	return v, nil
 }
 

@@ -22,7 +22,7 @@ type webhookOptions struct {
 	listen, kubeconfig, namespace, service, configuration, secret string
 	podSecurity, imageFailure, cache                              string
 	rules, exempt, plain                                          []string
-	lifetime, drain                                               time.Duration
+	lifetime, drain, patience                                     time.Duration
 	seccomp                                                       bool
 }
 
@@ -51,6 +51,7 @@ func newAdmissionServe(a *app) *cobra.Command {
 	f.StringArrayVar(&o.exempt, "exempt-namespace", nil, "`NAMESPACE` that is not judged")
 	f.StringSliceVar(&o.plain, "insecure-http", nil, "`REGISTRY` that may be spoken to without TLS; no other is")
 	f.BoolVar(&o.seccomp, "learned-seccomp", false, "put the seccomp profile of the image's signed behaviour profile into pods that name none; agents write the files on the nodes")
+	f.DurationVar(&o.patience, "patience", 950*time.Millisecond, "how long each of the API server's two questions about a pod waits for registries; what takes longer is fetched all the same, for the next try")
 	f.DurationVar(&o.lifetime, "certificate-lifetime", 90*24*time.Hour, "how long a certificate is good for; it is renewed after two thirds")
 	f.DurationVar(&o.drain, "drain", 5*time.Second, "how long to go on answering once told to end")
 	c.RunE = func(c *cobra.Command, _ []string) error {
@@ -79,12 +80,8 @@ func (o webhookOptions) base() (kube.Options, error) {
 	if err != nil {
 		return kube.Options{}, err
 	}
-	return kube.Options{Rules: rules, PodSecurity: level, ImageFailure: failure, Exempt: kube.Exempt{Namespaces: o.exempt}}, nil
+	return kube.Options{Rules: rules, PodSecurity: level, ImageFailure: failure, Patience: o.patience, Exempt: kube.Exempt{Namespaces: o.exempt}}, nil
 }
-
-// connectWithin: the API server asks twice about a pod, what is to be changed and whether it may run, and both answers together are to
-// come within two seconds where a registry is away. One that is slow has the connection by then, and the engine's patience.
-const connectWithin = 900 * time.Millisecond
 
 func (a *app) serveAdmission(ctx context.Context, o webhookOptions, base kube.Options) error {
 	log := slog.New(slog.NewTextHandler(a.err, nil))
@@ -92,7 +89,7 @@ func (a *app) serveAdmission(ctx context.Context, o webhookOptions, base kube.Op
 	if err != nil {
 		log.Warn("verified images are not remembered", "error", err)
 	}
-	images := sign.Options{Registry: image.Options{PlainHTTP: o.plain, Connect: connectWithin}, Cache: cache, TagFresh: 2 * time.Second}
+	images := sign.Options{Registry: image.Options{PlainHTTP: o.plain}, Cache: cache, TagFresh: 2 * time.Second, Patience: o.patience / 3}
 	return webhook.Run(ctx, webhook.Options{
 		Listen: o.listen, Kubeconfig: o.kubeconfig, Namespace: o.namespace, Service: o.service, Configuration: o.configuration, Secret: o.secret,
 		Lifetime: o.lifetime, Drain: o.drain, Base: base, Log: log,
