@@ -53,7 +53,7 @@ func (j *judge) exceptionFor(f finding) *Exception {
 }
 
 func (j *judge) covers(e *Exception, f finding) bool {
-	if e.Namespace != j.request.Namespace || !slices.Contains(e.Rules, f.Rule) || !j.Now().Before(e.Expires) {
+	if e.Namespace != j.request.Namespace && !j.withoutNamespace(e) || !slices.Contains(e.Rules, f.Rule) || !j.Now().Before(e.Expires) {
 		return false
 	}
 	if len(e.Workloads) > 0 && !matchAny(e.Workloads, j.workload.names()...) {

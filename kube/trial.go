@@ -103,7 +103,7 @@ func (o trialObject) String() string {
 
 func (t *Trial) request(o trialObject) Request {
 	namespace := o.namespace
-	if namespace == "" {
+	if namespace == "" && !ofCluster(o.kind) {
 		namespace = t.namespace
 	}
 	return Request{Kind: o.kind, Operation: "CREATE", Namespace: namespace, NamespaceLabels: t.namespaces[namespace], Object: o.JSON}

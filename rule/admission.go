@@ -26,7 +26,7 @@ const (
 	Audit AdmissionAction = "audit" // admit it and write it down
 )
 
-// AdmissionRule is something that a workload must not ask for.
+// AdmissionRule is something that a workload, or an object that gives access, must not ask for.
 type AdmissionRule struct {
 	ID          string            `yaml:"id" json:"id"`
 	Title       string            `yaml:"title" json:"title"`
@@ -36,7 +36,8 @@ type AdmissionRule struct {
 	Tactic      string            `yaml:"tactic" json:"tactic"`
 	Action      AdmissionAction   `yaml:"action" json:"action"`
 	Failure     AdmissionAction   `yaml:"failure" json:"failure"` // what is done when the rule cannot be evaluated
-	Each        string            `yaml:"each" json:"each"`       // pod, container or volume: what it is evaluated for
+	Each        string            `yaml:"each" json:"each"`       // pod, container, volume or object: what it is evaluated for
+	Kinds       []string          `yaml:"kinds" json:"kinds"`     // of an object: "ClusterRoleBinding"
 	When        string            `yaml:"when" json:"when"`       // CEL, bool
 	Message     string            `yaml:"message" json:"message"` // CEL, string
 	Exceptions  []Exception       `yaml:"exceptions" json:"exceptions"`
@@ -152,7 +153,7 @@ func (b *admissionBuilder) ruleFields(d *admissionDraft) map[string]func(documen
 	readers := map[string]func(document.Place){}
 	for key, into := range map[string]any{
 		"id": &r.ID, "title": &r.Title, "description": &r.Description, "severity": &r.Severity, "technique": &r.Technique,
-		"tactic": &r.Tactic, "action": &r.Action, "failure": &r.Failure, "each": &r.Each, "when": &r.When, "message": &r.Message, "enabled": &r.Enabled,
+		"tactic": &r.Tactic, "action": &r.Action, "failure": &r.Failure, "each": &r.Each, "kinds": &r.Kinds, "when": &r.When, "message": &r.Message, "enabled": &r.Enabled,
 	} {
 		readers[key] = func(p document.Place) { d.at[key] = p; b.Decode(p, into) }
 	}
@@ -205,8 +206,11 @@ func checkAdmission(d *admissionDraft) (problems []error) {
 			wrong(key, "use deny, warn or audit", "%s %q of rule %s is unknown", key, action, r.ID)
 		}
 	}
-	if r.Each != eachPod && r.Each != eachContainer && r.Each != eachVolume {
-		wrong("each", "use pod, container or volume", "rule %s is for each %q, which is unknown", r.ID, r.Each)
+	if !slices.Contains([]string{eachPod, eachContainer, eachVolume, eachObject}, r.Each) {
+		wrong("each", "use pod, container, volume or object", "rule %s is for each %q, which is unknown", r.ID, r.Each)
+	}
+	if (r.Each == eachObject) != (len(r.Kinds) > 0) {
+		wrong("kinds", "write `each: object` and `kinds: [ClusterRoleBinding, …]` together", "rule %s is for each %s and for the kinds %v", r.ID, r.Each, r.Kinds)
 	}
 	if !techniqueID.MatchString(r.Technique) {
 		wrong("technique", "use an ATT&CK id like T1611", "technique %q of rule %s is no ATT&CK id", r.Technique, r.ID)

@@ -18,6 +18,7 @@ const (
 	eachPod       = "pod"
 	eachContainer = "container"
 	eachVolume    = "volume"
+	eachObject    = "object" // the whole, of some kinds
 )
 
 // admissionCost is the most that one condition may cost on one container. Walking through a
@@ -44,7 +45,7 @@ var admissionVariables = map[string]*cel.Type{
 type AdmissionRequest struct {
 	Object     map[string]any
 	Kind       string
-	Pod        map[string]any // metadata and spec
+	Pod        map[string]any // metadata and spec; nil for an object that starts no containers
 	Namespace  Namespace
 	Submission Submission
 	// Scan answers for an image; without it, rules that ask for scans are left out.
@@ -165,6 +166,9 @@ func (a *Admission) Eval(r AdmissionRequest) []AdmissionMatch {
 	var matches []AdmissionMatch
 	for _, k := range a.ready {
 		if k.scans && r.Scan == nil {
+			continue
+		}
+		if k.Each == eachObject && !slices.Contains(k.Kinds, r.Kind) {
 			continue
 		}
 		for i := range subjects {

@@ -24,9 +24,13 @@ func (s *subject) addScan() error {
 	return nil
 }
 
-// subjects are the pod, each of its containers and each of its volumes.
+// subjects are the object and, where it starts containers, the pod, each of its containers and each of its volumes.
 func (r AdmissionRequest) subjects(lists map[string]any) []subject {
-	all := []subject{{each: eachPod, variables: r.variables(lists)}}
+	all := []subject{{each: eachObject, variables: r.variables(lists)}}
+	if r.Pod == nil {
+		return all
+	}
+	all = append(all, subject{each: eachPod, variables: r.variables(lists)})
 	spec := objectIn(r.Pod, "spec")
 	for _, group := range []struct{ field, kind string }{
 		{"initContainers", "init"}, {"containers", "container"}, {"ephemeralContainers", "ephemeral"},
@@ -44,12 +48,8 @@ func (r AdmissionRequest) subjects(lists map[string]any) []subject {
 }
 
 func (r AdmissionRequest) variables(lists map[string]any) map[string]any {
-	pod := r.Pod
-	if pod == nil {
-		pod = map[string]any{}
-	}
 	variables := map[string]any{
-		"object": r.Object, "kind": r.Kind, "pod": pod, "ns": &r.Namespace, "request": &r.Submission,
+		"object": r.Object, "kind": r.Kind, "pod": r.Pod, "ns": &r.Namespace, "request": &r.Submission,
 	}
 	for name, items := range lists {
 		variables[name] = items

@@ -79,7 +79,10 @@ func admissionRequest(t *testing.T, w scenarios.Wish) AdmissionRequest {
 	var manifest map[string]any // as JSON decodes it
 	recode(t, w.Manifest(), &manifest)
 	metadata := objectIn(manifest, "metadata")
-	r := AdmissionRequest{Object: manifest, Kind: "Pod", Pod: manifest, Namespace: Namespace{Name: textIn(metadata, "namespace")}}
+	r := AdmissionRequest{Object: manifest, Kind: textIn(manifest, "kind"), Pod: manifest, Namespace: Namespace{Name: textIn(metadata, "namespace")}}
+	if w.Object != nil {
+		r.Pod = nil
+	}
 	if w.Scan != nil {
 		r.Scan = func(string) (Scan, error) { return scanOf(w.Scan), nil }
 	}

@@ -19,8 +19,9 @@ type Admission struct {
 	Allow Wish                `yaml:"allow"`
 }
 
-// Wish is how a pod differs from one that meets no rule.
+// Wish is how a pod differs from one that meets no rule, or an object that starts no containers.
 type Wish struct {
+	Object    map[string]any `yaml:"object"`    // whole, instead of a pod
 	Pod       map[string]any `yaml:"pod"`       // laid over the spec
 	Container map[string]any `yaml:"container"` // laid over the container
 	Namespace string         `yaml:"namespace"`
@@ -36,8 +37,11 @@ func LoadAdmission() ([]Admission, error) {
 	return all, nil
 }
 
-// Manifest is the pod that w wishes for.
+// Manifest is the object that w wishes for.
 func (w Wish) Manifest() map[string]any {
+	if w.Object != nil {
+		return w.Object
+	}
 	container := lay(map[string]any{
 		"name": "app", "image": "registry.example/shop:v1@sha256:1111111111111111111111111111111111111111111111111111111111111111",
 		"securityContext": map[string]any{

@@ -134,6 +134,7 @@ func TestAdmission(t *testing.T) {
 	t.Run("debug containers", func(t *testing.T) { cluster{c.Cluster, t}.debug() })
 	t.Run("static pods", func(t *testing.T) { cluster{c.Cluster, t}.static() })
 	t.Run("documents", func(t *testing.T) { cluster{c.Cluster, t}.documents() })
+	t.Run("access", func(t *testing.T) { cluster{c.Cluster, t}.access() })
 	t.Run("namespaces", func(t *testing.T) { cluster{c.Cluster, t}.namespaces() })
 	t.Run("roll", func(t *testing.T) { cluster{c.Cluster, t}.roll() })
 	t.Run("certificates", func(t *testing.T) { cluster{c.Cluster, t}.certificates() })
@@ -233,6 +234,32 @@ func (c cluster) documents() {
 		return err == nil
 	})
 	c.refused(pod("shop", "", `"hostPID":true,`), "host-pid")
+}
+
+// access: nobody becomes administrator by a binding and no stranger is asked about everything, unless somebody answers for it.
+func (c cluster) access() {
+	binding := `{"apiVersion":"rbac.authorization.k8s.io/v1","kind":"ClusterRoleBinding","metadata":{"name":"admission-test"},
+		"roleRef":{"apiGroup":"rbac.authorization.k8s.io","kind":"ClusterRole","name":%q},"subjects":[{"kind":"ServiceAccount","name":"default","namespace":"` + namespace + `"}]}`
+	create := func(object string) (string, error) {
+		return c.Kubectl(c.t.Context(), object, "create", "--dry-run=server", "-f", "-")
+	}
+	if out, err := create(fmt.Sprintf(binding, "cluster-admin")); err == nil || !strings.Contains(out, "[cluster-admin-binding]") {
+		c.t.Errorf("a binding to cluster-admin: %v\n%s", err, out)
+	}
+	if out, err := create(fmt.Sprintf(binding, "view")); err != nil {
+		c.t.Errorf("a binding to view: %v\n%s", err, out)
+	}
+	stranger := `{"apiVersion":"admissionregistration.k8s.io/v1","kind":"ValidatingWebhookConfiguration","metadata":{"name":"admission-test"},"webhooks":[{"name":"a.stranger.example",
+		"admissionReviewVersions":["v1"],"sideEffects":"None","failurePolicy":"Ignore","clientConfig":{"url":"https://stranger.example/"},"rules":[{"apiGroups":["shop.example"],"apiVersions":["v1"],"operations":["CREATE"],"resources":["carts"]}]}]}`
+	c.eventually("a stranger's webhook is refused", func() bool { // the policy is compiled some time after it is there
+		out, err := create(stranger)
+		return err != nil && strings.Contains(out, "[webhook-outside]")
+	})
+	exception := `{"apiVersion":"bulkhead.dev/v1alpha1","kind":"AdmissionException","metadata":{"name":"operator"},"spec":{"rules":["cluster-admin-binding"],
+		"workloads":["admission-test"],"owner":"ops@shop.example","reason":"it installs everything","expires":"2999-01-01T00:00:00Z"}}`
+	c.must(exception, "-n", system, "apply", "-f", "-")
+	c.t.Cleanup(func() { c.Kubectl(context.Background(), "", "-n", system, "delete", "admissionexception", "operator") })
+	c.eventually("the exception counts", func() bool { _, err := create(fmt.Sprintf(binding, "cluster-admin")); return err == nil })
 }
 
 // namespaces: the system's are never judged, an audited one warns, Pod Security's labels count.
