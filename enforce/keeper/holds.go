@@ -132,8 +132,7 @@ func (k *keeper) askFor(ctx context.Context, h Hold) (w *ward, released bool) {
 		case <-deadline:
 			return nil, false
 		case <-wait:
-			w := k.wardOf(h)
-			return w, w == nil
+			return nil, true // covered already where it is to be; the runtime on its way in is not yet
 		case <-time.After(2 * time.Millisecond):
 			if w := k.wardOf(h); w != nil {
 				return w, false

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -111,6 +112,9 @@ func (s *supply) takeAway() {
 		out, err := exec.Command(s.Path("bulkhead-agent"), "release", "--state", fs+"/var/lib/bulkhead", "--run", fs+"/run/bulkhead", "--pin", fmt.Sprintf("/sys/fs/bpf/bulkhead-node%d", n)).CombinedOutput()
 		if err != nil {
 			s.Errorf("lifting the protection of node %d: %v\n%s", n, err, out)
+		}
+		for _, pid := range product.KeepersOf(fmt.Sprintf("/sys/fs/bpf/bulkhead-node%d", n)) { // which outlive their agents' containers by design
+			_ = syscall.Kill(pid, syscall.SIGTERM)
 		}
 	}
 	for _, file := range []string{"40-server.yaml", "20-admission.yaml", "10-crds.yaml", "00-namespace.yaml"} {

@@ -251,11 +251,14 @@ func (p *Product) Release() {
 }
 
 // Keepers are the processes that hold this product's listeners.
-func (p *Product) Keepers() (pids []int) {
+func (p *Product) Keepers() []int { return KeepersOf(p.Path("run", "keeper.sock")) }
+
+// KeepersOf are the keepers with something in their command line: a socket, or pins.
+func KeepersOf(mark string) (pids []int) {
 	all, _ := filepath.Glob("/proc/[0-9]*/cmdline")
 	for _, k := range all {
 		line, _ := os.ReadFile(k)
-		if !bytes.Contains(line, []byte(p.Path("run", "keeper.sock"))) {
+		if !bytes.Contains(line, []byte("keeper\x00")) || !bytes.Contains(line, []byte(mark+"\x00")) {
 			continue
 		}
 		if pid, err := strconv.Atoi(filepath.Base(filepath.Dir(k))); err == nil {
