@@ -70,11 +70,11 @@ func (k *keeper) leaveNobody() {
 // hold covers one process. Whatever happens, it goes on.
 func (k *keeper) hold(ctx context.Context, h Hold) {
 	defer letRun(h.PID)
-	w, released := k.wardOf(h), false
+	w := k.wardOf(h)
 	if w == nil {
-		w, released = k.askFor(ctx, h)
+		w = k.askFor(ctx, h)
 	}
-	covered := released || w != nil && k.coverOne(w, h.PID, started(h.PID))
+	covered := w != nil && k.coverOne(w, h.PID, started(h.PID))
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.held++; !covered {
@@ -112,8 +112,8 @@ func cgroupOf(pid int) string {
 }
 
 // askFor asks the agent for a policy, and waits until there is one, the agent lets the process
-// go (its container is only learned, or none of its own), or patience ends.
-func (k *keeper) askFor(ctx context.Context, h Hold) (w *ward, released bool) {
+// go, or patience ends.
+func (k *keeper) askFor(ctx context.Context, h Hold) *ward {
 	wait := make(chan struct{})
 	k.mu.Lock()
 	k.waiting[h.PID] = wait
@@ -128,14 +128,14 @@ func (k *keeper) askFor(ctx context.Context, h Hold) (w *ward, released bool) {
 	for {
 		select {
 		case <-ctx.Done():
-			return nil, false
+			return nil
 		case <-deadline:
-			return nil, false
+			return nil
 		case <-wait:
-			return nil, true // covered already where it is to be; the runtime on its way in is not yet
+			return nil
 		case <-time.After(2 * time.Millisecond):
 			if w := k.wardOf(h); w != nil {
-				return w, false
+				return w
 			}
 		}
 	}
