@@ -27,7 +27,7 @@ KERNEL_TESTS ?= ./test/kernels/selftest $(filter ./bpf,$(INTEGRATION))
 IGNORED := -name node_modules -o -name .git -o -name .cache -o -path ./bin -o -path ./console/dist -o -path ./docs
 SOURCES := $(shell find . \( $(IGNORED) \) -prune -o -type f ! -name '*_test.go' ! -path './console/*' ! -path './test/*' -print)
 CONSOLE_SOURCES := $(shell find console 2>/dev/null \( -name node_modules -o -name dist \) -prune -o -type f -print)
-# Last: test/kubernetes (make test-cluster), which builds Kubernetes from source the first time: ten minutes on two processors.
+# Apart: test/kubernetes (make test-cluster), which builds Kubernetes from source the first time: ten minutes on two processors.
 INTEGRATION := $(shell grep -rl --include='*_test.go' '^//go:build integration' . | xargs -r -n1 dirname | sort -u | grep -v '^./test/kubernetes$$')
 
 ## Run
@@ -87,12 +87,11 @@ bin/lab: $(shell find test/lab -type f)
 ## Test
 
 .PHONY: test test-unit test-integration test-robust test-kernels packages images
-test: ## Everything: lint, unit, integration, browser, kernels in virtual machines, Kubernetes
+test: ## Everything: lint, unit, integration, browser, kernels in virtual machines
 	@$(MAKE) packages build
 	@$(MAKE) -j2 images checks
 	@$(MAKE) test-integration
 	@$(MAKE) test-kernels
-	@$(MAKE) test-cluster
 	@echo "all tests passed"
 
 .PHONY: checks
