@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"os"
+	"slices"
 	"time"
 
 	pb "bulkhead/api/bulkhead/v1"
 	"bulkhead/bpf"
+	"bulkhead/rule"
 	"bulkhead/sensor/first"
 	"bulkhead/sensor/request"
 )
@@ -26,33 +28,7 @@ type exchanges struct {
 
 // readsAlong reports whether somebody wants to know what a workload is asked.
 func (a *Agent) readsAlong(workload string) bool {
-	for _, pattern := range a.options.ReadAlong {
-		if matches(pattern, workload) {
-			return true
-		}
-	}
-	return false
-}
-
-// matches lets * stand for any characters, a slash too.
-func matches(pattern, name string) bool {
-	for i := 0; i < len(pattern); i++ {
-		if pattern[i] != '*' {
-			if i >= len(name) || pattern[i] != name[i] {
-				return false
-			}
-			continue
-		}
-		for rest := name[i:]; ; rest = rest[1:] {
-			if matches(pattern[i+1:], rest) {
-				return true
-			}
-			if rest == "" {
-				return false
-			}
-		}
-	}
-	return len(pattern) == len(name)
+	return slices.ContainsFunc(a.options.ReadAlong, func(pattern string) bool { return rule.MatchText(pattern, workload) })
 }
 
 // followTurns reads what connections are asked.

@@ -60,12 +60,13 @@ func TestShapesHaveRoom(t *testing.T) {
 	}
 }
 
-func TestMatches(t *testing.T) {
+func TestReadsAlong(t *testing.T) {
 	for _, c := range []struct {
 		pattern, name string
 		want          bool
 	}{{"*", "shop/api", true}, {"shop/*", "shop/deployment/api", true}, {"shop/*", "shopping/a", false}, {"*/api", "shop/api", true}, {"shop", "shop/api", false}, {"", "a", false}, {"a*b*c", "axxbxxc", true}} {
-		if got := matches(c.pattern, c.name); got != c.want {
+		a := &Agent{options: Options{ReadAlong: []string{c.pattern}}}
+		if got := a.readsAlong(c.name); got != c.want {
 			t.Errorf("%q of %q: %v", c.pattern, c.name, got)
 		}
 	}

@@ -65,18 +65,12 @@ func (j *judge) covers(e *Exception, f finding) bool {
 func matchAny(patterns []string, texts ...string) bool {
 	for _, pattern := range patterns {
 		for _, text := range texts {
-			if matchText(pattern, text) {
+			if rule.MatchText(pattern, text) {
 				return true
 			}
 		}
 	}
 	return false
-}
-
-// matchText knows * for any part, slashes too.
-func matchText(pattern, text string) bool {
-	const slash = "\x00" // in neither: MatchPath's star stops at slashes
-	return rule.MatchPath(strings.ReplaceAll(pattern, "/", slash), strings.ReplaceAll(text, "/", slash))
 }
 
 // names are what a workload goes by: its own name and that of the object which made it, so that

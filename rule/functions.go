@@ -125,7 +125,7 @@ func MatchPath(pattern, path string) bool {
 			return !more || matchBelow(rest, path)
 		}
 		have, left, deeper := strings.Cut(path, "/")
-		if !matchPart(part, have) || more != deeper {
+		if !MatchText(part, have) || more != deeper {
 			return false
 		}
 		if !more {
@@ -148,7 +148,8 @@ func matchBelow(pattern, path string) bool {
 	}
 }
 
-func matchPart(pattern, text string) bool {
+// MatchText reports whether text meets pattern: `*` is any part of it, with slashes too.
+func MatchText(pattern, text string) bool {
 	head, rest, star := strings.Cut(pattern, "*")
 	if !star {
 		return pattern == text
