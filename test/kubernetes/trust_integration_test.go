@@ -35,6 +35,7 @@ type supply struct {
 	cluster
 	*product.Product        // its programs, and the control plane and agent of CI
 	registry         string // the same name in pods, in nodes and here
+	docker           string // the socket of the lab's
 	release, other   string // private keys
 }
 
@@ -42,7 +43,7 @@ type supply struct {
 func begin(t *testing.T) *supply {
 	t.Helper()
 	c := lab.StartCluster(t, lab.ClusterOptions{NRI: true})
-	s := &supply{cluster: cluster{c, t}, registry: c.SharedRegistry()}
+	s := &supply{cluster: cluster{c, t}, registry: c.SharedRegistry(), docker: lab.Start(t).Docker()}
 	s.Product = product.New(t)
 	t.Cleanup(s.takeAway)
 	s.takeAway()
@@ -79,7 +80,7 @@ func (s *supply) learn(as, says string) (ref string) {
 	s.Helper()
 	ref = s.registry + "/" + images + "/" + as
 	s.Cleanup(func() { _ = exec.Command("docker", "rmi", "-f", ref).Run() })
-	s.Engines("docker " + strings.TrimPrefix(os.Getenv("DOCKER_HOST"), "unix://"))
+	s.Engines("docker " + s.docker)
 	s.Start()
 	s.Chain(s.registry, ref, s.release, says)
 	s.Agent.Stop()
@@ -160,19 +161,7 @@ func (s *supply) control(into any, input string, args ...string) error {
 func (s *supply) push(as, says string) (ref string) {
 	s.Helper()
 	ref = s.registry + "/" + images + "/" + as
-	dir := s.Path("image")
-	s.Check(os.MkdirAll(dir, 0o700))
-	box, err := os.ReadFile("/bin/busybox")
-	s.Check(err)
-	s.Check(os.WriteFile(filepath.Join(dir, "busybox"), box, 0o755))
-	s.Check(os.WriteFile(filepath.Join(dir, "says"), fmt.Appendf(nil, "%s %d\n", says, time.Now().UnixNano()), 0o644))
-	s.Check(os.WriteFile(filepath.Join(dir, "Dockerfile"), []byte("FROM scratch\nCOPY busybox /bin/\nCOPY says /\nCMD [\"/bin/busybox\", \"sleep\", \"1000000\"]\n"), 0o600))
-	for _, args := range [][]string{{"build", "-q", "-t", ref, dir}, {"push", "-q", ref}} {
-		if out, err := exec.Command("docker", args...).CombinedOutput(); err != nil {
-			s.Fatalf("docker %v: %v\n%s", args, err, out)
-		}
-	}
-	s.Cleanup(func() { _ = exec.Command("docker", "rmi", "-f", ref).Run() })
+	s.Push(s.docker, ref, fmt.Sprintf("%s %d\n", says, time.Now().UnixNano()), "sleep", "1000000")
 	return ref
 }
 

@@ -1,6 +1,7 @@
 package product
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -13,6 +14,29 @@ func (p *Product) Key(name string) string {
 	p.Helper()
 	p.Must("sign", "keygen", p.Path(name))
 	return p.Path(name + ".key")
+}
+
+// Push builds an image of busybox that says something, in /says, by the Docker behind a socket, and pushes it.
+func (p *Product) Push(socket, ref, says string, command ...string) {
+	p.Helper()
+	dir := p.Path("build")
+	p.Check(os.MkdirAll(dir, 0o700))
+	box, err := os.ReadFile("/bin/busybox")
+	p.Check(err)
+	p.Check(os.WriteFile(filepath.Join(dir, "busybox"), box, 0o755))
+	p.Check(os.WriteFile(filepath.Join(dir, "says"), []byte(says), 0o644))
+	start, err := json.Marshal(append([]string{"/bin/busybox"}, command...))
+	p.Check(err)
+	p.Check(os.WriteFile(filepath.Join(dir, "Dockerfile"), fmt.Appendf(nil, "FROM scratch\nCOPY busybox /bin/\nCOPY says /\nCMD %s\n", start), 0o600))
+	docker := func(args ...string) *exec.Cmd {
+		return exec.Command("docker", append([]string{"--host", "unix://" + socket}, args...)...)
+	}
+	for _, args := range [][]string{{"build", "-q", "-t", ref, dir}, {"push", "-q", ref}} {
+		if out, err := docker(args...).CombinedOutput(); err != nil {
+			p.Fatalf("docker %v: %v\n%s", args, err, out)
+		}
+	}
+	p.Cleanup(func() { _ = docker("rmi", "-f", ref).Run() })
 }
 
 // Chain runs the script of docs/chain.md with the Docker of the environment: from a Dockerfile to an image in a registry without
