@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"connectrpc.com/connect"
@@ -341,32 +342,36 @@ func (w webService) GetWebEvent(ctx context.Context, r *connect.Request[pb.GetWe
 	return connect.NewResponse(&pb.GetWebEventResponse{Event: api.ToAlert(alert)}), nil
 }
 
-// GetPortrait asks every node that runs the workload, and takes the one who has seen most.
+// GetPortrait asks every node that runs the workload at once, and takes the largest: nodes learn apart from each other.
 func (w webService) GetPortrait(ctx context.Context, r *connect.Request[pb.GetPortraitRequest]) (*connect.Response[pb.GetPortraitResponse], error) {
 	reports, err := w.s.db.Workload(ctx, r.Msg.Workload)
 	if err != nil {
 		return nil, failure(w.s, err)
 	}
-	var best *pb.GetPortraitResponse
-	var errs []error
-	for _, node := range nodesOf(reports) {
-		ctx, cancel := context.WithTimeout(ctx, commandTime)
-		got, err := w.s.bus.Command(ctx, node, &pb.NodeCommand{Command: &pb.NodeCommand_GetPortrait{GetPortrait: r.Msg}})
-		cancel()
-		if err == nil && got.Portrait == nil {
-			err = errors.New(node + ": " + cmp.Or(got.Answer.GetError(), "the node has none"))
-		}
-		if err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		if best == nil || len(got.Portrait.Json) > len(best.Json) {
-			best = got.Portrait
-			best.Node = node
-		}
+	nodes := nodesOf(reports)
+	portraits, errs := make([]*pb.GetPortraitResponse, len(nodes)), make([]error, len(nodes))
+	var wait sync.WaitGroup
+	for i, node := range nodes {
+		wait.Go(func() { portraits[i], errs[i] = w.portraitOf(ctx, node, r.Msg) })
 	}
+	wait.Wait()
+	best := slices.MaxFunc(append(portraits, nil), func(a, b *pb.GetPortraitResponse) int { return cmp.Compare(len(a.GetJson()), len(b.GetJson())) })
 	if best == nil {
 		return nil, connect.NewError(connect.CodeNotFound, errors.Join(errs...))
 	}
 	return connect.NewResponse(best), nil
+}
+
+func (w webService) portraitOf(ctx context.Context, node string, r *pb.GetPortraitRequest) (*pb.GetPortraitResponse, error) {
+	ctx, cancel := context.WithTimeout(ctx, commandTime)
+	defer cancel()
+	got, err := w.s.bus.Command(ctx, node, &pb.NodeCommand{Command: &pb.NodeCommand_GetPortrait{GetPortrait: r}})
+	if err != nil {
+		return nil, err
+	}
+	if got.Portrait == nil {
+		return nil, errors.New(node + ": " + cmp.Or(got.Answer.GetError(), "the node has none"))
+	}
+	got.Portrait.Node = node
+	return got.Portrait, nil
 }
