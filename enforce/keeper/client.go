@@ -253,9 +253,7 @@ func (c *Client) handle(m message, fd int) {
 		}
 		c.mu.Unlock()
 	case kindDenials:
-		if c.opts.Denied != nil {
-			c.opts.Denied(m.Denials)
-		}
+		c.denials.put(m.Denials) // told by another goroutine: a slow disk there must not keep answers waiting here
 	case kindUnknown:
 		if c.opts.Unknown != nil {
 			go c.opts.Unknown(m.CgroupID, m.PID)
@@ -335,7 +333,7 @@ func ended(pidfd int) bool {
 	return n == 1 && err == nil
 }
 
-// tell passes on what this side denied itself.
+// tell passes on what the keeper denied, or this side itself.
 func (c *Client) tell(ctx context.Context) {
 	for {
 		select {

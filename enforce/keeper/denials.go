@@ -21,13 +21,18 @@ type Denial struct {
 	Dropped  uint64    `json:"dropped,omitempty"` // calls before this one that found no room in the queue
 }
 
+// denialKey is what equal ones have in common.
 type denialKey struct {
 	cgroup  uint64
-	tid     uint32
-	number  int32
-	arch    uint32
-	family  uint64
+	tid     int
+	number  uint32
+	entry   string
+	family  string
 	verdict Verdict
+}
+
+func (d *Denial) key() denialKey {
+	return denialKey{d.CgroupID, d.TID, d.Number, d.Entry, d.Family, d.Verdict}
 }
 
 // maxDenials bounds what waits for an agent: about a megabyte.
@@ -48,29 +53,34 @@ func newDenials() *denials {
 
 // add counts a call. It reports false when there was no room.
 func (d *denials) add(cgroup uint64, n *seccomp.Notification, v Verdict, pid func() int) bool {
-	key := denialKey{cgroup: cgroup, tid: n.TID, number: n.Data.Number, arch: n.Data.Arch, verdict: v}
-	socket := seccomp.TakesFamily("", uint32(n.Data.Number))
-	if socket {
-		key.family = n.Data.Args[0]
+	number := uint32(n.Data.Number)
+	one := Denial{
+		CgroupID: cgroup, TID: int(n.TID), Number: number, Args: n.Data.Args, Verdict: v, Count: 1,
+		Syscall: seccomp.Name("", number), Entry: seccomp.Entry("", n.Data.Arch, number),
+	}
+	if seccomp.TakesFamily("", number) {
+		one.Family = seccomp.FamilyName(uint32(n.Data.Args[0]))
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	return d.fold(one, pid)
+}
+
+// fold counts in what may be there already; pid is asked for what is not.
+func (d *denials) fold(one Denial, pid func() int) bool {
+	key := one.key()
 	if have := d.waiting[key]; have != nil {
-		have.Count++
+		have.Count += one.Count
 		return true
 	}
 	if len(d.waiting) >= maxDenials {
-		d.dropped++
+		d.dropped += one.Count
 		return false
 	}
-	one := &Denial{
-		CgroupID: cgroup, PID: pid(), TID: int(n.TID), Number: uint32(n.Data.Number), Args: n.Data.Args, Verdict: v, Count: 1,
-		Syscall: seccomp.Name("", uint32(n.Data.Number)), Entry: seccomp.Entry("", n.Data.Arch, uint32(n.Data.Number)),
+	if pid != nil {
+		one.PID = pid()
 	}
-	if socket {
-		one.Family = seccomp.FamilyName(uint32(n.Data.Args[0]))
-	}
-	d.waiting[key] = one
+	d.waiting[key] = &one
 	d.order = append(d.order, key)
 	select {
 	case d.wake <- struct{}{}:
@@ -96,21 +106,13 @@ func (d *denials) take(most int) []Denial {
 	return list
 }
 
-// putBack returns what could not be delivered.
-func (d *denials) putBack(list []Denial) {
+// put takes what others counted, as what could not be delivered.
+func (d *denials) put(list []Denial) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, one := range list {
 		d.dropped += one.Dropped
 		one.Dropped = 0
-		key := denialKey{one.CgroupID, uint32(one.TID), int32(one.Number), 0, 0, one.Verdict}
-		if have := d.waiting[key]; have != nil {
-			have.Count += one.Count
-		} else if len(d.waiting) < maxDenials {
-			d.waiting[key] = &one
-			d.order = append(d.order, key)
-		} else {
-			d.dropped += one.Count
-		}
+		d.fold(one, nil)
 	}
 }

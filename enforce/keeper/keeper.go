@@ -490,7 +490,7 @@ func (k *keeper) tellSome() bool {
 		return false
 	}
 	if err := to.send(message{Kind: kindDenials, Denials: list}, -1); err != nil {
-		k.denials.putBack(list)
+		k.denials.put(list)
 		return false
 	}
 	return true

@@ -84,7 +84,7 @@ func TestDenialsFoldAndStayBounded(t *testing.T) {
 	if len(first) != 100 || first[0].Dropped != 10 {
 		t.Errorf("%d denials, %d dropped", len(first), first[0].Dropped)
 	}
-	d.putBack(first)
+	d.put(first)
 	if n := len(d.take(2 * maxDenials)); n != maxDenials {
 		t.Errorf("%d denials after putting some back, want %d", n, maxDenials)
 	}

@@ -182,7 +182,10 @@ func (s *session) seize(all bool) (fresh int, err error) {
 		if s.tracees[tid] != nil || !all && s.filters(tid) > s.fewest {
 			continue
 		}
-		t := &tracee{pid: s.pid, tid: tid}
+		t := &tracee{pid: s.pid, tid: tid, worker: worker(s.pid, tid)}
+		if t.worker && !all {
+			continue
+		}
 		switch err := t.seize(); {
 		case errors.Is(err, unix.EPERM) && tracer(s.pid, tid) != 0:
 			return 0, fmt.Errorf("%w (process %d)", ErrTraced, tracer(s.pid, tid))
@@ -250,7 +253,7 @@ func (s *session) stopped() (n int) {
 func (s *session) covered() error {
 	var mark uint32
 	for _, t := range s.tracees {
-		if !t.stopped {
+		if !t.stopped || t.worker {
 			continue
 		}
 		if mark, t.covered = t.mark(); t.covered {
@@ -258,7 +261,7 @@ func (s *session) covered() error {
 		}
 	}
 	for _, t := range s.tracees {
-		if t.stopped && !t.covered {
+		if t.stopped && !t.covered && !t.worker {
 			return nil
 		}
 	}
@@ -275,7 +278,7 @@ func (s *session) operator() (*tracee, error) {
 		err = ErrBusy
 	}
 	for _, t := range s.tracees {
-		if !t.stopped || t.covered {
+		if !t.stopped || t.covered || t.worker {
 			continue
 		}
 		if err = t.fit(s.fewest); err == nil {
@@ -339,7 +342,7 @@ func (s *session) perThread(first *tracee) error {
 		return err
 	}
 	for _, t := range s.tracees {
-		if t == first || t.covered {
+		if t == first || t.covered || t.worker {
 			continue
 		}
 		if !t.stopped {

@@ -3,6 +3,7 @@
 package seccomp
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -28,6 +29,7 @@ func init() { // roles of the helper that only these tests need
 	roles["leaderless"] = leaderless
 	roles["diverged"] = diverged
 	roles["listening"] = listening
+	roles["workers"] = workers
 }
 
 // everything is a policy that allows all but the named calls.
@@ -619,6 +621,76 @@ func TestListenerOfAnother(t *testing.T) {
 	h.inject(Injection{Program: compile(t, everything(Errno, "rmdir"))})
 	h.say("x")
 	h.hear(eperm)
+}
+
+// workers has io_uring's threads open a named pipe to which nobody writes.
+func workers() {
+	const opens = 8 // io_uring takes four such threads for each processor, at most as many as there are entries
+	fifo, ok := syscall.BytePtrFromString(fmt.Sprintf("%s/seccomp-test-%d", os.TempDir(), os.Getpid()))
+	if ok != nil || syscall.Mkfifo(unix.BytePtrToString(fifo), 0o600) != nil {
+		panic("no named pipe")
+	}
+	var params struct {
+		_  [10]uint32
+		sq struct{ head, tail, mask, entries, flags, dropped, array, _ uint32 }
+		_  [6]uint64
+	}
+	fd, _, e := syscall.Syscall(unix.SYS_IO_URING_SETUP, opens, uintptr(unsafe.Pointer(&params)), 0)
+	if e != 0 {
+		panic(e)
+	}
+	const offEntries, size, opOpen, async = 0x10000000, 64, 18, 1 << 4
+	ring, err := unix.Mmap(int(fd), 0, int(params.sq.array)+4*opens, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		panic(err)
+	}
+	entries, err := unix.Mmap(int(fd), offEntries, opens*size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		panic(err)
+	}
+	for i := range opens {
+		binary.NativeEndian.PutUint32(ring[int(params.sq.array)+4*i:], uint32(i))
+		entry := entries[i*size:]
+		entry[0], entry[1] = opOpen, async
+		binary.NativeEndian.PutUint64(entry[16:], uint64(uintptr(unsafe.Pointer(fifo))))
+	}
+	atomic.StoreUint32((*uint32)(unsafe.Pointer(&ring[params.sq.tail])), opens)
+	if _, _, e := syscall.Syscall6(unix.SYS_IO_URING_ENTER, fd, opens, 0, 0, 0, 0); e != 0 {
+		panic(e)
+	}
+	for running := 0; running < opens/2; time.Sleep(time.Millisecond) {
+		running = 0
+		tids, _ := threads(os.Getpid())
+		for _, tid := range tids {
+			if worker(os.Getpid(), tid) {
+				running++
+			}
+		}
+	}
+	os.Remove(unix.BytePtrToString(fifo))
+	probe()
+	runtime.KeepAlive(fifo)
+}
+
+// TestKernelsOwnThreads injects into a process with threads that the kernel runs in its name, and never come out of it.
+func TestKernelsOwnThreads(t *testing.T) {
+	for _, listener := range []bool{false, true} {
+		h := start(t, "workers")
+		h.hear("ready")
+		on := map[bool]OnDeny{true: Notify, false: Errno}[listener]
+		r := h.inject(Injection{Program: compile(t, everything(on, "rmdir")), Listener: listener})
+		h.say("x")
+		h.hear(eperm)
+		if t.Logf("stopped %v, %d threads", r.Stopped, r.Threads); r.Stopped > time.Second {
+			t.Error("the process stood still until its threads of the kernel ended")
+		}
+		if _, err := Inject(h.pid(), Injection{Program: compile(t, everything(on, "rmdir")), Listener: listener}); !errors.Is(err, ErrCovered) {
+			t.Errorf("a second time: %v", err)
+		}
+		if mark, err := Examine(h.pid()); err != nil || mark != 1 {
+			t.Errorf("examined: mark %d, %v", mark, err)
+		}
+	}
 }
 
 // TestOwnFilterThatKills injects into a process whose own filter would end it for our calls.

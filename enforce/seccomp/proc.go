@@ -72,6 +72,26 @@ func readStatus(pid, tid int) (status, error) {
 	return s, nil
 }
 
+// worker reports whether the kernel runs the thread in the process's name, as io_uring's: it can be stopped, but never
+// comes out of the kernel, so it makes no system call.
+func worker(pid, tid int) bool {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/stat", pid, tid))
+	if err != nil {
+		return false
+	}
+	const (
+		flags      = 6      // behind the name, as proc_pid_stat(5) counts from 1 and before it
+		ioWorker   = 0x10   // PF_IO_WORKER, since 5.12
+		userWorker = 0x4000 // PF_USER_WORKER, since 6.4
+	)
+	fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
+	if len(fields) <= flags {
+		return false
+	}
+	n, _ := strconv.ParseUint(fields[flags], 10, 64)
+	return n&(ioWorker|userWorker) != 0
+}
+
 func hex(text string) uint64 {
 	n, _ := strconv.ParseUint(text, 16, 64)
 	return n

@@ -17,6 +17,7 @@ type tracee struct {
 	group    bool // it was stopped by a job-control signal when we came, and stays so
 	gone     bool
 	covered  bool
+	worker   bool // see worker
 
 	regs      unix.PtraceRegs // as found
 	mask      uint64          // signals it blocks, as found
@@ -298,7 +299,7 @@ func (t *tracee) end() {
 // the kernel repeats itself; some it ends with EINTR, which no program expects without a
 // signal. See settleRegs for what each gets instead.
 func (t *tracee) settle() {
-	if t.busy || t.group || t.gone || t.settled() {
+	if t.busy || t.group || t.gone || t.worker || t.settled() {
 		return
 	}
 	var regs unix.PtraceRegs
