@@ -129,11 +129,12 @@ func shapeName(name string, z zone, depth int, last bool) string {
 		}
 		return name
 	}
+	temporary := z == scratch || z == cached
 	body, ext := splitSuffix(name)
-	if !last {
+	if !last || temporary && ext != "" && filled(ext[1:]) {
 		body, ext = name, ""
 	}
-	from, to := randomSpan(body, z == scratch || z == cached)
+	from, to := randomSpan(body, temporary)
 	if from == to {
 		return name
 	}
@@ -186,7 +187,11 @@ func randomSpan(body string, temporary bool) (from, to int) {
 		for j < len(body) && alphanumeric(body[j]) {
 			j++
 		}
-		if stem := randomFrom(body[i:j], temporary); stem >= 0 {
+		stem := randomFrom(body[i:j], temporary)
+		if temporary && i > 0 && j == len(body) && filled(body[i:]) {
+			stem = 0
+		}
+		if stem >= 0 {
 			if to == 0 {
 				from = i + stem
 			}
@@ -251,6 +256,17 @@ func randomFrom(word string, temporary bool) int {
 		return 0
 	}
 	return min(stem, 3, len(word)-6) // mkstemp: php + six characters, tmp + eight
+}
+
+// filled reports whether a word is what mkstemp(3) makes of XXXXXX: six letters and digits, mixed as neither a word
+// nor a numbered one is. One in forty of what it makes looks like a word all the same.
+func filled(word string) bool {
+	if len(word) != 6 || strings.ContainsFunc(word, func(r rune) bool { return r > 'z' || !alphanumeric(byte(r)) }) {
+		return false
+	}
+	rest := strings.TrimLeft(word[1:], "abcdefghijklmnopqrstuvwxyz")
+	shouted := strings.TrimLeft(word, "ABCDEFGHIJKLMNOPQRSTUVWXYZ")
+	return strings.Trim(rest, "0123456789") != "" && strings.Trim(shouted, "0123456789") != "" || word[0] <= '9' && !number(word)
 }
 
 func choose(yes bool, at int) int {

@@ -87,6 +87,11 @@ func TestGeneralise(t *testing.T) {
 		{"php sessions", []string{"/var/lib/php/sessions/sess_4vd3kq0fj1rcd5g3s7nq2m8p1a"}, []string{"/var/lib/php/sessions/sess_*"}},
 		{"python", []string{"/tmp/tmpab3d_x9q", "/tmp/tmp1f_xyz12"}, []string{"/tmp/tmp*"}},
 		{"mktemp", []string{"/tmp/tmp.Xa8kP2LmQz"}, []string{"/tmp/tmp.*"}},
+		{"mkstemp", []string{"/run/apache2/apache2.pid.HqzWsd", "/run/apache2/apache2.pid.vn02tg"}, []string{"/run/apache2/apache2.pid.*"}},
+		{
+			"words and numbers are not mkstemp's", []string{"/run/app.Status", "/run/app.status", "/run/app.STATUS", "/run/app.backup1", "/run/webApp"},
+			[]string{"/run/app.Status", "/run/app.status", "/run/app.STATUS", "/run/app.backup1", "/run/webApp"},
+		},
 		{"logs", []string{"/var/log/nginx/access.log", "/var/log/nginx/error.log"}, []string{"/var/log/nginx/*.log"}},
 		{"uuid", []string{"/data/jobs/9b2e7c1a-05d1-4b5e-9f64-0a4b7f3c2d11.json"}, []string{"/data/jobs/*.json"}},
 		{"hash", []string{"/srv/cache/d41d8cd98f00b204e9800998ecf8427e"}, []string{"/srv/cache/*"}},
