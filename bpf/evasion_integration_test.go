@@ -90,15 +90,17 @@ func profileEntries(h Hasher) []Entry {
 	return entries
 }
 
+// roomSlot is the slot of each room, one after the other.
+const roomSlot = 7
+
 // enter binds a room and says what it is held to.
 func (h *hall) enter(t testing.TB, r *room, flags uint32) {
 	t.Helper()
-	const number = 7
 	r.slot.Flags = flags
 	r.slot.Profile = h.profile
-	check(t, h.kernel.ClearSeen(number))
-	check(t, h.kernel.SetSlot(number, r.slot))
-	check(t, h.kernel.Bind(r.slot.Cgroup, number))
+	check(t, h.kernel.ClearSeen(roomSlot))
+	check(t, h.kernel.SetSlot(roomSlot, r.slot))
+	check(t, h.kernel.Bind(r.slot.Cgroup, roomSlot))
 }
 
 // leave forgets the room, so that the next one has the slot.

@@ -103,6 +103,18 @@ func (h *hall) files(t *testing.T) {
 			}
 		})
 	}
+	t.Run("the next container in the slot", func(t *testing.T) {
+		for range 2 { // equal events of two are not one
+			if got := h.probe(t, Slot{Flags: HoldFiles}, "read", "/etc/deep/er/key"); got != "ok" {
+				t.Fatalf("without Enforce: %q", got)
+			}
+			seen, err := k.Seen(roomSlot)
+			check(t, err)
+			if told := seen.Events + seen.Lost; seen.Folded > 0 || told == 0 { // nobody reads the ring here: it may be full
+				t.Errorf("%d events told, %d folded away", told, seen.Folded)
+			}
+		}
+	})
 	t.Run("monitor", func(t *testing.T) {
 		if got := h.probe(t, Slot{Flags: HoldFiles}, "read", "/etc/shadow"); got != "ok" {
 			t.Errorf("without Enforce: %q", got)

@@ -22,6 +22,12 @@ static __always_inline bool is_fresh(struct seen *s, u64 key, u64 window, u64 no
 	return true;
 }
 
+/* What is equal is so within one container: the next one in its slot tells everything anew. */
+static __always_inline u64 of_life(u32 number, u64 key) {
+	struct slot *slot = slot_get(number);
+	return slot ? mix(key, slot->cgroup) : key;
+}
+
 /* Count an event in; false: fold it away. */
 __noinline int worth_telling(u32 slot, u64 key, u64 window, u32 *repeats, u32 budget) {
 	struct seen *s = seen_get(slot);
@@ -29,7 +35,7 @@ __noinline int worth_telling(u32 slot, u64 key, u64 window, u32 *repeats, u32 bu
 	if (!s || !repeats)
 		return false;
 	*repeats = 0;
-	if (window && !is_fresh(s, key, window, now, repeats))
+	if (window && !is_fresh(s, of_life(slot, key), window, now, repeats))
 		return false;
 	u64 second = now / SECOND;
 	if (s->second != second) {

@@ -199,7 +199,7 @@ __noinline u64 start_key(u64 hash, u32 number, u32 flags) {
 
 /* Is a start worth telling? A program that is started over and over in the same way is told as one. */
 __noinline int start_worth(u32 number, u64 key, u32 *repeats) {
-	u64 slot = mix(key, 0x57a27);
+	u64 slot = of_life(number, mix(key, 0x57a27));
 	u64 now = bpf_ktime_get_boot_ns();
 	struct recent *r = bpf_map_lookup_elem(&recents, &slot);
 	if (!repeats)
