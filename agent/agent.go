@@ -72,7 +72,8 @@ type Agent struct {
 	response     *respond.Responder
 	web          *web.Web
 
-	adopting sync.Mutex // one container after the other
+	adopting turns // of workloads: one change at a time
+	needs    needs
 
 	mu        sync.Mutex
 	rules     *rule.Set

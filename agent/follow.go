@@ -238,8 +238,7 @@ func (a *Agent) adopt(ctx context.Context, c bulkhead.Container, v gate.Verdict)
 }
 
 func (a *Agent) adoptAs(ctx context.Context, c bulkhead.Container, v gate.Verdict) error {
-	a.adopting.Lock()
-	defer a.adopting.Unlock()
+	defer a.adopting.take(c.Workload.Name)()
 	a.mu.Lock()
 	w := a.workloads[c.Workload.Name]
 	if w == nil {
@@ -261,7 +260,9 @@ func (a *Agent) adoptAs(ctx context.Context, c bulkhead.Container, v gate.Verdic
 		return a.enforcer.Attach(c)
 	}
 	a.images.know(c)
-	if err := a.need(mode); err != nil {
+	done, err := a.need(mode)
+	defer done()
+	if err != nil {
 		return err
 	}
 	defer a.poke()

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/google/renameio/v2"
@@ -199,10 +200,45 @@ func completeProfile(p bulkhead.Profile, interprets map[string]bool) bulkhead.Pr
 	return p
 }
 
+// turns gives each name's turn to one after the other: a workload whose processes take long to cover keeps no other
+// waiting.
+type turns struct {
+	mu    sync.Mutex
+	taken map[string]*turn
+}
+
+type turn struct {
+	sync.Mutex
+	wanted int
+}
+
+// take waits for a name's turn; what it returns ends that.
+func (t *turns) take(name string) (end func()) {
+	t.mu.Lock()
+	if t.taken == nil {
+		t.taken = map[string]*turn{}
+	}
+	own := t.taken[name]
+	if own == nil {
+		own = &turn{}
+		t.taken[name] = own
+	}
+	own.wanted++
+	t.mu.Unlock()
+	own.Lock()
+	return func() {
+		own.Unlock()
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		if own.wanted--; own.wanted == 0 {
+			delete(t.taken, name)
+		}
+	}
+}
+
 // setMode puts a mode in force on every container of a workload here.
 func (a *Agent) setMode(ctx context.Context, name string, mode bulkhead.Mode, anyway bool) error {
-	a.adopting.Lock() // a container that comes now gets the old mode or the new one, and is in the list either way
-	defer a.adopting.Unlock()
+	defer a.adopting.take(name)() // a container that comes now gets the old mode or the new one, and is in the list either way
 	a.mu.Lock()
 	w := a.workloads[name]
 	if w == nil {
@@ -223,7 +259,9 @@ func (a *Agent) setMode(ctx context.Context, name string, mode bulkhead.Mode, an
 		w.recorder = profile.Resume(old, a.images.describe)
 		a.mu.Unlock()
 	}
-	if err := a.need(mode); err != nil {
+	done, err := a.need(mode)
+	if err != nil {
+		done()
 		return err
 	}
 	var errs []error
@@ -235,7 +273,8 @@ func (a *Agent) setMode(ctx context.Context, name string, mode bulkhead.Mode, an
 	errs = append(errs, a.save(w))
 	a.mu.Unlock()
 	a.poke()
-	return errors.Join(append(errs, a.need(""))...)
+	done()
+	return errors.Join(append(errs, a.attachNeeded())...)
 }
 
 // modeFor never blocks a container of another image than the profile was learned on: it is only told of.
@@ -250,9 +289,33 @@ func (a *Agent) modeFor(w *workload, c bulkhead.Container, mode bulkhead.Mode) b
 	return mode
 }
 
-// need attaches the programs that the modes call for; mode is one that is about to be put in force.
-func (a *Agent) need(mode bulkhead.Mode) error {
-	learning, holding := mode == bulkhead.Learn, mode == bulkhead.Monitor || mode == bulkhead.Protect
+// needs are the modes that are about to be put in force, of how many workloads and containers.
+type needs struct {
+	mu     sync.Mutex
+	coming map[bulkhead.Mode]int
+}
+
+// need attaches the programs that a mode calls for which is about to be put in force; done is for when it is.
+func (a *Agent) need(mode bulkhead.Mode) (done func(), err error) {
+	n := &a.needs
+	count := func(more int) {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		if n.coming == nil {
+			n.coming = map[bulkhead.Mode]int{}
+		}
+		n.coming[mode] += more
+	}
+	count(1)
+	return func() { count(-1) }, a.attachNeeded()
+}
+
+// attachNeeded attaches what the modes in force call for and those that come, and lets go of what none does.
+func (a *Agent) attachNeeded() error {
+	n := &a.needs
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	learning, holding := n.coming[bulkhead.Learn] > 0, n.coming[bulkhead.Monitor]+n.coming[bulkhead.Protect] > 0
 	for _, m := range a.enforcer.Attached() {
 		learning = learning || m != bulkhead.Protect
 		holding = holding || m != bulkhead.Learn
@@ -271,8 +334,7 @@ func (w *workload) list() []bulkhead.Container {
 
 // approve widens a workload's profile by one entry, in the running containers first.
 func (a *Agent) approve(ctx context.Context, ap bulkhead.Approval) error {
-	a.adopting.Lock()
-	defer a.adopting.Unlock()
+	defer a.adopting.take(ap.Workload)()
 	a.mu.Lock()
 	w := a.workloads[ap.Workload]
 	if w == nil {

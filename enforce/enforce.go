@@ -52,11 +52,13 @@ type Enforcer struct {
 
 // ward is one container's place in the kernel.
 type ward struct {
+	changing sync.Mutex // one change of its policy at a time; taken before the enforcer's own
+
 	container bulkhead.Container
 	slot      uint32
 	state     bpf.Slot
 	mode      bulkhead.Mode
-	covered   bool // the keeper has it
+	covered   bool // the keeper has it; written with both locks
 	peers     []bpf.PeerEntry
 	wall      bpf.Wall
 }
@@ -248,40 +250,65 @@ func (e *Enforcer) drop(number uint32) error {
 }
 
 // Apply holds a container to a profile. The new policy is written whole under a number of its own before the
-// container's slot names it; the old one is dropped after that.
+// container's slot names it; the old one is dropped after that. While one container's processes are covered, which
+// may take long, others can be changed.
 func (e *Enforcer) Apply(ctx context.Context, c bulkhead.Container, mode bulkhead.Mode, p bulkhead.Profile) error {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	w, err := e.attach(c)
+	w, err := e.wardFor(c)
 	if err != nil {
 		return err
 	}
-	old := w.state
-	e.profiles++
-	next := w.state
-	next.Profile = e.profiles
+	w.changing.Lock()
+	defer w.changing.Unlock()
 	k := compile(e.options.Kernel.Hasher(), p, e.options.Addresses)
-	if err := errors.Join(e.options.Kernel.PutPolicy(next.Profile, k.entries), e.options.Kernel.PutPeers(next.Profile, k.peers)); err != nil {
-		return errors.Join(fmt.Errorf("writing the policy of %s: %w; the last one stays in force", describe(c), err), e.drop(next.Profile))
+	number, err := e.write(c, k)
+	if err != nil {
+		return err
 	}
-	next.Allowed = k.allowed
-	next.Flags = flagsOf(mode, k)
+	flags := flagsOf(mode, k)
 	if mode == bulkhead.Learn {
-		err = e.release(ctx, w)
+		err = e.release(ctx, w, c)
 	} else {
-		err = e.cover(ctx, w, mode, p, k, &next)
+		var calls uint32
+		calls, err = e.cover(ctx, w, c, mode, keeper.Policy{Syscalls: k.filter, Sockets: p.Sockets, Kill: e.options.Kill})
+		flags |= calls
 	}
-	w.state, w.mode, w.peers = next, mode, k.peers
-	if serr := e.options.Kernel.SetSlot(w.slot, next); serr != nil {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.wards[c.CgroupID] != w { // it ended meanwhile
+		if w.covered {
+			err = errors.Join(err, e.options.Keeper.Forget(ctx, c.CgroupID))
+		}
+		return errors.Join(err, e.drop(number))
+	}
+	old := w.state.Profile
+	w.state.Profile, w.state.Flags, w.state.Allowed = number, flags, k.allowed
+	w.mode, w.peers = mode, k.peers
+	if serr := e.options.Kernel.SetSlot(w.slot, w.state); serr != nil {
 		return errors.Join(err, serr)
 	}
-	if err == nil {
-		err = e.drop(old.Profile)
-	}
+	err = errors.Join(err, e.drop(old), e.readdress(w, p))
 	if mode == bulkhead.Protect {
 		err = errors.Join(err, e.cut(w, k))
 	}
 	return err
+}
+
+func (e *Enforcer) wardFor(c bulkhead.Container) (*ward, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.attach(c)
+}
+
+// write puts a policy into the kernel under a number of its own.
+func (e *Enforcer) write(c bulkhead.Container, k compiled) (number uint32, err error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.profiles++
+	number = e.profiles
+	if err := errors.Join(e.options.Kernel.PutPolicy(number, k.entries), e.options.Kernel.PutPeers(number, k.peers)); err != nil {
+		return 0, errors.Join(fmt.Errorf("writing the policy of %s: %w; the last one stays in force", describe(c), err), e.drop(number))
+	}
+	return number, nil
 }
 
 func flagsOf(mode bulkhead.Mode, k compiled) uint32 {
@@ -300,40 +327,48 @@ func flagsOf(mode bulkhead.Mode, k compiled) uint32 {
 	return flags
 }
 
-// cover gives every process of the container the filter of its profile. Newcomers are stopped for theirs, so the
-// slot has to say so before the first is looked for.
-func (e *Enforcer) cover(ctx context.Context, w *ward, mode bulkhead.Mode, p bulkhead.Profile, k compiled, next *bpf.Slot) error {
+// cover gives every process of the container the filter of its profile, and says how calls are held then. Newcomers are
+// stopped for their filter, so the slot has to say so before the first is looked for.
+func (e *Enforcer) cover(ctx context.Context, w *ward, c bulkhead.Container, mode bulkhead.Mode, policy keeper.Policy) (flags uint32, err error) {
 	if e.options.Keeper == nil || (mode == bulkhead.Monitor && !w.covered) {
-		next.Flags |= bpf.HoldCalls // told by the tracepoint
-		return nil
+		return bpf.HoldCalls, nil // told by the tracepoint
 	}
-	next.Flags |= bpf.Cover
-	cover := w.state
-	cover.Flags |= bpf.Cover
-	cover.Filters = next.Filters
-	if err := e.options.Kernel.SetSlot(w.slot, cover); err != nil {
-		return err
+	filters, err := e.stopNewcomers(w)
+	if err != nil {
+		return bpf.Cover, err
 	}
-	dir := filepath.Join(e.options.CgroupRoot, w.container.Cgroup)
-	policy := keeper.Policy{Syscalls: k.filter, Sockets: p.Sockets, Kill: e.options.Kill}
-	if err := e.options.Keeper.Protect(ctx, w.container.CgroupID, dir, policy, int(next.Filters)-1); err != nil {
-		return fmt.Errorf("covering %s with its system call filter: %w", describe(w.container), err)
+	dir := filepath.Join(e.options.CgroupRoot, c.Cgroup)
+	if err := e.options.Keeper.Protect(ctx, c.CgroupID, dir, policy, int(filters)-1); err != nil {
+		return bpf.Cover, fmt.Errorf("covering %s with its system call filter: %w", describe(c), err)
 	}
+	e.mu.Lock()
 	w.covered = true
-	if err := e.options.Keeper.SetEnforcing(ctx, w.container.CgroupID, mode == bulkhead.Protect); err != nil {
-		return fmt.Errorf("switching the filter of %s: %w", describe(w.container), err)
+	e.mu.Unlock()
+	if err := e.options.Keeper.SetEnforcing(ctx, c.CgroupID, mode == bulkhead.Protect); err != nil {
+		return bpf.Cover, fmt.Errorf("switching the filter of %s: %w", describe(c), err)
 	}
 	if mode == bulkhead.Protect {
-		next.Flags |= bpf.HoldCalls
+		return bpf.Cover | bpf.HoldCalls, nil
 	}
-	return nil
+	return bpf.Cover, nil
 }
 
-func (e *Enforcer) release(ctx context.Context, w *ward) error {
+// stopNewcomers has the kernel stop what starts in a container, and says how many filters its runtime gave it.
+func (e *Enforcer) stopNewcomers(w *ward) (filters uint32, err error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.wards[w.container.CgroupID] != w {
+		return w.state.Filters, nil // it has ended
+	}
+	w.state.Flags |= bpf.Cover
+	return w.state.Filters, e.options.Kernel.SetSlot(w.slot, w.state)
+}
+
+func (e *Enforcer) release(ctx context.Context, w *ward, c bulkhead.Container) error {
 	if !w.covered || e.options.Keeper == nil {
 		return nil
 	}
-	return e.options.Keeper.SetEnforcing(ctx, w.container.CgroupID, false)
+	return e.options.Keeper.SetEnforcing(ctx, c.CgroupID, false)
 }
 
 // Widen adds one approved entry to what a running container is held to.
@@ -372,13 +407,17 @@ func (e *Enforcer) Readdress(c bulkhead.Container, p bulkhead.Profile) error {
 	if w == nil || w.state.Profile == 0 {
 		return nil
 	}
-	now := compile(e.options.Kernel.Hasher(), p, e.options.Addresses).peers
-	gone := slices.DeleteFunc(slices.Clone(w.peers), func(p bpf.PeerEntry) bool { return slices.Contains(now, p) })
-	w.peers = now
-	if err := errors.Join(e.options.Kernel.PutPeers(w.state.Profile, now), e.options.Kernel.DropPeers(w.state.Profile, gone)); err != nil {
+	if err := e.readdress(w, p); err != nil {
 		return fmt.Errorf("telling %s where its peers are: %w", describe(c), err)
 	}
 	return nil
+}
+
+func (e *Enforcer) readdress(w *ward, p bulkhead.Profile) error {
+	now := compile(e.options.Kernel.Hasher(), p, e.options.Addresses).peers
+	gone := slices.DeleteFunc(slices.Clone(w.peers), func(p bpf.PeerEntry) bool { return slices.Contains(now, p) })
+	w.peers = now
+	return errors.Join(e.options.Kernel.PutPeers(w.state.Profile, now), e.options.Kernel.DropPeers(w.state.Profile, gone))
 }
 
 // LearnInterpreters tells the kernel of a learning container's interpreters, so that it reports what they read.

@@ -427,19 +427,18 @@ func (e *Enforcer) tidy() error {
 }
 
 // closed are the containers that a policy in force, or a quarantine, closes.
-func (e *Enforcer) closed() (list []ward) {
+func (e *Enforcer) closed() (list []*ward) {
 	for _, w := range e.wards {
 		if w.wall.Flags&(bpf.WallOut|bpf.WallIn|bpf.WallCut) != 0 {
-			list = append(list, *w)
+			list = append(list, &ward{container: w.container, slot: w.slot, wall: w.wall}) // as they are now
 		}
 	}
 	return list
 }
 
 // cutClosed ends the connections that walls stop: their packets are dropped already, but who waits for them would wait long.
-func (e *Enforcer) cutClosed(list []ward) {
-	for i := range list {
-		w := &list[i]
+func (e *Enforcer) cutClosed(list []*ward) {
+	for _, w := range list {
 		err := e.cutWhere(w, func(s socket, listening map[uint16]bool) bool { return e.passes(w, s, listening) }, nil)
 		if err != nil {
 			e.options.Log.Warn("connections that a network policy cuts are not ended, though their packets are dropped", "container", w.container.ID, "err", err)

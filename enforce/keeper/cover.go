@@ -140,8 +140,8 @@ func (k *keeper) prune(w *ward, alive map[int]uint64) {
 // tries is how often a process is looked at that cannot be stopped just now.
 const tries = 5
 
-// coverOne confines one process and remembers how that went.
-func (k *keeper) coverOne(w *ward, pid int, began uint64) bool {
+// coverOne confines one process and remembers how that went; the error says why it is not confined.
+func (k *keeper) coverOne(w *ward, pid int, began uint64) error {
 	var err error
 	for try := range tries {
 		if try > 0 {
@@ -155,13 +155,16 @@ func (k *keeper) coverOne(w *ward, pid int, began uint64) bool {
 	defer k.mu.Unlock()
 	delete(w.failures, pid)
 	if errors.Is(err, seccomp.ErrGone) {
-		return true
+		return nil
 	}
 	w.covered[pid] = began // looked at: a failure stays one until the next Protect
 	if err != nil && len(w.failures) < maxFailures {
 		w.failures[pid] = err.Error()
 	}
-	return err == nil || errors.Is(err, errFixed)
+	if errors.Is(err, errFixed) {
+		return nil
+	}
+	return err
 }
 
 // passing: traced, most likely by ourselves, for a request that came at the same moment; or in the middle of an exec,

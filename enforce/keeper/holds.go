@@ -2,6 +2,7 @@ package keeper
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -67,6 +68,8 @@ func (k *keeper) leaveNobody() {
 	}
 }
 
+var errUnknown = errors.New("no policy of its container is known")
+
 // hold covers one process. Whatever happens, it goes on.
 func (k *keeper) hold(ctx context.Context, h Hold) {
 	defer letRun(h.PID)
@@ -74,12 +77,15 @@ func (k *keeper) hold(ctx context.Context, h Hold) {
 	if w == nil {
 		w = k.askFor(ctx, h)
 	}
-	covered := w != nil && k.coverOne(w, h.PID, started(h.PID))
+	err := errUnknown
+	if w != nil {
+		err = k.coverOne(w, h.PID, started(h.PID))
+	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.held++; !covered {
+	if k.held++; err != nil {
 		k.late++
-		k.log.Warn("a process entered without a system call filter", "pid", h.PID, "cgroup", h.CgroupID, "known", w != nil)
+		k.log.Warn("a process entered without a system call filter", "pid", h.PID, "cgroup", h.CgroupID, "why", err)
 	}
 }
 
