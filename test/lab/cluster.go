@@ -234,7 +234,7 @@ func (c *Cluster) await(ctx context.Context, what string, args ...string) error 
 // FORWARD chain, which a dockerd has perhaps set to DROP.
 func (c *Cluster) raiseBridge(ctx context.Context) error {
 	for _, step := range [][]string{
-		{"ip", "link", "add", clusterBridge, "type", "bridge"},
+		{"ip", "link", "add", clusterBridge, "address", bridgeAddress(0xff), "type", "bridge"},
 		{"ip", "address", "add", nodeNet + ".1/24", "dev", clusterBridge},
 		{"ip", "address", "add", nodeNet6 + "1/64", "dev", clusterBridge, "nodad"},
 		{"ip", "link", "set", clusterBridge, "up"},

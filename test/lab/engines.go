@@ -144,6 +144,10 @@ state = "` + l.path("run", "containerd") + `"
 	return nil
 }
 
+// bridgeAddress is a hardware address of a bridge's own. Without one it takes the lowest of its ports': when that
+// container goes, the address changes, and the others lose the gateway for the twenty seconds until they ask again.
+func bridgeAddress(number uint32) string { return fmt.Sprintf("02:42:0a:e9:00:%02x", number) }
+
 // raiseNetwork makes dockerd's bridge. Forwarding is switched on before dockerd can do it,
 // which would also make the machine's forwarding policy DROP.
 func (l *Lab) raiseNetwork(ctx context.Context) error {
@@ -151,7 +155,7 @@ func (l *Lab) raiseNetwork(ctx context.Context) error {
 		return fmt.Errorf("switching forwarding on: %w", err)
 	}
 	for _, step := range [][]string{
-		{"ip", "link", "add", l.bridge(), "type", "bridge"},
+		{"ip", "link", "add", l.bridge(), "address", bridgeAddress(l.number()), "type", "bridge"},
 		{"ip", "address", "add", l.gateway(), "dev", l.bridge()},
 		{"ip", "link", "set", l.bridge(), "up"},
 	} {
