@@ -59,6 +59,17 @@ func planted(t *testing.T, base string) string {
 	return reference
 }
 
+// removeContainerd removes a container with its process and its snapshot, which stays behind where a start was cut off.
+func removeContainerd(name string) error {
+	ctr := func(args ...string) error {
+		return exec.Command("ctr", append([]string{"-n", "scan-test"}, args...)...).Run()
+	}
+	_ = ctr("tasks", "rm", "-f", name)
+	err := ctr("containers", "rm", name)
+	_ = ctr("snapshots", "rm", name)
+	return err
+}
+
 func sameFromEverywhere(t *testing.T, l *lab.Lab, db *vuln.DB, name, reference string) {
 	dir := t.TempDir()
 	archive, exported, layout, root := filepath.Join(dir, "image.tar"), filepath.Join(dir, "oci.tar"), filepath.Join(dir, "layout"), filepath.Join(dir, "root.tar")
@@ -77,10 +88,12 @@ func sameFromEverywhere(t *testing.T, l *lab.Lab, db *vuln.DB, name, reference s
 	container := strings.TrimSpace(docker(t, "run", "-d", "--entrypoint", "sleep", reference, "600"))
 	t.Cleanup(func() { docker(t, "rm", "-f", container) })
 	second := "scan-test-" + name
+	removeContainerd(second) // of a run that was killed
 	command(t, "ctr", "-n", "scan-test", "run", "-d", pushed, second, "sleep", "600")
 	t.Cleanup(func() {
-		_ = exec.Command("ctr", "-n", "scan-test", "tasks", "rm", "-f", second).Run()
-		command(t, "ctr", "-n", "scan-test", "containers", "rm", second)
+		if err := removeContainerd(second); err != nil {
+			t.Error(err)
+		}
 	})
 	docker(t, "export", "-o", root, container)
 	command(t, "mkdir", filepath.Join(dir, "root"))
