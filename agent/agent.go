@@ -191,7 +191,7 @@ func (a *Agent) openKernel(ctx context.Context) error {
 		return err
 	}
 	a.alerts = newAlerter(a)
-	if a.response, err = respond.New(respond.Options{CgroupRoot: root, Dir: filepath.Join(a.options.State, "response"), Log: a.log}); a.response == nil {
+	if a.response, err = respond.New(respond.Options{CgroupRoot: root, Dir: filepath.Join(a.options.State, "response"), Cut: a.cutOff, Log: a.log}); a.response == nil {
 		return err
 	} else if err != nil {
 		a.problem("response", fmt.Sprintf("a container that a rule had held still was not let go: %v; run `bulkhead-agent resume`", err))

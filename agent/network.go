@@ -43,11 +43,12 @@ type network struct {
 	spaces   []topology.Namespace
 	domains  []string
 	named    map[netip.Addr]map[string]time.Time
-	applied  sync.Mutex // one state after the other
+	cut      map[string]bool // workloads that a rule took off the network, here and for a while
+	applied  sync.Mutex      // one state after the other
 }
 
 func newNetwork() *network {
-	return &network{state: &pb.NetworkState{}, named: map[netip.Addr]map[string]time.Time{}}
+	return &network{state: &pb.NetworkState{}, named: map[netip.Addr]map[string]time.Time{}, cut: map[string]bool{}}
 }
 
 func (n *network) generation() uint64 {
@@ -144,6 +145,19 @@ func (a *Agent) setNetwork(state *pb.NetworkState) error {
 	return nil
 }
 
+// cutOff takes a workload's containers on this node off the network, or lets them on again, where the control plane
+// does not say otherwise.
+func (a *Agent) cutOff(workload string, on bool) error {
+	a.network.mu.Lock()
+	if on {
+		a.network.cut[workload] = true
+	} else {
+		delete(a.network.cut, workload)
+	}
+	a.network.mu.Unlock()
+	return a.segment()
+}
+
 // segment brings the kernel to what is known now.
 func (a *Agent) segment() error {
 	n := a.network
@@ -167,7 +181,7 @@ func (n *network) now(local *addresses) *enforce.Network {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	out := &enforce.Network{
-		Enforced: n.enforced, Staged: n.staged, Quarantined: n.state.Quarantined,
+		Enforced: n.enforced, Staged: n.staged, Quarantined: slices.AppendSeq(slices.Clone(n.state.Quarantined), maps.Keys(n.cut)),
 		Known: &topology.Record{Namespaces: n.spaces}, Places: map[netip.Addr][]bulkhead.Endpoint{},
 	}
 	if !out.Needed() {

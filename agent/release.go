@@ -30,12 +30,11 @@ func ReleaseKeeper(ctx context.Context, socket string) error {
 	return nil
 }
 
-// Resume lets every container go on that a rule had held still.
+// Resume lets every container go on that a rule had held still, and every workload that one had cut off the network.
 func Resume(state string) error {
 	root, err := cgroupRoot()
 	if err != nil {
 		return err
 	}
-	_, err = respond.New(respond.Options{CgroupRoot: root, Dir: filepath.Join(state, "response")})
-	return err
+	return respond.Resume(root, filepath.Join(state, "response"))
 }

@@ -198,8 +198,8 @@ func check(d *draft) (problems []error) {
 	if r.Severity.Rank() == 0 {
 		wrong("severity", "use low, medium, high or critical", "severity %q of rule %s is unknown", r.Severity, r.ID)
 	}
-	if !slices.Contains([]Action{Alert, Kill, Pause, Snapshot}, r.Action) {
-		wrong("action", "use alert, kill, pause or snapshot", "action %q of rule %s is unknown", r.Action, r.ID)
+	if !slices.Contains([]Action{Alert, Kill, Pause, Isolate, Snapshot}, r.Action) {
+		wrong("action", "use alert, kill, pause, quarantine or snapshot", "action %q of rule %s is unknown", r.Action, r.ID)
 	}
 	if len(r.Events) == 0 {
 		wrong("events", "write `events: [exec]`", "rule %s looks at no events", r.ID)

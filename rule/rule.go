@@ -22,10 +22,11 @@ type Action string
 
 // The actions.
 const (
-	Alert    Action = "alert"    // tell
-	Kill     Action = "kill"     // tell, and end the process
-	Pause    Action = "pause"    // tell, and hold the container still for a while
-	Snapshot Action = "snapshot" // tell, and keep what can be seen of the container
+	Alert    Action = "alert"      // tell
+	Kill     Action = "kill"       // tell, and end the process
+	Pause    Action = "pause"      // tell, and hold the container still for a while
+	Isolate  Action = "quarantine" // tell, and take the workload off the network for a while
+	Snapshot Action = "snapshot"   // tell, and keep what can be seen of the container
 )
 
 // Rule is one known attack.

@@ -1,9 +1,9 @@
-// Package respond does what a rule says is to be done beside telling: end a process, hold a container still, keep
-// what can be seen of it. Start with [New] and [Responder.Do].
+// Package respond does what a rule says is to be done beside telling: end a process, hold a container still, take a
+// workload off the network, keep what can be seen of a container. Start with [New] and [Responder.Do].
 //
 // It promises that each action has a limit and a way back: a process is ended only if it still is the one that did
-// it, is in its container and is not the container's first; a container is held for a limited time and let go by
-// [Responder.Resume], by the end of that time, and when the agent starts again; snapshots are few, bounded and
+// it, is in its container and is not the container's first; a container is held, and a workload cut off, for a limited
+// time and let go by [Resume], by the end of that time, and when the agent starts again; snapshots are few, bounded and
 // complete or not there. It is not for blocking: that the kernel does, before.
 package respond
 
@@ -26,9 +26,10 @@ import (
 
 // Options say where to work and how much is allowed.
 type Options struct {
-	CgroupRoot string        // of the v2 hierarchy
-	Dir        string        // for snapshots and for what is held
-	HoldFor    time.Duration // how long a container is held; 0: ten minutes
+	CgroupRoot string                               // of the v2 hierarchy
+	Dir        string                               // for snapshots and for what is held
+	HoldFor    time.Duration                        // how long a container is held or a workload cut off; 0: ten minutes
+	Cut        func(workload string, on bool) error // takes a workload's containers on this node off the network, and lets them on again
 	Log        *slog.Logger
 }
 
@@ -50,6 +51,7 @@ type Responder struct {
 	mu   sync.Mutex
 	done map[string][]time.Time // by action and container
 	held map[string]time.Time   // until when, by cgroup
+	cut  map[string]time.Time   // until when, by workload
 }
 
 type job struct {
@@ -65,11 +67,13 @@ func New(o Options) (*Responder, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	r := &Responder{Options: o, snapshots: make(chan job, 8), done: map[string][]time.Time{}, held: map[string]time.Time{}}
-	if err := os.MkdirAll(filepath.Join(o.Dir, "held"), 0o700); err != nil {
-		return nil, fmt.Errorf("making a directory for responses: %w", err)
+	r := &Responder{Options: o, snapshots: make(chan job, 8), done: map[string][]time.Time{}, held: map[string]time.Time{}, cut: map[string]time.Time{}}
+	for _, kind := range []string{heldNotes, cutNotes} {
+		if err := os.MkdirAll(filepath.Join(o.Dir, kind), 0o700); err != nil {
+			return nil, fmt.Errorf("making a directory for responses: %w", err)
+		}
 	}
-	return r, r.releaseAll()
+	return r, Resume(o.CgroupRoot, o.Dir)
 }
 
 // Do does an action and says what was done, or why not. It is quick: what takes time is done by [Responder.Run].
@@ -80,6 +84,8 @@ func (r *Responder) Do(action string, c bulkhead.Container, p bulkhead.Process, 
 		err = r.kill(c, p)
 	case "pause":
 		err = r.hold(c)
+	case "quarantine":
+		err = r.quarantine(c)
 	case "snapshot":
 		err = r.ask(c, a)
 	default:
@@ -88,7 +94,7 @@ func (r *Responder) Do(action string, c bulkhead.Container, p bulkhead.Process, 
 	if err != nil {
 		return action + " was not done: " + err.Error()
 	}
-	return map[string]string{"kill": "the process was ended", "pause": "the container is held", "snapshot": "a snapshot is being made"}[action]
+	return map[string]string{"kill": "the process was ended", "pause": "the container is held", "quarantine": "its workload is cut off the network", "snapshot": "a snapshot is being made"}[action]
 }
 
 // allow counts an action and says whether it is within its limit.
@@ -178,20 +184,17 @@ func (r *Responder) hold(c bulkhead.Container) error {
 	if c.Cgroup == "" || c.Cgroup == "/" {
 		return errors.New("its cgroup is not known")
 	}
-	r.mu.Lock()
-	_, already := r.held[c.Cgroup]
-	r.mu.Unlock()
-	if already {
+	if r.holds(r.held, heldNotes, c.Cgroup) {
 		return nil
 	}
 	if err := r.allow("pause", c.ID, mostHolds, holdWindow); err != nil {
 		return err
 	}
-	if err := os.WriteFile(r.note(c.Cgroup), []byte(c.Cgroup), 0o600); err != nil { // first: who dies now leaves a note
+	if err := os.WriteFile(r.note(heldNotes, c.Cgroup), []byte(c.Cgroup), 0o600); err != nil { // first: who dies now leaves a note
 		return err
 	}
-	if err := r.freeze(c.Cgroup, "1"); err != nil {
-		return errors.Join(err, os.Remove(r.note(c.Cgroup)))
+	if err := freeze(r.CgroupRoot, c.Cgroup, "1"); err != nil {
+		return errors.Join(err, os.Remove(r.note(heldNotes, c.Cgroup)))
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -199,44 +202,87 @@ func (r *Responder) hold(c bulkhead.Container) error {
 	return nil
 }
 
-func (r *Responder) note(cgroup string) string {
-	return filepath.Join(r.Dir, "held", strings.ReplaceAll(strings.Trim(cgroup, "/"), "/", "_"))
-}
-
-func (r *Responder) freeze(cgroup, value string) error {
-	return os.WriteFile(filepath.Join(r.CgroupRoot, cgroup, "cgroup.freeze"), []byte(value), 0o600)
-}
-
-// Resume lets a held container go on.
-func (r *Responder) Resume(cgroup string) error {
-	err := r.freeze(cgroup, "0")
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
+// quarantine takes a container's workload off the network for a while.
+func (r *Responder) quarantine(c bulkhead.Container) error {
+	name := c.Workload.Name
+	switch {
+	case r.Cut == nil:
+		return errors.New("this node cannot cut a workload off")
+	case name == "":
+		return errors.New("its workload is not known")
+	}
+	if r.holds(r.cut, cutNotes, name) {
+		return nil
+	}
+	if err := r.allow("quarantine", name, mostHolds, holdWindow); err != nil {
 		return err
+	}
+	if err := os.WriteFile(r.note(cutNotes, name), []byte(name), 0o600); err != nil {
+		return err
+	}
+	if err := r.Cut(name, true); err != nil {
+		return errors.Join(err, r.Cut(name, false), os.Remove(r.note(cutNotes, name)))
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	delete(r.held, cgroup)
-	if err := os.Remove(r.note(cgroup)); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
+	r.cut[name] = time.Now().Add(r.HoldFor)
 	return nil
 }
 
-// releaseAll lets go of everything that has a note.
-func (r *Responder) releaseAll() error {
-	notes, err := filepath.Glob(filepath.Join(r.Dir, "held", "*"))
+// Notes are files that say what is held: whoever removes one, as [Resume] does, has it let go.
+const (
+	heldNotes = "held"
+	cutNotes  = "cut"
+)
+
+// holds says whether something is held already.
+func (r *Responder) holds(list map[string]time.Time, kind, name string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	_, have := list[name]
+	_, err := os.Stat(r.note(kind, name))
+	return have && err == nil
+}
+
+func (r *Responder) note(kind, name string) string {
+	return filepath.Join(r.Dir, kind, strings.ReplaceAll(strings.Trim(name, "/"), "/", "_"))
+}
+
+func freeze(root, cgroup, value string) error {
+	return os.WriteFile(filepath.Join(root, cgroup, "cgroup.freeze"), []byte(value), 0o600)
+}
+
+// Resume lets go of everything that is held, whoever holds it: containers at once, workloads that are cut off within a
+// second by the agent that did it, or with its end.
+func Resume(cgroupRoot, dir string) error {
+	held, err := filepath.Glob(filepath.Join(dir, heldNotes, "*"))
+	if err != nil {
+		return err
+	}
+	cut, err := filepath.Glob(filepath.Join(dir, cutNotes, "*"))
 	if err != nil {
 		return err
 	}
 	var errs []error
-	for _, n := range notes {
-		cgroup, err := os.ReadFile(n)
-		if err == nil {
-			err = r.Resume(string(cgroup))
-		}
-		errs = append(errs, err)
+	for _, note := range held {
+		errs = append(errs, thaw(cgroupRoot, note))
+	}
+	for _, note := range cut {
+		errs = append(errs, os.Remove(note))
 	}
 	return errors.Join(errs...)
+}
+
+// thaw lets a held container go on.
+func thaw(cgroupRoot, note string) error {
+	cgroup, err := os.ReadFile(note)
+	if err != nil {
+		return err
+	}
+	if err := freeze(cgroupRoot, string(cgroup), "0"); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return os.Remove(note)
 }
 
 // Run makes snapshots and lets go of what was held long enough; at its end of everything.
@@ -246,31 +292,54 @@ func (r *Responder) Run(ctx context.Context) error {
 	for {
 		select {
 		case <-ctx.Done():
-			return r.releaseAll()
+			return errors.Join(Resume(r.CgroupRoot, r.Dir), r.letGo(time.Time{}))
 		case j := <-r.snapshots:
 			if err := r.snapshot(ctx, j); err != nil {
 				r.Log.Error("snapshot failed", "container", j.c.Name, "error", err)
 			}
-		case <-clock.C:
-			r.resumeDue()
+		case now := <-clock.C:
+			if err := r.letGo(now); err != nil {
+				r.Log.Error("something stays held", "error", err)
+			}
 		}
 	}
 }
 
-func (r *Responder) resumeDue() {
+// letGo ends what is due, and what somebody took the note of; at no time everything.
+func (r *Responder) letGo(now time.Time) error {
+	due := func(list map[string]time.Time, kind string) (names []string) {
+		for name, until := range list {
+			if _, err := os.Stat(r.note(kind, name)); now.IsZero() || now.After(until) || errors.Is(err, os.ErrNotExist) {
+				names = append(names, name)
+			}
+		}
+		return names
+	}
 	r.mu.Lock()
-	var due []string
-	for cgroup, until := range r.held {
-		if time.Now().After(until) {
-			due = append(due, cgroup)
-		}
-	}
+	held, cut := due(r.held, heldNotes), due(r.cut, cutNotes)
 	r.mu.Unlock()
-	for _, cgroup := range due {
-		if err := r.Resume(cgroup); err != nil {
-			r.Log.Error("container stays held", "cgroup", cgroup, "error", err)
-		}
+	var errs []error
+	for _, cgroup := range held {
+		errs = append(errs, r.end(r.held, cgroup, heldNotes, thaw(r.CgroupRoot, r.note(heldNotes, cgroup))))
 	}
+	for _, name := range cut {
+		errs = append(errs, r.end(r.cut, name, cutNotes, r.Cut(name, false)))
+	}
+	return errors.Join(errs...)
+}
+
+// end forgets what was let go; what was not is tried again.
+func (r *Responder) end(list map[string]time.Time, name, kind string, err error) error {
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("letting %s go: %w", name, err)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(list, name)
+	if err := os.Remove(r.note(kind, name)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil
 }
 
 // ask has a snapshot made.

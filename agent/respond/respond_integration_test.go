@@ -87,7 +87,7 @@ func TestInARealContainer(t *testing.T) {
 	if said := r.Do("pause", c, bulkhead.Process{}, bulkhead.Alert{}); said != "the container is held" || !eventually(frozen) {
 		t.Errorf("%q, and it is not held", said)
 	}
-	if err := r.Resume(cgroup); err != nil || !eventually(func() bool { return !frozen() }) {
+	if err := Resume(root, r.Dir); err != nil || !eventually(func() bool { return !frozen() }) {
 		t.Errorf("it is held still: %v", err)
 	}
 

@@ -69,8 +69,39 @@ func TestHoldHasAnEnd(t *testing.T) {
 		t.Errorf("%s; %s", said, frozen(t, r))
 	}
 	time.Sleep(time.Millisecond)
-	if r.resumeDue(); frozen(t, r) != "0" {
-		t.Error("it is held for longer than its time")
+	if err := r.letGo(time.Now()); err != nil || frozen(t, r) != "0" {
+		t.Errorf("it is held for longer than its time: %v", err)
+	}
+}
+
+func TestQuarantine(t *testing.T) {
+	r, c := open(t)
+	if said := r.Do("quarantine", c, bulkhead.Process{}, bulkhead.Alert{}); !strings.Contains(said, "not done") {
+		t.Errorf("where it is not possible: %s", said)
+	}
+	cut := map[string]bool{}
+	r.Cut = func(workload string, on bool) error { cut[workload] = on; return nil }
+	if said := r.Do("quarantine", c, bulkhead.Process{}, bulkhead.Alert{}); !strings.Contains(said, "not known") {
+		t.Errorf("of a container without a workload: %s", said)
+	}
+	c.Workload.Name = "shop/deployment/api/main"
+	for range 2 { // the second time it is there already
+		if said := r.Do("quarantine", c, bulkhead.Process{}, bulkhead.Alert{}); said != "its workload is cut off the network" || !cut[c.Workload.Name] {
+			t.Errorf("%s; %v", said, cut)
+		}
+	}
+	if err := r.letGo(time.Now()); err != nil || !cut[c.Workload.Name] {
+		t.Errorf("it was let go before its time: %v", err)
+	}
+	if err := Resume(r.CgroupRoot, r.Dir); err != nil { // by another process
+		t.Fatal(err)
+	}
+	if err := r.letGo(time.Now()); err != nil || cut[c.Workload.Name] {
+		t.Errorf("it stays cut off: %v", err)
+	}
+	r.Do("quarantine", c, bulkhead.Process{}, bulkhead.Alert{})
+	if err := r.letGo(time.Now().Add(r.HoldFor + time.Second)); err != nil || cut[c.Workload.Name] {
+		t.Errorf("it is cut off for longer than its time: %v", err)
 	}
 }
 
@@ -90,7 +121,7 @@ func TestLimits(t *testing.T) {
 		if within := i < mostHolds; within == strings.Contains(said, "limit") {
 			t.Errorf("time %d: %s", i+1, said)
 		}
-		if err := r.Resume(c.Cgroup); err != nil {
+		if err := Resume(r.CgroupRoot, r.Dir); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -188,7 +188,7 @@ func releaseCommand() *cobra.Command {
 func resumeCommand() *cobra.Command {
 	var state string
 	c := &cobra.Command{
-		Use: "resume", Short: "Let every container go on that a rule had held still", Args: cobra.NoArgs,
+		Use: "resume", Short: "Let every container go on that a rule had held still or cut off the network", Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error { return agent.Resume(filepath.Join(state, "agent")) },
 	}
 	c.Flags().StringVar(&state, "state", "/var/lib/bulkhead", "`DIR` of everything that is kept")

@@ -278,3 +278,51 @@ func TestLateAddress(t *testing.T) {
 		t.Error("whoever has the address now is reached as the one that had it")
 	}
 }
+
+// TestRuleCutsOff: a rule takes a workload off the network, and it comes back when it is let go and with the next agent.
+func TestRuleCutsOff(t *testing.T) {
+	p := prepare(t)
+	p.Check(os.MkdirAll(p.Path("rules"), 0o700))
+	p.Check(os.WriteFile(p.Path("rules", "own.yaml"), []byte("rules:\n  - {id: kubelet-asked, action: quarantine}\n"), 0o600))
+	p.Agent.Args = append(p.Agent.Args, "--rules", p.Path("rules"))
+	p.Engines(p.engine)
+	p.Start()
+	image := p.actorImage(t)
+	web, db := p.box(t, "web", image), p.box(t, "db", image)
+	web.learn(p)
+	db.learn(p)
+	reaches := func(from, to *box, want bool) func() error {
+		return func() error { // by docker exec: the host does not reach who is cut off
+			err := exec.Command("docker", "exec", from.name, "/actor", "reach", to.ip+":8080").Run()
+			var exit *exec.ExitError
+			if !errors.As(err, &exit) || (exit.ExitCode() == 42) != want {
+				return fmt.Errorf("%s to %s: %v", from.name, to.name, err)
+			}
+			return nil
+		}
+	}
+	p.Check(reaches(web, db, true)())
+	for round, end := range map[string]func(){
+		"let go": func() {
+			if out, err := exec.Command(p.Path("bulkhead-agent"), "resume", "--state", p.Path("state")).CombinedOutput(); err != nil {
+				t.Errorf("resume: %v: %s", err, out)
+			}
+		},
+		"the next agent": func() { p.Agent.Kill(); p.Agent.Start(); p.Await() },
+	} {
+		began := time.Now()
+		_ = exec.Command("docker", "exec", web.name, "/odd", "reach", "127.0.0.1:10250").Run() // nobody listens there
+		p.Eventually(5*time.Second, reaches(web, db, false))
+		t.Logf("%s: cut off within %v of the deed", round, time.Since(began).Round(time.Millisecond))
+		p.Check(reaches(db, web, false)())
+		end()
+		p.Eventually(5*time.Second, reaches(web, db, true))
+	}
+	p.Eventually(10*time.Second, func() error {
+		alerts, err := p.Alerts("--workload", web.workload())
+		if err == nil && !slices.ContainsFunc(alerts, func(a bulkhead.Alert) bool { return strings.Contains(a.Message, "cut off the network") }) {
+			err = errors.New("nobody is told")
+		}
+		return err
+	})
+}
