@@ -113,6 +113,8 @@ func (a *Agent) command(ctx context.Context, c *pb.NodeCommand) *pb.NodeCommandA
 		err = a.approve(ctx, api.FromApproval(c.Approve))
 	case *pb.NodeCommand_GetProfile:
 		answer.ProfileJson, err = a.profileOf(c.GetProfile.Workload)
+	case *pb.NodeCommand_GetGrants:
+		answer.GrantsJson, err = a.grantsOf(ctx, c.GetGrants.Workload)
 	case *pb.NodeCommand_SetPolicies:
 		err = a.setPolicies(c.SetPolicies.Documents)
 	case *pb.NodeCommand_Network:

@@ -40,6 +40,7 @@ func Needs(procedure string) (Role, bool) {
 		bulkheadv1connect.WorkloadServiceListWorkloadsProcedure,
 		bulkheadv1connect.WorkloadServiceGetWorkloadProcedure,
 		bulkheadv1connect.WorkloadServiceGetProfileProcedure,
+		bulkheadv1connect.WorkloadServiceGetLeastProcedure,
 		bulkheadv1connect.AlertServiceListAlertsProcedure,
 		bulkheadv1connect.AlertServiceWatchAlertsProcedure,
 		bulkheadv1connect.AlertServiceListIncidentsProcedure,

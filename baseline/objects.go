@@ -102,8 +102,8 @@ func (o Object) title() string {
 	return o.kind() + " " + name
 }
 
-// owned reports whether another object made it, which is looked at itself.
-func (o Object) owned() bool {
+// Owned reports whether another object made it, which is looked at itself.
+func (o Object) Owned() bool {
 	owners, ok := lookup(o.Raw, []string{"metadata", "ownerReferences"})
 	list, _ := owners.([]any)
 	return ok && len(list) > 0
@@ -153,7 +153,7 @@ func clusterFacts(objects []Object) any {
 	for _, o := range objects {
 		entry := x.entry(o)
 		kinds[o.kind()] = append(kinds[o.kind()], entry)
-		if t := o.template(); t != nil && !o.owned() {
+		if t := o.template(); t != nil && !o.Owned() {
 			entry = maps.Clone(entry)
 			entry["pod"], entry["kind"], entry["bound"] = t["spec"], o.kind(), x.isBound(o.namespace(), t["spec"])
 			workloads = append(workloads, entry)
@@ -286,7 +286,7 @@ func labels(o Object) map[string]any {
 func objectResults(objects []Object) []Result {
 	a := newAudit(Kubernetes)
 	for _, o := range objects {
-		if o.system() || o.owned() {
+		if o.system() || o.Owned() {
 			continue
 		}
 		content, err := json.Marshal(o.Raw)

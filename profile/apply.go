@@ -267,6 +267,9 @@ func checkCapability(name string) error {
 	return nil
 }
 
+// Capabilities are the kernel's names of all that there are, in the order of their numbers.
+func Capabilities() []string { return slices.Clone(capabilities[:]) }
+
 // capabilities in the order of their numbers.
 var capabilities = [...]string{
 	"CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_DAC_READ_SEARCH", "CAP_FOWNER", "CAP_FSETID", "CAP_KILL", "CAP_SETGID",

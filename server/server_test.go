@@ -99,6 +99,7 @@ type node struct {
 	approvals []bulkhead.Approval
 	refuse    string
 	profile   []byte // answered when it is asked for
+	grants    []byte // the same
 	network   *pb.NetworkState
 	webs      []*pb.WebSetting
 }
@@ -133,6 +134,8 @@ func (n *node) obey(_ context.Context, c *pb.NodeCommand) *pb.NodeCommandAnswer 
 		n.network = c.Network
 	case *pb.NodeCommand_SetWebs:
 		n.webs = c.SetWebs.Settings
+	case *pb.NodeCommand_GetGrants:
+		return &pb.NodeCommandAnswer{Answer: &pb.NodeAnswer{Ok: n.grants != nil}, GrantsJson: n.grants}
 	case *pb.NodeCommand_GetProfile:
 		return &pb.NodeCommandAnswer{Answer: &pb.NodeAnswer{Ok: n.profile != nil}, ProfileJson: n.profile}
 	}
@@ -593,5 +596,35 @@ func TestReadAddress(t *testing.T) {
 	}
 	if _, err := server.ReadAddress(t.TempDir()); !errors.Is(err, os.ErrNotExist) || !strings.Contains(err.Error(), "bulkhead up") {
 		t.Error(err)
+	}
+}
+
+// TestLeast: what a node says that a workload was granted is held against its profile.
+func TestLeast(t *testing.T) {
+	t.Parallel()
+	p := start(t, t.TempDir())
+	n := join(t, p.dir, "a")
+	ask := func() (*pb.GetLeastResponse, error) {
+		r, err := p.workloads().GetLeast(t.Context(), connect.NewRequest(&pb.GetLeastRequest{Workload: "docker/shop"}))
+		if err != nil {
+			return nil, err
+		}
+		return r.Msg, nil
+	}
+	n.mu.Lock()
+	n.profile = n.encode(profile.Tidy(bulkhead.Profile{Version: bulkhead.ProfileVersion, Workload: "docker/shop"}))
+	n.mu.Unlock()
+	if _, err := ask(); connect.CodeOf(err) != connect.CodeUnavailable { // the node says nothing
+		t.Error(err)
+	}
+	n.mu.Lock()
+	n.grants = []byte(`[{"container":"shop","source":"docker","capabilities":["CAP_KILL"]}]`)
+	n.mu.Unlock()
+	got, err := ask()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(got.Json), `"kind":"capabilities","granted":["CAP_KILL"]`) || !strings.Contains(string(got.GrantsJson), `"container":"shop"`) {
+		t.Errorf("%s\n%s", got.Json, got.GrantsJson)
 	}
 }

@@ -133,6 +133,8 @@ audit           {"checks":[{"id","title","layer","status":"pass|fail|manual|not-
 profile show    a profile, see profile.md
 profile diff    [{"section","kind":"added|removed|changed","value","detail"}]
 drill           {"cells":[{"technique","name","tactic","matrix","result":"blocked|detected|missed|not-applicable","reason","evidence":[]}], …}, see drill.md
+profile least   {"workload","image","digest","observed","containers","start":"seen|missed|","items":[{"kind","granted":[],"used":[],"drop":[],
+                  "verdict":"drop|keep|unsure|decide|least","why","score"}],"run":[],"patch","seccomp","notes":[]}, see least.md
 profile check   {"workload","ready":bool,"reason","completeness":{}}
 images list     [{"reference","digest","os","scanned","matched","vulnerabilities":{"critical","high","medium","low","unknown"},"kev","fixable",
                   "findings":{"malware","webshell","secret","misconfig","eol"},"packages","new","incomplete":bool}]

@@ -158,6 +158,14 @@ func (f *fake) GetProfile(_ context.Context, r *connect.Request[pb.GetProfileReq
 	return connect.NewResponse(&pb.GetProfileResponse{Json: text}), err
 }
 
+func (f *fake) GetLeast(_ context.Context, r *connect.Request[pb.GetLeastRequest]) (*connect.Response[pb.GetLeastResponse], error) {
+	if _, err := f.find(r.Msg.Workload); err != nil {
+		return nil, err
+	}
+	text, err := os.ReadFile(filepath.Join(filepath.Dir(f.run), "least.json"))
+	return connect.NewResponse(&pb.GetLeastResponse{Json: text}), err
+}
+
 func (f *fake) Approve(_ context.Context, r *connect.Request[pb.ApproveRequest]) (*connect.Response[pb.ApproveResponse], error) {
 	return connect.NewResponse(&pb.ApproveResponse{Nodes: []*pb.NodeAnswer{{Node: "a", Ok: true, Microseconds: 900}}}), nil
 }

@@ -23,12 +23,12 @@ const profileTargets = "TARGET is a file (JSON or YAML), - for standard input, o
 func newProfile(a *app) *cobra.Command {
 	c := &cobra.Command{
 		Use:     "profile",
-		Short:   "What a workload does: record, show, compare, merge, check, export, attach, pull",
+		Short:   "What a workload does: record, show, compare, merge, check, export, least privilege, attach, pull",
 		Long:    "Works on profiles in files and on those of live workloads.\n" + profileTargets,
 		Example: "  bulkhead profile show docker/shop",
 		RunE:    needsCommand,
 	}
-	c.AddCommand(newProfileShow(a), newProfileDiff(a), newProfileMerge(a), newProfileCheck(a), newProfileExport(a),
+	c.AddCommand(newProfileShow(a), newProfileDiff(a), newProfileMerge(a), newProfileCheck(a), newProfileExport(a), newProfileLeast(a),
 		newProfileRecord(a), newProfileAttach(a), newProfilePull(a))
 	return c
 }

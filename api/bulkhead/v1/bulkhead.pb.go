@@ -1162,6 +1162,102 @@ func (x *GetProfileResponse) GetJson() []byte {
 	return nil
 }
 
+type GetLeastRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Workload      string                 `protobuf:"bytes,1,opt,name=workload,proto3" json:"workload,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetLeastRequest) Reset() {
+	*x = GetLeastRequest{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetLeastRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetLeastRequest) ProtoMessage() {}
+
+func (x *GetLeastRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetLeastRequest.ProtoReflect.Descriptor instead.
+func (*GetLeastRequest) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *GetLeastRequest) GetWorkload() string {
+	if x != nil {
+		return x.Workload
+	}
+	return ""
+}
+
+type GetLeastResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Json          []byte                 `protobuf:"bytes,1,opt,name=json,proto3" json:"json,omitempty"`                               // the proposal
+	GrantsJson    []byte                 `protobuf:"bytes,2,opt,name=grants_json,json=grantsJson,proto3" json:"grants_json,omitempty"` // what nodes say it was granted, one for each of its containers
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetLeastResponse) Reset() {
+	*x = GetLeastResponse{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetLeastResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetLeastResponse) ProtoMessage() {}
+
+func (x *GetLeastResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetLeastResponse.ProtoReflect.Descriptor instead.
+func (*GetLeastResponse) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *GetLeastResponse) GetJson() []byte {
+	if x != nil {
+		return x.Json
+	}
+	return nil
+}
+
+func (x *GetLeastResponse) GetGrantsJson() []byte {
+	if x != nil {
+		return x.GrantsJson
+	}
+	return nil
+}
+
 type ApproveRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	AlertId       string                 `protobuf:"bytes,1,opt,name=alert_id,json=alertId,proto3" json:"alert_id,omitempty"` // approve what this alert blocked …
@@ -1174,7 +1270,7 @@ type ApproveRequest struct {
 
 func (x *ApproveRequest) Reset() {
 	*x = ApproveRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[19]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1186,7 +1282,7 @@ func (x *ApproveRequest) String() string {
 func (*ApproveRequest) ProtoMessage() {}
 
 func (x *ApproveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[19]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1199,7 +1295,7 @@ func (x *ApproveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApproveRequest.ProtoReflect.Descriptor instead.
 func (*ApproveRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{19}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ApproveRequest) GetAlertId() string {
@@ -1239,7 +1335,7 @@ type ApproveResponse struct {
 
 func (x *ApproveResponse) Reset() {
 	*x = ApproveResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[20]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1251,7 +1347,7 @@ func (x *ApproveResponse) String() string {
 func (*ApproveResponse) ProtoMessage() {}
 
 func (x *ApproveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[20]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1264,7 +1360,7 @@ func (x *ApproveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApproveResponse.ProtoReflect.Descriptor instead.
 func (*ApproveResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{20}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ApproveResponse) GetNodes() []*NodeAnswer {
@@ -1303,7 +1399,7 @@ type Alert struct {
 
 func (x *Alert) Reset() {
 	*x = Alert{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[21]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1315,7 +1411,7 @@ func (x *Alert) String() string {
 func (*Alert) ProtoMessage() {}
 
 func (x *Alert) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[21]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1328,7 +1424,7 @@ func (x *Alert) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Alert.ProtoReflect.Descriptor instead.
 func (*Alert) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{21}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Alert) GetId() string {
@@ -1491,7 +1587,7 @@ type AlertProcess struct {
 
 func (x *AlertProcess) Reset() {
 	*x = AlertProcess{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[22]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1503,7 +1599,7 @@ func (x *AlertProcess) String() string {
 func (*AlertProcess) ProtoMessage() {}
 
 func (x *AlertProcess) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[22]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1516,7 +1612,7 @@ func (x *AlertProcess) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AlertProcess.ProtoReflect.Descriptor instead.
 func (*AlertProcess) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{22}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *AlertProcess) GetPid() int32 {
@@ -1565,7 +1661,7 @@ type Ancestor struct {
 
 func (x *Ancestor) Reset() {
 	*x = Ancestor{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[23]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1577,7 +1673,7 @@ func (x *Ancestor) String() string {
 func (*Ancestor) ProtoMessage() {}
 
 func (x *Ancestor) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[23]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1590,7 +1686,7 @@ func (x *Ancestor) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ancestor.ProtoReflect.Descriptor instead.
 func (*Ancestor) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{23}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Ancestor) GetPid() int32 {
@@ -1626,7 +1722,7 @@ type AlertCause struct {
 
 func (x *AlertCause) Reset() {
 	*x = AlertCause{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[24]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1638,7 +1734,7 @@ func (x *AlertCause) String() string {
 func (*AlertCause) ProtoMessage() {}
 
 func (x *AlertCause) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[24]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1651,7 +1747,7 @@ func (x *AlertCause) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AlertCause.ProtoReflect.Descriptor instead.
 func (*AlertCause) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{24}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *AlertCause) GetKind() string {
@@ -1694,7 +1790,7 @@ type Approval struct {
 
 func (x *Approval) Reset() {
 	*x = Approval{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[25]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1706,7 +1802,7 @@ func (x *Approval) String() string {
 func (*Approval) ProtoMessage() {}
 
 func (x *Approval) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[25]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1719,7 +1815,7 @@ func (x *Approval) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Approval.ProtoReflect.Descriptor instead.
 func (*Approval) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{25}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Approval) GetWorkload() string {
@@ -1766,7 +1862,7 @@ type ListAlertsRequest struct {
 
 func (x *ListAlertsRequest) Reset() {
 	*x = ListAlertsRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[26]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1778,7 +1874,7 @@ func (x *ListAlertsRequest) String() string {
 func (*ListAlertsRequest) ProtoMessage() {}
 
 func (x *ListAlertsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[26]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1791,7 +1887,7 @@ func (x *ListAlertsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAlertsRequest.ProtoReflect.Descriptor instead.
 func (*ListAlertsRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{26}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ListAlertsRequest) GetWorkload() string {
@@ -1861,7 +1957,7 @@ type ListAlertsResponse struct {
 
 func (x *ListAlertsResponse) Reset() {
 	*x = ListAlertsResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[27]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1873,7 +1969,7 @@ func (x *ListAlertsResponse) String() string {
 func (*ListAlertsResponse) ProtoMessage() {}
 
 func (x *ListAlertsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[27]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1886,7 +1982,7 @@ func (x *ListAlertsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAlertsResponse.ProtoReflect.Descriptor instead.
 func (*ListAlertsResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{27}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ListAlertsResponse) GetAlerts() []*Alert {
@@ -1918,7 +2014,7 @@ type WatchAlertsRequest struct {
 
 func (x *WatchAlertsRequest) Reset() {
 	*x = WatchAlertsRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[28]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1930,7 +2026,7 @@ func (x *WatchAlertsRequest) String() string {
 func (*WatchAlertsRequest) ProtoMessage() {}
 
 func (x *WatchAlertsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[28]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1943,7 +2039,7 @@ func (x *WatchAlertsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchAlertsRequest.ProtoReflect.Descriptor instead.
 func (*WatchAlertsRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{28}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{30}
 }
 
 type ListIncidentsRequest struct {
@@ -1957,7 +2053,7 @@ type ListIncidentsRequest struct {
 
 func (x *ListIncidentsRequest) Reset() {
 	*x = ListIncidentsRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[29]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1969,7 +2065,7 @@ func (x *ListIncidentsRequest) String() string {
 func (*ListIncidentsRequest) ProtoMessage() {}
 
 func (x *ListIncidentsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[29]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1982,7 +2078,7 @@ func (x *ListIncidentsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListIncidentsRequest.ProtoReflect.Descriptor instead.
 func (*ListIncidentsRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{29}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ListIncidentsRequest) GetSince() *timestamppb.Timestamp {
@@ -2016,7 +2112,7 @@ type ListIncidentsResponse struct {
 
 func (x *ListIncidentsResponse) Reset() {
 	*x = ListIncidentsResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[30]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2028,7 +2124,7 @@ func (x *ListIncidentsResponse) String() string {
 func (*ListIncidentsResponse) ProtoMessage() {}
 
 func (x *ListIncidentsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[30]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2041,7 +2137,7 @@ func (x *ListIncidentsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListIncidentsResponse.ProtoReflect.Descriptor instead.
 func (*ListIncidentsResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{30}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ListIncidentsResponse) GetJson() []byte {
@@ -2070,7 +2166,7 @@ type Drill struct {
 
 func (x *Drill) Reset() {
 	*x = Drill{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[31]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2082,7 +2178,7 @@ func (x *Drill) String() string {
 func (*Drill) ProtoMessage() {}
 
 func (x *Drill) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[31]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2095,7 +2191,7 @@ func (x *Drill) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Drill.ProtoReflect.Descriptor instead.
 func (*Drill) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{31}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Drill) GetTime() *timestamppb.Timestamp {
@@ -2134,7 +2230,7 @@ type DrillCell struct {
 
 func (x *DrillCell) Reset() {
 	*x = DrillCell{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[32]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2146,7 +2242,7 @@ func (x *DrillCell) String() string {
 func (*DrillCell) ProtoMessage() {}
 
 func (x *DrillCell) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[32]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2159,7 +2255,7 @@ func (x *DrillCell) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrillCell.ProtoReflect.Descriptor instead.
 func (*DrillCell) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{32}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *DrillCell) GetTechnique() string {
@@ -2219,7 +2315,7 @@ type GetDrillRequest struct {
 
 func (x *GetDrillRequest) Reset() {
 	*x = GetDrillRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[33]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2231,7 +2327,7 @@ func (x *GetDrillRequest) String() string {
 func (*GetDrillRequest) ProtoMessage() {}
 
 func (x *GetDrillRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[33]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2244,7 +2340,7 @@ func (x *GetDrillRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDrillRequest.ProtoReflect.Descriptor instead.
 func (*GetDrillRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{33}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{35}
 }
 
 type GetDrillResponse struct {
@@ -2256,7 +2352,7 @@ type GetDrillResponse struct {
 
 func (x *GetDrillResponse) Reset() {
 	*x = GetDrillResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[34]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2268,7 +2364,7 @@ func (x *GetDrillResponse) String() string {
 func (*GetDrillResponse) ProtoMessage() {}
 
 func (x *GetDrillResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[34]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2281,7 +2377,7 @@ func (x *GetDrillResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDrillResponse.ProtoReflect.Descriptor instead.
 func (*GetDrillResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{34}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *GetDrillResponse) GetDrill() *Drill {
@@ -2300,7 +2396,7 @@ type PutDrillRequest struct {
 
 func (x *PutDrillRequest) Reset() {
 	*x = PutDrillRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[35]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2312,7 +2408,7 @@ func (x *PutDrillRequest) String() string {
 func (*PutDrillRequest) ProtoMessage() {}
 
 func (x *PutDrillRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[35]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2325,7 +2421,7 @@ func (x *PutDrillRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutDrillRequest.ProtoReflect.Descriptor instead.
 func (*PutDrillRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{35}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *PutDrillRequest) GetDrill() *Drill {
@@ -2343,7 +2439,7 @@ type PutDrillResponse struct {
 
 func (x *PutDrillResponse) Reset() {
 	*x = PutDrillResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[36]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2355,7 +2451,7 @@ func (x *PutDrillResponse) String() string {
 func (*PutDrillResponse) ProtoMessage() {}
 
 func (x *PutDrillResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[36]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2368,7 +2464,7 @@ func (x *PutDrillResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutDrillResponse.ProtoReflect.Descriptor instead.
 func (*PutDrillResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{36}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{38}
 }
 
 type Node struct {
@@ -2398,7 +2494,7 @@ type Node struct {
 
 func (x *Node) Reset() {
 	*x = Node{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[37]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2410,7 +2506,7 @@ func (x *Node) String() string {
 func (*Node) ProtoMessage() {}
 
 func (x *Node) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[37]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2423,7 +2519,7 @@ func (x *Node) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Node.ProtoReflect.Descriptor instead.
 func (*Node) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{37}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Node) GetId() string {
@@ -2571,7 +2667,7 @@ type Engine struct {
 
 func (x *Engine) Reset() {
 	*x = Engine{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[38]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2583,7 +2679,7 @@ func (x *Engine) String() string {
 func (*Engine) ProtoMessage() {}
 
 func (x *Engine) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[38]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2596,7 +2692,7 @@ func (x *Engine) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Engine.ProtoReflect.Descriptor instead.
 func (*Engine) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{38}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Engine) GetName() string {
@@ -2635,7 +2731,7 @@ type ListNodesRequest struct {
 
 func (x *ListNodesRequest) Reset() {
 	*x = ListNodesRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[39]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2647,7 +2743,7 @@ func (x *ListNodesRequest) String() string {
 func (*ListNodesRequest) ProtoMessage() {}
 
 func (x *ListNodesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[39]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2660,7 +2756,7 @@ func (x *ListNodesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListNodesRequest.ProtoReflect.Descriptor instead.
 func (*ListNodesRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{39}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{41}
 }
 
 type ListNodesResponse struct {
@@ -2672,7 +2768,7 @@ type ListNodesResponse struct {
 
 func (x *ListNodesResponse) Reset() {
 	*x = ListNodesResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[40]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2684,7 +2780,7 @@ func (x *ListNodesResponse) String() string {
 func (*ListNodesResponse) ProtoMessage() {}
 
 func (x *ListNodesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[40]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2697,7 +2793,7 @@ func (x *ListNodesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListNodesResponse.ProtoReflect.Descriptor instead.
 func (*ListNodesResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{40}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *ListNodesResponse) GetNodes() []*Node {
@@ -2721,7 +2817,7 @@ type SeverityCounts struct {
 
 func (x *SeverityCounts) Reset() {
 	*x = SeverityCounts{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[41]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2733,7 +2829,7 @@ func (x *SeverityCounts) String() string {
 func (*SeverityCounts) ProtoMessage() {}
 
 func (x *SeverityCounts) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[41]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2746,7 +2842,7 @@ func (x *SeverityCounts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SeverityCounts.ProtoReflect.Descriptor instead.
 func (*SeverityCounts) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{41}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *SeverityCounts) GetCritical() int32 {
@@ -2812,7 +2908,7 @@ type ScannedImage struct {
 
 func (x *ScannedImage) Reset() {
 	*x = ScannedImage{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[42]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2824,7 +2920,7 @@ func (x *ScannedImage) String() string {
 func (*ScannedImage) ProtoMessage() {}
 
 func (x *ScannedImage) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[42]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2837,7 +2933,7 @@ func (x *ScannedImage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScannedImage.ProtoReflect.Descriptor instead.
 func (*ScannedImage) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{42}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *ScannedImage) GetReference() string {
@@ -2986,7 +3082,7 @@ type TrendPoint struct {
 
 func (x *TrendPoint) Reset() {
 	*x = TrendPoint{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[43]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2998,7 +3094,7 @@ func (x *TrendPoint) String() string {
 func (*TrendPoint) ProtoMessage() {}
 
 func (x *TrendPoint) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[43]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3011,7 +3107,7 @@ func (x *TrendPoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TrendPoint.ProtoReflect.Descriptor instead.
 func (*TrendPoint) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{43}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *TrendPoint) GetTime() *timestamppb.Timestamp {
@@ -3063,7 +3159,7 @@ type ListImagesRequest struct {
 
 func (x *ListImagesRequest) Reset() {
 	*x = ListImagesRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[44]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3075,7 +3171,7 @@ func (x *ListImagesRequest) String() string {
 func (*ListImagesRequest) ProtoMessage() {}
 
 func (x *ListImagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[44]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3088,7 +3184,7 @@ func (x *ListImagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListImagesRequest.ProtoReflect.Descriptor instead.
 func (*ListImagesRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{44}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *ListImagesRequest) GetFilter() string {
@@ -3140,7 +3236,7 @@ type ListImagesResponse struct {
 
 func (x *ListImagesResponse) Reset() {
 	*x = ListImagesResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[45]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3152,7 +3248,7 @@ func (x *ListImagesResponse) String() string {
 func (*ListImagesResponse) ProtoMessage() {}
 
 func (x *ListImagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[45]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3165,7 +3261,7 @@ func (x *ListImagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListImagesResponse.ProtoReflect.Descriptor instead.
 func (*ListImagesResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{45}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *ListImagesResponse) GetImages() []*ScannedImage {
@@ -3219,7 +3315,7 @@ type GetImageRequest struct {
 
 func (x *GetImageRequest) Reset() {
 	*x = GetImageRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[46]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3231,7 +3327,7 @@ func (x *GetImageRequest) String() string {
 func (*GetImageRequest) ProtoMessage() {}
 
 func (x *GetImageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[46]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3244,7 +3340,7 @@ func (x *GetImageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetImageRequest.ProtoReflect.Descriptor instead.
 func (*GetImageRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{46}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *GetImageRequest) GetReference() string {
@@ -3267,7 +3363,7 @@ type GetImageResponse struct {
 
 func (x *GetImageResponse) Reset() {
 	*x = GetImageResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[47]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3279,7 +3375,7 @@ func (x *GetImageResponse) String() string {
 func (*GetImageResponse) ProtoMessage() {}
 
 func (x *GetImageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[47]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3292,7 +3388,7 @@ func (x *GetImageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetImageResponse.ProtoReflect.Descriptor instead.
 func (*GetImageResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{47}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *GetImageResponse) GetImage() *ScannedImage {
@@ -3342,7 +3438,7 @@ type Upgrade struct {
 
 func (x *Upgrade) Reset() {
 	*x = Upgrade{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[48]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3354,7 +3450,7 @@ func (x *Upgrade) String() string {
 func (*Upgrade) ProtoMessage() {}
 
 func (x *Upgrade) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[48]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3367,7 +3463,7 @@ func (x *Upgrade) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Upgrade.ProtoReflect.Descriptor instead.
 func (*Upgrade) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{48}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *Upgrade) GetType() string {
@@ -3412,7 +3508,7 @@ type NewVulnerability struct {
 
 func (x *NewVulnerability) Reset() {
 	*x = NewVulnerability{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[49]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3424,7 +3520,7 @@ func (x *NewVulnerability) String() string {
 func (*NewVulnerability) ProtoMessage() {}
 
 func (x *NewVulnerability) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[49]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3437,7 +3533,7 @@ func (x *NewVulnerability) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NewVulnerability.ProtoReflect.Descriptor instead.
 func (*NewVulnerability) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{49}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *NewVulnerability) GetId() string {
@@ -3492,7 +3588,7 @@ type DiffImagesRequest struct {
 
 func (x *DiffImagesRequest) Reset() {
 	*x = DiffImagesRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[50]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3504,7 +3600,7 @@ func (x *DiffImagesRequest) String() string {
 func (*DiffImagesRequest) ProtoMessage() {}
 
 func (x *DiffImagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[50]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3517,7 +3613,7 @@ func (x *DiffImagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiffImagesRequest.ProtoReflect.Descriptor instead.
 func (*DiffImagesRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{50}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *DiffImagesRequest) GetFrom() string {
@@ -3545,7 +3641,7 @@ type DiffImagesResponse struct {
 
 func (x *DiffImagesResponse) Reset() {
 	*x = DiffImagesResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[51]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3557,7 +3653,7 @@ func (x *DiffImagesResponse) String() string {
 func (*DiffImagesResponse) ProtoMessage() {}
 
 func (x *DiffImagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[51]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3570,7 +3666,7 @@ func (x *DiffImagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiffImagesResponse.ProtoReflect.Descriptor instead.
 func (*DiffImagesResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{51}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *DiffImagesResponse) GetFrom() *ScannedImage {
@@ -3611,7 +3707,7 @@ type ImageScan struct {
 
 func (x *ImageScan) Reset() {
 	*x = ImageScan{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[52]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3623,7 +3719,7 @@ func (x *ImageScan) String() string {
 func (*ImageScan) ProtoMessage() {}
 
 func (x *ImageScan) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[52]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3636,7 +3732,7 @@ func (x *ImageScan) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImageScan.ProtoReflect.Descriptor instead.
 func (*ImageScan) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{52}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *ImageScan) GetId() string {
@@ -3711,7 +3807,7 @@ type ScanImageRequest struct {
 
 func (x *ScanImageRequest) Reset() {
 	*x = ScanImageRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[53]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3723,7 +3819,7 @@ func (x *ScanImageRequest) String() string {
 func (*ScanImageRequest) ProtoMessage() {}
 
 func (x *ScanImageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[53]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3736,7 +3832,7 @@ func (x *ScanImageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScanImageRequest.ProtoReflect.Descriptor instead.
 func (*ScanImageRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{53}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *ScanImageRequest) GetReference() string {
@@ -3755,7 +3851,7 @@ type ScanImageResponse struct {
 
 func (x *ScanImageResponse) Reset() {
 	*x = ScanImageResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[54]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3767,7 +3863,7 @@ func (x *ScanImageResponse) String() string {
 func (*ScanImageResponse) ProtoMessage() {}
 
 func (x *ScanImageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[54]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3780,7 +3876,7 @@ func (x *ScanImageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScanImageResponse.ProtoReflect.Descriptor instead.
 func (*ScanImageResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{54}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *ScanImageResponse) GetScan() *ImageScan {
@@ -3800,7 +3896,7 @@ type ListScansRequest struct {
 
 func (x *ListScansRequest) Reset() {
 	*x = ListScansRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[55]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3812,7 +3908,7 @@ func (x *ListScansRequest) String() string {
 func (*ListScansRequest) ProtoMessage() {}
 
 func (x *ListScansRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[55]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3825,7 +3921,7 @@ func (x *ListScansRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListScansRequest.ProtoReflect.Descriptor instead.
 func (*ListScansRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{55}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *ListScansRequest) GetId() string {
@@ -3851,7 +3947,7 @@ type ListScansResponse struct {
 
 func (x *ListScansResponse) Reset() {
 	*x = ListScansResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[56]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3863,7 +3959,7 @@ func (x *ListScansResponse) String() string {
 func (*ListScansResponse) ProtoMessage() {}
 
 func (x *ListScansResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[56]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3876,7 +3972,7 @@ func (x *ListScansResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListScansResponse.ProtoReflect.Descriptor instead.
 func (*ListScansResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{56}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *ListScansResponse) GetScans() []*ImageScan {
@@ -3901,7 +3997,7 @@ type ImageWatch struct {
 
 func (x *ImageWatch) Reset() {
 	*x = ImageWatch{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[57]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3913,7 +4009,7 @@ func (x *ImageWatch) String() string {
 func (*ImageWatch) ProtoMessage() {}
 
 func (x *ImageWatch) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[57]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3926,7 +4022,7 @@ func (x *ImageWatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImageWatch.ProtoReflect.Descriptor instead.
 func (*ImageWatch) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{57}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *ImageWatch) GetRepository() string {
@@ -3991,7 +4087,7 @@ type ImageHook struct {
 
 func (x *ImageHook) Reset() {
 	*x = ImageHook{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[58]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4003,7 +4099,7 @@ func (x *ImageHook) String() string {
 func (*ImageHook) ProtoMessage() {}
 
 func (x *ImageHook) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[58]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4016,7 +4112,7 @@ func (x *ImageHook) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImageHook.ProtoReflect.Descriptor instead.
 func (*ImageHook) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{58}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *ImageHook) GetId() string {
@@ -4062,7 +4158,7 @@ type ListWatchesRequest struct {
 
 func (x *ListWatchesRequest) Reset() {
 	*x = ListWatchesRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[59]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4074,7 +4170,7 @@ func (x *ListWatchesRequest) String() string {
 func (*ListWatchesRequest) ProtoMessage() {}
 
 func (x *ListWatchesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[59]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4087,7 +4183,7 @@ func (x *ListWatchesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWatchesRequest.ProtoReflect.Descriptor instead.
 func (*ListWatchesRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{59}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{61}
 }
 
 type ListWatchesResponse struct {
@@ -4100,7 +4196,7 @@ type ListWatchesResponse struct {
 
 func (x *ListWatchesResponse) Reset() {
 	*x = ListWatchesResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[60]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4112,7 +4208,7 @@ func (x *ListWatchesResponse) String() string {
 func (*ListWatchesResponse) ProtoMessage() {}
 
 func (x *ListWatchesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[60]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4125,7 +4221,7 @@ func (x *ListWatchesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWatchesResponse.ProtoReflect.Descriptor instead.
 func (*ListWatchesResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{60}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *ListWatchesResponse) GetWatches() []*ImageWatch {
@@ -4153,7 +4249,7 @@ type WatchRepositoryRequest struct {
 
 func (x *WatchRepositoryRequest) Reset() {
 	*x = WatchRepositoryRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[61]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4165,7 +4261,7 @@ func (x *WatchRepositoryRequest) String() string {
 func (*WatchRepositoryRequest) ProtoMessage() {}
 
 func (x *WatchRepositoryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[61]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4178,7 +4274,7 @@ func (x *WatchRepositoryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRepositoryRequest.ProtoReflect.Descriptor instead.
 func (*WatchRepositoryRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{61}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *WatchRepositoryRequest) GetRepository() string {
@@ -4211,7 +4307,7 @@ type WatchRepositoryResponse struct {
 
 func (x *WatchRepositoryResponse) Reset() {
 	*x = WatchRepositoryResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[62]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4223,7 +4319,7 @@ func (x *WatchRepositoryResponse) String() string {
 func (*WatchRepositoryResponse) ProtoMessage() {}
 
 func (x *WatchRepositoryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[62]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4236,7 +4332,7 @@ func (x *WatchRepositoryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRepositoryResponse.ProtoReflect.Descriptor instead.
 func (*WatchRepositoryResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{62}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *WatchRepositoryResponse) GetWatch() *ImageWatch {
@@ -4255,7 +4351,7 @@ type AddHookRequest struct {
 
 func (x *AddHookRequest) Reset() {
 	*x = AddHookRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[63]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4267,7 +4363,7 @@ func (x *AddHookRequest) String() string {
 func (*AddHookRequest) ProtoMessage() {}
 
 func (x *AddHookRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[63]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4280,7 +4376,7 @@ func (x *AddHookRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddHookRequest.ProtoReflect.Descriptor instead.
 func (*AddHookRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{63}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *AddHookRequest) GetRegistry() string {
@@ -4300,7 +4396,7 @@ type AddHookResponse struct {
 
 func (x *AddHookResponse) Reset() {
 	*x = AddHookResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[64]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4312,7 +4408,7 @@ func (x *AddHookResponse) String() string {
 func (*AddHookResponse) ProtoMessage() {}
 
 func (x *AddHookResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[64]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4325,7 +4421,7 @@ func (x *AddHookResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddHookResponse.ProtoReflect.Descriptor instead.
 func (*AddHookResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{64}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *AddHookResponse) GetHook() *ImageHook {
@@ -4351,7 +4447,7 @@ type RemoveHookRequest struct {
 
 func (x *RemoveHookRequest) Reset() {
 	*x = RemoveHookRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[65]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4363,7 +4459,7 @@ func (x *RemoveHookRequest) String() string {
 func (*RemoveHookRequest) ProtoMessage() {}
 
 func (x *RemoveHookRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[65]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4376,7 +4472,7 @@ func (x *RemoveHookRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveHookRequest.ProtoReflect.Descriptor instead.
 func (*RemoveHookRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{65}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *RemoveHookRequest) GetId() string {
@@ -4394,7 +4490,7 @@ type RemoveHookResponse struct {
 
 func (x *RemoveHookResponse) Reset() {
 	*x = RemoveHookResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[66]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4406,7 +4502,7 @@ func (x *RemoveHookResponse) String() string {
 func (*RemoveHookResponse) ProtoMessage() {}
 
 func (x *RemoveHookResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[66]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4419,7 +4515,7 @@ func (x *RemoveHookResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveHookResponse.ProtoReflect.Descriptor instead.
 func (*RemoveHookResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{66}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{68}
 }
 
 // Endpoint is one end of an edge.
@@ -4433,7 +4529,7 @@ type Endpoint struct {
 
 func (x *Endpoint) Reset() {
 	*x = Endpoint{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[67]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4445,7 +4541,7 @@ func (x *Endpoint) String() string {
 func (*Endpoint) ProtoMessage() {}
 
 func (x *Endpoint) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[67]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4458,7 +4554,7 @@ func (x *Endpoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Endpoint.ProtoReflect.Descriptor instead.
 func (*Endpoint) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{67}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *Endpoint) GetKind() string {
@@ -4505,7 +4601,7 @@ type Flow struct {
 
 func (x *Flow) Reset() {
 	*x = Flow{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[68]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4517,7 +4613,7 @@ func (x *Flow) String() string {
 func (*Flow) ProtoMessage() {}
 
 func (x *Flow) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[68]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4530,7 +4626,7 @@ func (x *Flow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Flow.ProtoReflect.Descriptor instead.
 func (*Flow) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{68}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *Flow) GetCluster() string {
@@ -4694,7 +4790,7 @@ type ListFlowsRequest struct {
 
 func (x *ListFlowsRequest) Reset() {
 	*x = ListFlowsRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[69]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4706,7 +4802,7 @@ func (x *ListFlowsRequest) String() string {
 func (*ListFlowsRequest) ProtoMessage() {}
 
 func (x *ListFlowsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[69]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4719,7 +4815,7 @@ func (x *ListFlowsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListFlowsRequest.ProtoReflect.Descriptor instead.
 func (*ListFlowsRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{69}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *ListFlowsRequest) GetFrom() *timestamppb.Timestamp {
@@ -4777,7 +4873,7 @@ type ListFlowsResponse struct {
 
 func (x *ListFlowsResponse) Reset() {
 	*x = ListFlowsResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[70]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4789,7 +4885,7 @@ func (x *ListFlowsResponse) String() string {
 func (*ListFlowsResponse) ProtoMessage() {}
 
 func (x *ListFlowsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[70]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4802,7 +4898,7 @@ func (x *ListFlowsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListFlowsResponse.ProtoReflect.Descriptor instead.
 func (*ListFlowsResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{70}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *ListFlowsResponse) GetFlows() []*Flow {
@@ -4854,7 +4950,7 @@ type ListRequestsRequest struct {
 
 func (x *ListRequestsRequest) Reset() {
 	*x = ListRequestsRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[71]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4866,7 +4962,7 @@ func (x *ListRequestsRequest) String() string {
 func (*ListRequestsRequest) ProtoMessage() {}
 
 func (x *ListRequestsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[71]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4879,7 +4975,7 @@ func (x *ListRequestsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRequestsRequest.ProtoReflect.Descriptor instead.
 func (*ListRequestsRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{71}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *ListRequestsRequest) GetFrom() *timestamppb.Timestamp {
@@ -4934,7 +5030,7 @@ type ListRequestsResponse struct {
 
 func (x *ListRequestsResponse) Reset() {
 	*x = ListRequestsResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[72]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4946,7 +5042,7 @@ func (x *ListRequestsResponse) String() string {
 func (*ListRequestsResponse) ProtoMessage() {}
 
 func (x *ListRequestsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[72]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4959,7 +5055,7 @@ func (x *ListRequestsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRequestsResponse.ProtoReflect.Descriptor instead.
 func (*ListRequestsResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{72}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *ListRequestsResponse) GetRequests() []*FlowRequests {
@@ -4994,7 +5090,7 @@ type FlowRequests struct {
 
 func (x *FlowRequests) Reset() {
 	*x = FlowRequests{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[73]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5006,7 +5102,7 @@ func (x *FlowRequests) String() string {
 func (*FlowRequests) ProtoMessage() {}
 
 func (x *FlowRequests) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[73]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5019,7 +5115,7 @@ func (x *FlowRequests) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FlowRequests.ProtoReflect.Descriptor instead.
 func (*FlowRequests) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{73}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *FlowRequests) GetFlow() *Flow {
@@ -5096,7 +5192,7 @@ type GetFlowRequest struct {
 
 func (x *GetFlowRequest) Reset() {
 	*x = GetFlowRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[74]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5108,7 +5204,7 @@ func (x *GetFlowRequest) String() string {
 func (*GetFlowRequest) ProtoMessage() {}
 
 func (x *GetFlowRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[74]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5121,7 +5217,7 @@ func (x *GetFlowRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetFlowRequest.ProtoReflect.Descriptor instead.
 func (*GetFlowRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{74}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *GetFlowRequest) GetFlow() *Flow {
@@ -5155,7 +5251,7 @@ type GetFlowResponse struct {
 
 func (x *GetFlowResponse) Reset() {
 	*x = GetFlowResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[75]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5167,7 +5263,7 @@ func (x *GetFlowResponse) String() string {
 func (*GetFlowResponse) ProtoMessage() {}
 
 func (x *GetFlowResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[75]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5180,7 +5276,7 @@ func (x *GetFlowResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetFlowResponse.ProtoReflect.Descriptor instead.
 func (*GetFlowResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{75}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *GetFlowResponse) GetFlow() *Flow {
@@ -5211,7 +5307,7 @@ type Policy struct {
 
 func (x *Policy) Reset() {
 	*x = Policy{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[76]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5223,7 +5319,7 @@ func (x *Policy) String() string {
 func (*Policy) ProtoMessage() {}
 
 func (x *Policy) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[76]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5236,7 +5332,7 @@ func (x *Policy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Policy.ProtoReflect.Descriptor instead.
 func (*Policy) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{76}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *Policy) GetKind() string {
@@ -5286,7 +5382,7 @@ type ListTrustRequest struct {
 
 func (x *ListTrustRequest) Reset() {
 	*x = ListTrustRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[77]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5298,7 +5394,7 @@ func (x *ListTrustRequest) String() string {
 func (*ListTrustRequest) ProtoMessage() {}
 
 func (x *ListTrustRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[77]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5311,7 +5407,7 @@ func (x *ListTrustRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTrustRequest.ProtoReflect.Descriptor instead.
 func (*ListTrustRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{77}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *ListTrustRequest) GetFilter() string {
@@ -5355,7 +5451,7 @@ type ListTrustResponse struct {
 
 func (x *ListTrustResponse) Reset() {
 	*x = ListTrustResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[78]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5367,7 +5463,7 @@ func (x *ListTrustResponse) String() string {
 func (*ListTrustResponse) ProtoMessage() {}
 
 func (x *ListTrustResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[78]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5380,7 +5476,7 @@ func (x *ListTrustResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTrustResponse.ProtoReflect.Descriptor instead.
 func (*ListTrustResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{78}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *ListTrustResponse) GetImages() []*TrustedImage {
@@ -5438,7 +5534,7 @@ type TrustedImage struct {
 
 func (x *TrustedImage) Reset() {
 	*x = TrustedImage{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[79]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5450,7 +5546,7 @@ func (x *TrustedImage) String() string {
 func (*TrustedImage) ProtoMessage() {}
 
 func (x *TrustedImage) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[79]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5463,7 +5559,7 @@ func (x *TrustedImage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TrustedImage.ProtoReflect.Descriptor instead.
 func (*TrustedImage) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{79}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *TrustedImage) GetReference() string {
@@ -5552,7 +5648,7 @@ type ApplyPoliciesRequest struct {
 
 func (x *ApplyPoliciesRequest) Reset() {
 	*x = ApplyPoliciesRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[80]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5564,7 +5660,7 @@ func (x *ApplyPoliciesRequest) String() string {
 func (*ApplyPoliciesRequest) ProtoMessage() {}
 
 func (x *ApplyPoliciesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[80]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5577,7 +5673,7 @@ func (x *ApplyPoliciesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyPoliciesRequest.ProtoReflect.Descriptor instead.
 func (*ApplyPoliciesRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{80}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *ApplyPoliciesRequest) GetDocuments() [][]byte {
@@ -5598,7 +5694,7 @@ type ApplyPoliciesResponse struct {
 
 func (x *ApplyPoliciesResponse) Reset() {
 	*x = ApplyPoliciesResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[81]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5610,7 +5706,7 @@ func (x *ApplyPoliciesResponse) String() string {
 func (*ApplyPoliciesResponse) ProtoMessage() {}
 
 func (x *ApplyPoliciesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[81]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5623,7 +5719,7 @@ func (x *ApplyPoliciesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyPoliciesResponse.ProtoReflect.Descriptor instead.
 func (*ApplyPoliciesResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{81}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *ApplyPoliciesResponse) GetApplied() []*ApplyPoliciesResponse_AppliedPolicy {
@@ -5655,7 +5751,7 @@ type ListPoliciesRequest struct {
 
 func (x *ListPoliciesRequest) Reset() {
 	*x = ListPoliciesRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[82]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5667,7 +5763,7 @@ func (x *ListPoliciesRequest) String() string {
 func (*ListPoliciesRequest) ProtoMessage() {}
 
 func (x *ListPoliciesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[82]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5680,7 +5776,7 @@ func (x *ListPoliciesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPoliciesRequest.ProtoReflect.Descriptor instead.
 func (*ListPoliciesRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{82}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{84}
 }
 
 type ListPoliciesResponse struct {
@@ -5692,7 +5788,7 @@ type ListPoliciesResponse struct {
 
 func (x *ListPoliciesResponse) Reset() {
 	*x = ListPoliciesResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[83]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5704,7 +5800,7 @@ func (x *ListPoliciesResponse) String() string {
 func (*ListPoliciesResponse) ProtoMessage() {}
 
 func (x *ListPoliciesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[83]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5717,7 +5813,7 @@ func (x *ListPoliciesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPoliciesResponse.ProtoReflect.Descriptor instead.
 func (*ListPoliciesResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{83}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *ListPoliciesResponse) GetPolicies() []*Policy {
@@ -5737,7 +5833,7 @@ type RemovePolicyRequest struct {
 
 func (x *RemovePolicyRequest) Reset() {
 	*x = RemovePolicyRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[84]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5749,7 +5845,7 @@ func (x *RemovePolicyRequest) String() string {
 func (*RemovePolicyRequest) ProtoMessage() {}
 
 func (x *RemovePolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[84]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5762,7 +5858,7 @@ func (x *RemovePolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemovePolicyRequest.ProtoReflect.Descriptor instead.
 func (*RemovePolicyRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{84}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *RemovePolicyRequest) GetKind() string {
@@ -5788,7 +5884,7 @@ type RemovePolicyResponse struct {
 
 func (x *RemovePolicyResponse) Reset() {
 	*x = RemovePolicyResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[85]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5800,7 +5896,7 @@ func (x *RemovePolicyResponse) String() string {
 func (*RemovePolicyResponse) ProtoMessage() {}
 
 func (x *RemovePolicyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[85]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5813,7 +5909,7 @@ func (x *RemovePolicyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemovePolicyResponse.ProtoReflect.Descriptor instead.
 func (*RemovePolicyResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{85}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *RemovePolicyResponse) GetNodes() []*NodeAnswer {
@@ -5839,7 +5935,7 @@ type GetMapRequest struct {
 
 func (x *GetMapRequest) Reset() {
 	*x = GetMapRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[86]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5851,7 +5947,7 @@ func (x *GetMapRequest) String() string {
 func (*GetMapRequest) ProtoMessage() {}
 
 func (x *GetMapRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[86]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5864,7 +5960,7 @@ func (x *GetMapRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetMapRequest.ProtoReflect.Descriptor instead.
 func (*GetMapRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{86}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{88}
 }
 
 func (x *GetMapRequest) GetFrom() *timestamppb.Timestamp {
@@ -5937,7 +6033,7 @@ type GetMapResponse struct {
 
 func (x *GetMapResponse) Reset() {
 	*x = GetMapResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[87]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5949,7 +6045,7 @@ func (x *GetMapResponse) String() string {
 func (*GetMapResponse) ProtoMessage() {}
 
 func (x *GetMapResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[87]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5962,7 +6058,7 @@ func (x *GetMapResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetMapResponse.ProtoReflect.Descriptor instead.
 func (*GetMapResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{87}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{89}
 }
 
 func (x *GetMapResponse) GetNodes() []*MapNode {
@@ -6021,7 +6117,7 @@ type MapNode struct {
 
 func (x *MapNode) Reset() {
 	*x = MapNode{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[88]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[90]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6033,7 +6129,7 @@ func (x *MapNode) String() string {
 func (*MapNode) ProtoMessage() {}
 
 func (x *MapNode) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[88]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[90]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6046,7 +6142,7 @@ func (x *MapNode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MapNode.ProtoReflect.Descriptor instead.
 func (*MapNode) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{88}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{90}
 }
 
 func (x *MapNode) GetId() string {
@@ -6109,7 +6205,7 @@ type MapLink struct {
 
 func (x *MapLink) Reset() {
 	*x = MapLink{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[89]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[91]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6121,7 +6217,7 @@ func (x *MapLink) String() string {
 func (*MapLink) ProtoMessage() {}
 
 func (x *MapLink) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[89]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[91]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6134,7 +6230,7 @@ func (x *MapLink) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MapLink.ProtoReflect.Descriptor instead.
 func (*MapLink) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{89}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{91}
 }
 
 func (x *MapLink) GetSource() string {
@@ -6220,7 +6316,7 @@ type ListRisksRequest struct {
 
 func (x *ListRisksRequest) Reset() {
 	*x = ListRisksRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[90]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[92]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6232,7 +6328,7 @@ func (x *ListRisksRequest) String() string {
 func (*ListRisksRequest) ProtoMessage() {}
 
 func (x *ListRisksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[90]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[92]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6245,7 +6341,7 @@ func (x *ListRisksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRisksRequest.ProtoReflect.Descriptor instead.
 func (*ListRisksRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{90}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{92}
 }
 
 func (x *ListRisksRequest) GetFrom() *timestamppb.Timestamp {
@@ -6292,7 +6388,7 @@ type ListRisksResponse struct {
 
 func (x *ListRisksResponse) Reset() {
 	*x = ListRisksResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[91]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[93]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6304,7 +6400,7 @@ func (x *ListRisksResponse) String() string {
 func (*ListRisksResponse) ProtoMessage() {}
 
 func (x *ListRisksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[91]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[93]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6317,7 +6413,7 @@ func (x *ListRisksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRisksResponse.ProtoReflect.Descriptor instead.
 func (*ListRisksResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{91}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{93}
 }
 
 func (x *ListRisksResponse) GetRisksJson() []byte {
@@ -6340,7 +6436,7 @@ type ProposeSegmentsRequest struct {
 
 func (x *ProposeSegmentsRequest) Reset() {
 	*x = ProposeSegmentsRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[92]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[94]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6352,7 +6448,7 @@ func (x *ProposeSegmentsRequest) String() string {
 func (*ProposeSegmentsRequest) ProtoMessage() {}
 
 func (x *ProposeSegmentsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[92]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[94]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6365,7 +6461,7 @@ func (x *ProposeSegmentsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposeSegmentsRequest.ProtoReflect.Descriptor instead.
 func (*ProposeSegmentsRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{92}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{94}
 }
 
 func (x *ProposeSegmentsRequest) GetFrom() *timestamppb.Timestamp {
@@ -6413,7 +6509,7 @@ type ProposeSegmentsResponse struct {
 
 func (x *ProposeSegmentsResponse) Reset() {
 	*x = ProposeSegmentsResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[93]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[95]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6425,7 +6521,7 @@ func (x *ProposeSegmentsResponse) String() string {
 func (*ProposeSegmentsResponse) ProtoMessage() {}
 
 func (x *ProposeSegmentsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[93]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[95]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6438,7 +6534,7 @@ func (x *ProposeSegmentsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposeSegmentsResponse.ProtoReflect.Descriptor instead.
 func (*ProposeSegmentsResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{93}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{95}
 }
 
 func (x *ProposeSegmentsResponse) GetDocuments() string {
@@ -6468,7 +6564,7 @@ type ReplaySegmentsRequest struct {
 
 func (x *ReplaySegmentsRequest) Reset() {
 	*x = ReplaySegmentsRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[94]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[96]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6480,7 +6576,7 @@ func (x *ReplaySegmentsRequest) String() string {
 func (*ReplaySegmentsRequest) ProtoMessage() {}
 
 func (x *ReplaySegmentsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[94]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[96]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6493,7 +6589,7 @@ func (x *ReplaySegmentsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplaySegmentsRequest.ProtoReflect.Descriptor instead.
 func (*ReplaySegmentsRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{94}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{96}
 }
 
 func (x *ReplaySegmentsRequest) GetFrom() *timestamppb.Timestamp {
@@ -6540,7 +6636,7 @@ type ReplaySegmentsResponse struct {
 
 func (x *ReplaySegmentsResponse) Reset() {
 	*x = ReplaySegmentsResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[95]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[97]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6552,7 +6648,7 @@ func (x *ReplaySegmentsResponse) String() string {
 func (*ReplaySegmentsResponse) ProtoMessage() {}
 
 func (x *ReplaySegmentsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[95]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[97]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6565,7 +6661,7 @@ func (x *ReplaySegmentsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplaySegmentsResponse.ProtoReflect.Descriptor instead.
 func (*ReplaySegmentsResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{95}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{97}
 }
 
 func (x *ReplaySegmentsResponse) GetOutcomeJson() []byte {
@@ -6591,7 +6687,7 @@ type Segment struct {
 
 func (x *Segment) Reset() {
 	*x = Segment{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[96]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[98]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6603,7 +6699,7 @@ func (x *Segment) String() string {
 func (*Segment) ProtoMessage() {}
 
 func (x *Segment) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[96]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[98]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6616,7 +6712,7 @@ func (x *Segment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Segment.ProtoReflect.Descriptor instead.
 func (*Segment) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{96}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{98}
 }
 
 func (x *Segment) GetKind() string {
@@ -6679,7 +6775,7 @@ type Quarantined struct {
 
 func (x *Quarantined) Reset() {
 	*x = Quarantined{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[97]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[99]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6691,7 +6787,7 @@ func (x *Quarantined) String() string {
 func (*Quarantined) ProtoMessage() {}
 
 func (x *Quarantined) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[97]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[99]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6704,7 +6800,7 @@ func (x *Quarantined) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Quarantined.ProtoReflect.Descriptor instead.
 func (*Quarantined) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{97}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{99}
 }
 
 func (x *Quarantined) GetWorkload() string {
@@ -6736,7 +6832,7 @@ type ListSegmentsRequest struct {
 
 func (x *ListSegmentsRequest) Reset() {
 	*x = ListSegmentsRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[98]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[100]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6748,7 +6844,7 @@ func (x *ListSegmentsRequest) String() string {
 func (*ListSegmentsRequest) ProtoMessage() {}
 
 func (x *ListSegmentsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[98]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[100]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6761,7 +6857,7 @@ func (x *ListSegmentsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSegmentsRequest.ProtoReflect.Descriptor instead.
 func (*ListSegmentsRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{98}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{100}
 }
 
 type ListSegmentsResponse struct {
@@ -6774,7 +6870,7 @@ type ListSegmentsResponse struct {
 
 func (x *ListSegmentsResponse) Reset() {
 	*x = ListSegmentsResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[99]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[101]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6786,7 +6882,7 @@ func (x *ListSegmentsResponse) String() string {
 func (*ListSegmentsResponse) ProtoMessage() {}
 
 func (x *ListSegmentsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[99]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[101]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6799,7 +6895,7 @@ func (x *ListSegmentsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSegmentsResponse.ProtoReflect.Descriptor instead.
 func (*ListSegmentsResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{99}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{101}
 }
 
 func (x *ListSegmentsResponse) GetSegments() []*Segment {
@@ -6828,7 +6924,7 @@ type ApplySegmentsRequest struct {
 
 func (x *ApplySegmentsRequest) Reset() {
 	*x = ApplySegmentsRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[100]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[102]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6840,7 +6936,7 @@ func (x *ApplySegmentsRequest) String() string {
 func (*ApplySegmentsRequest) ProtoMessage() {}
 
 func (x *ApplySegmentsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[100]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[102]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6853,7 +6949,7 @@ func (x *ApplySegmentsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplySegmentsRequest.ProtoReflect.Descriptor instead.
 func (*ApplySegmentsRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{100}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{102}
 }
 
 func (x *ApplySegmentsRequest) GetDocuments() string {
@@ -6895,7 +6991,7 @@ type ApplySegmentsResponse struct {
 
 func (x *ApplySegmentsResponse) Reset() {
 	*x = ApplySegmentsResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[101]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[103]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6907,7 +7003,7 @@ func (x *ApplySegmentsResponse) String() string {
 func (*ApplySegmentsResponse) ProtoMessage() {}
 
 func (x *ApplySegmentsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[101]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[103]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6920,7 +7016,7 @@ func (x *ApplySegmentsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplySegmentsResponse.ProtoReflect.Descriptor instead.
 func (*ApplySegmentsResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{101}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{103}
 }
 
 func (x *ApplySegmentsResponse) GetSegments() []*Segment {
@@ -6953,7 +7049,7 @@ type RemoveSegmentsRequest struct {
 
 func (x *RemoveSegmentsRequest) Reset() {
 	*x = RemoveSegmentsRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[102]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[104]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6965,7 +7061,7 @@ func (x *RemoveSegmentsRequest) String() string {
 func (*RemoveSegmentsRequest) ProtoMessage() {}
 
 func (x *RemoveSegmentsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[102]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[104]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6978,7 +7074,7 @@ func (x *RemoveSegmentsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveSegmentsRequest.ProtoReflect.Descriptor instead.
 func (*RemoveSegmentsRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{102}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{104}
 }
 
 func (x *RemoveSegmentsRequest) GetNames() []string {
@@ -6997,7 +7093,7 @@ type RemoveSegmentsResponse struct {
 
 func (x *RemoveSegmentsResponse) Reset() {
 	*x = RemoveSegmentsResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[103]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[105]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7009,7 +7105,7 @@ func (x *RemoveSegmentsResponse) String() string {
 func (*RemoveSegmentsResponse) ProtoMessage() {}
 
 func (x *RemoveSegmentsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[103]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[105]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7022,7 +7118,7 @@ func (x *RemoveSegmentsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveSegmentsResponse.ProtoReflect.Descriptor instead.
 func (*RemoveSegmentsResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{103}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{105}
 }
 
 func (x *RemoveSegmentsResponse) GetNodes() []*NodeAnswer {
@@ -7042,7 +7138,7 @@ type QuarantineRequest struct {
 
 func (x *QuarantineRequest) Reset() {
 	*x = QuarantineRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[104]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[106]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7054,7 +7150,7 @@ func (x *QuarantineRequest) String() string {
 func (*QuarantineRequest) ProtoMessage() {}
 
 func (x *QuarantineRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[104]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[106]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7067,7 +7163,7 @@ func (x *QuarantineRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuarantineRequest.ProtoReflect.Descriptor instead.
 func (*QuarantineRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{104}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{106}
 }
 
 func (x *QuarantineRequest) GetWorkload() string {
@@ -7093,7 +7189,7 @@ type QuarantineResponse struct {
 
 func (x *QuarantineResponse) Reset() {
 	*x = QuarantineResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[105]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[107]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7105,7 +7201,7 @@ func (x *QuarantineResponse) String() string {
 func (*QuarantineResponse) ProtoMessage() {}
 
 func (x *QuarantineResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[105]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[107]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7118,7 +7214,7 @@ func (x *QuarantineResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuarantineResponse.ProtoReflect.Descriptor instead.
 func (*QuarantineResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{105}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{107}
 }
 
 func (x *QuarantineResponse) GetNodes() []*NodeAnswer {
@@ -7147,7 +7243,7 @@ type FlowReport struct {
 
 func (x *FlowReport) Reset() {
 	*x = FlowReport{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[106]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[108]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7159,7 +7255,7 @@ func (x *FlowReport) String() string {
 func (*FlowReport) ProtoMessage() {}
 
 func (x *FlowReport) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[106]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[108]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7172,7 +7268,7 @@ func (x *FlowReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FlowReport.ProtoReflect.Descriptor instead.
 func (*FlowReport) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{106}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{108}
 }
 
 func (x *FlowReport) GetNode() string {
@@ -7278,7 +7374,7 @@ type NodeFlow struct {
 
 func (x *NodeFlow) Reset() {
 	*x = NodeFlow{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[107]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[109]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7290,7 +7386,7 @@ func (x *NodeFlow) String() string {
 func (*NodeFlow) ProtoMessage() {}
 
 func (x *NodeFlow) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[107]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[109]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7303,7 +7399,7 @@ func (x *NodeFlow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeFlow.ProtoReflect.Descriptor instead.
 func (*NodeFlow) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{107}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{109}
 }
 
 func (x *NodeFlow) GetWorkload() string {
@@ -7489,7 +7585,7 @@ type NodeRequest struct {
 
 func (x *NodeRequest) Reset() {
 	*x = NodeRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[108]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[110]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7501,7 +7597,7 @@ func (x *NodeRequest) String() string {
 func (*NodeRequest) ProtoMessage() {}
 
 func (x *NodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[108]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[110]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7514,7 +7610,7 @@ func (x *NodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeRequest.ProtoReflect.Descriptor instead.
 func (*NodeRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{108}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{110}
 }
 
 func (x *NodeRequest) GetShape() string {
@@ -7574,7 +7670,7 @@ type WorkloadAddresses struct {
 
 func (x *WorkloadAddresses) Reset() {
 	*x = WorkloadAddresses{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[109]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[111]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7586,7 +7682,7 @@ func (x *WorkloadAddresses) String() string {
 func (*WorkloadAddresses) ProtoMessage() {}
 
 func (x *WorkloadAddresses) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[109]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[111]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7599,7 +7695,7 @@ func (x *WorkloadAddresses) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkloadAddresses.ProtoReflect.Descriptor instead.
 func (*WorkloadAddresses) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{109}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{111}
 }
 
 func (x *WorkloadAddresses) GetWorkload() string {
@@ -7662,7 +7758,7 @@ type NamedPort struct {
 
 func (x *NamedPort) Reset() {
 	*x = NamedPort{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[110]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[112]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7674,7 +7770,7 @@ func (x *NamedPort) String() string {
 func (*NamedPort) ProtoMessage() {}
 
 func (x *NamedPort) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[110]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[112]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7687,7 +7783,7 @@ func (x *NamedPort) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NamedPort.ProtoReflect.Descriptor instead.
 func (*NamedPort) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{110}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{112}
 }
 
 func (x *NamedPort) GetName() string {
@@ -7721,7 +7817,7 @@ type NamespaceLabels struct {
 
 func (x *NamespaceLabels) Reset() {
 	*x = NamespaceLabels{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[111]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[113]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7733,7 +7829,7 @@ func (x *NamespaceLabels) String() string {
 func (*NamespaceLabels) ProtoMessage() {}
 
 func (x *NamespaceLabels) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[111]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[113]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7746,7 +7842,7 @@ func (x *NamespaceLabels) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NamespaceLabels.ProtoReflect.Descriptor instead.
 func (*NamespaceLabels) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{111}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{113}
 }
 
 func (x *NamespaceLabels) GetName() string {
@@ -7773,7 +7869,7 @@ type WorkloadPorts struct {
 
 func (x *WorkloadPorts) Reset() {
 	*x = WorkloadPorts{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[112]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[114]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7785,7 +7881,7 @@ func (x *WorkloadPorts) String() string {
 func (*WorkloadPorts) ProtoMessage() {}
 
 func (x *WorkloadPorts) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[112]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[114]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7798,7 +7894,7 @@ func (x *WorkloadPorts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkloadPorts.ProtoReflect.Descriptor instead.
 func (*WorkloadPorts) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{112}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{114}
 }
 
 func (x *WorkloadPorts) GetWorkload() string {
@@ -7828,7 +7924,7 @@ type PutInventoryRequest struct {
 
 func (x *PutInventoryRequest) Reset() {
 	*x = PutInventoryRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[113]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[115]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7840,7 +7936,7 @@ func (x *PutInventoryRequest) String() string {
 func (*PutInventoryRequest) ProtoMessage() {}
 
 func (x *PutInventoryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[113]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[115]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7853,7 +7949,7 @@ func (x *PutInventoryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutInventoryRequest.ProtoReflect.Descriptor instead.
 func (*PutInventoryRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{113}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{115}
 }
 
 func (x *PutInventoryRequest) GetCluster() string {
@@ -7892,7 +7988,7 @@ type PutInventoryResponse struct {
 
 func (x *PutInventoryResponse) Reset() {
 	*x = PutInventoryResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[114]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[116]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7904,7 +8000,7 @@ func (x *PutInventoryResponse) String() string {
 func (*PutInventoryResponse) ProtoMessage() {}
 
 func (x *PutInventoryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[114]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[116]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7917,7 +8013,7 @@ func (x *PutInventoryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutInventoryResponse.ProtoReflect.Descriptor instead.
 func (*PutInventoryResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{114}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{116}
 }
 
 // NetworkService is an address that nodes translate: a cluster's service, a published port.
@@ -7933,7 +8029,7 @@ type NetworkService struct {
 
 func (x *NetworkService) Reset() {
 	*x = NetworkService{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[115]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[117]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7945,7 +8041,7 @@ func (x *NetworkService) String() string {
 func (*NetworkService) ProtoMessage() {}
 
 func (x *NetworkService) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[115]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[117]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7958,7 +8054,7 @@ func (x *NetworkService) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkService.ProtoReflect.Descriptor instead.
 func (*NetworkService) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{115}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{117}
 }
 
 func (x *NetworkService) GetProtocol() uint32 {
@@ -8005,7 +8101,7 @@ type NetworkState struct {
 
 func (x *NetworkState) Reset() {
 	*x = NetworkState{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[116]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[118]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8017,7 +8113,7 @@ func (x *NetworkState) String() string {
 func (*NetworkState) ProtoMessage() {}
 
 func (x *NetworkState) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[116]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[118]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8030,7 +8126,7 @@ func (x *NetworkState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkState.ProtoReflect.Descriptor instead.
 func (*NetworkState) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{116}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{118}
 }
 
 func (x *NetworkState) GetGeneration() uint64 {
@@ -8092,7 +8188,7 @@ type HostAddresses struct {
 
 func (x *HostAddresses) Reset() {
 	*x = HostAddresses{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[117]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[119]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8104,7 +8200,7 @@ func (x *HostAddresses) String() string {
 func (*HostAddresses) ProtoMessage() {}
 
 func (x *HostAddresses) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[117]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[119]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8117,7 +8213,7 @@ func (x *HostAddresses) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostAddresses.ProtoReflect.Descriptor instead.
 func (*HostAddresses) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{117}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{119}
 }
 
 func (x *HostAddresses) GetNode() string {
@@ -8145,7 +8241,7 @@ type NodeReport struct {
 
 func (x *NodeReport) Reset() {
 	*x = NodeReport{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[118]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[120]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8157,7 +8253,7 @@ func (x *NodeReport) String() string {
 func (*NodeReport) ProtoMessage() {}
 
 func (x *NodeReport) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[118]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[120]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8170,7 +8266,7 @@ func (x *NodeReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeReport.ProtoReflect.Descriptor instead.
 func (*NodeReport) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{118}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{120}
 }
 
 func (x *NodeReport) GetNode() *Node {
@@ -8197,7 +8293,7 @@ type WorkloadReport struct {
 
 func (x *WorkloadReport) Reset() {
 	*x = WorkloadReport{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[119]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[121]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8209,7 +8305,7 @@ func (x *WorkloadReport) String() string {
 func (*WorkloadReport) ProtoMessage() {}
 
 func (x *WorkloadReport) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[119]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[121]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8222,7 +8318,7 @@ func (x *WorkloadReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkloadReport.ProtoReflect.Descriptor instead.
 func (*WorkloadReport) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{119}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{121}
 }
 
 func (x *WorkloadReport) GetWorkload() *Workload {
@@ -8248,7 +8344,7 @@ type AlertBatch struct {
 
 func (x *AlertBatch) Reset() {
 	*x = AlertBatch{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[120]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[122]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8260,7 +8356,7 @@ func (x *AlertBatch) String() string {
 func (*AlertBatch) ProtoMessage() {}
 
 func (x *AlertBatch) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[120]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[122]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8273,7 +8369,7 @@ func (x *AlertBatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AlertBatch.ProtoReflect.Descriptor instead.
 func (*AlertBatch) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{120}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{122}
 }
 
 func (x *AlertBatch) GetAlerts() []*Alert {
@@ -8295,6 +8391,7 @@ type NodeCommand struct {
 	//	*NodeCommand_Network
 	//	*NodeCommand_SetWebs
 	//	*NodeCommand_GetPortrait
+	//	*NodeCommand_GetGrants
 	Command       isNodeCommand_Command `protobuf_oneof:"command"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -8302,7 +8399,7 @@ type NodeCommand struct {
 
 func (x *NodeCommand) Reset() {
 	*x = NodeCommand{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[121]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[123]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8314,7 +8411,7 @@ func (x *NodeCommand) String() string {
 func (*NodeCommand) ProtoMessage() {}
 
 func (x *NodeCommand) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[121]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[123]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8327,7 +8424,7 @@ func (x *NodeCommand) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeCommand.ProtoReflect.Descriptor instead.
 func (*NodeCommand) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{121}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{123}
 }
 
 func (x *NodeCommand) GetCommand() isNodeCommand_Command {
@@ -8400,6 +8497,15 @@ func (x *NodeCommand) GetGetPortrait() *GetPortraitRequest {
 	return nil
 }
 
+func (x *NodeCommand) GetGetGrants() *GetLeastRequest {
+	if x != nil {
+		if x, ok := x.Command.(*NodeCommand_GetGrants); ok {
+			return x.GetGrants
+		}
+	}
+	return nil
+}
+
 type isNodeCommand_Command interface {
 	isNodeCommand_Command()
 }
@@ -8432,6 +8538,10 @@ type NodeCommand_GetPortrait struct {
 	GetPortrait *GetPortraitRequest `protobuf:"bytes,31,opt,name=get_portrait,json=getPortrait,proto3,oneof"`
 }
 
+type NodeCommand_GetGrants struct {
+	GetGrants *GetLeastRequest `protobuf:"bytes,40,opt,name=get_grants,json=getGrants,proto3,oneof"` // answered with grants_json
+}
+
 func (*NodeCommand_SetMode) isNodeCommand_Command() {}
 
 func (*NodeCommand_Approve) isNodeCommand_Command() {}
@@ -8446,6 +8556,8 @@ func (*NodeCommand_SetWebs) isNodeCommand_Command() {}
 
 func (*NodeCommand_GetPortrait) isNodeCommand_Command() {}
 
+func (*NodeCommand_GetGrants) isNodeCommand_Command() {}
+
 // SetPolicies are all documents of kind TrustPolicy; none: there is no policy.
 type SetPolicies struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -8456,7 +8568,7 @@ type SetPolicies struct {
 
 func (x *SetPolicies) Reset() {
 	*x = SetPolicies{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[122]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[124]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8468,7 +8580,7 @@ func (x *SetPolicies) String() string {
 func (*SetPolicies) ProtoMessage() {}
 
 func (x *SetPolicies) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[122]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[124]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8481,7 +8593,7 @@ func (x *SetPolicies) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetPolicies.ProtoReflect.Descriptor instead.
 func (*SetPolicies) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{122}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{124}
 }
 
 func (x *SetPolicies) GetDocuments() [][]byte {
@@ -8496,13 +8608,14 @@ type NodeCommandAnswer struct {
 	Answer        *NodeAnswer            `protobuf:"bytes,1,opt,name=answer,proto3" json:"answer,omitempty"`
 	ProfileJson   []byte                 `protobuf:"bytes,2,opt,name=profile_json,json=profileJson,proto3" json:"profile_json,omitempty"`
 	Portrait      *GetPortraitResponse   `protobuf:"bytes,30,opt,name=portrait,proto3" json:"portrait,omitempty"`
+	GrantsJson    []byte                 `protobuf:"bytes,40,opt,name=grants_json,json=grantsJson,proto3" json:"grants_json,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *NodeCommandAnswer) Reset() {
 	*x = NodeCommandAnswer{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[123]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[125]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8514,7 +8627,7 @@ func (x *NodeCommandAnswer) String() string {
 func (*NodeCommandAnswer) ProtoMessage() {}
 
 func (x *NodeCommandAnswer) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[123]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[125]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8527,7 +8640,7 @@ func (x *NodeCommandAnswer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeCommandAnswer.ProtoReflect.Descriptor instead.
 func (*NodeCommandAnswer) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{123}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{125}
 }
 
 func (x *NodeCommandAnswer) GetAnswer() *NodeAnswer {
@@ -8551,6 +8664,13 @@ func (x *NodeCommandAnswer) GetPortrait() *GetPortraitResponse {
 	return nil
 }
 
+func (x *NodeCommandAnswer) GetGrantsJson() []byte {
+	if x != nil {
+		return x.GrantsJson
+	}
+	return nil
+}
+
 // WebSetting is what people decided about one workload's requests.
 type WebSetting struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -8569,7 +8689,7 @@ type WebSetting struct {
 
 func (x *WebSetting) Reset() {
 	*x = WebSetting{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[124]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[126]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8581,7 +8701,7 @@ func (x *WebSetting) String() string {
 func (*WebSetting) ProtoMessage() {}
 
 func (x *WebSetting) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[124]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[126]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8594,7 +8714,7 @@ func (x *WebSetting) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WebSetting.ProtoReflect.Descriptor instead.
 func (*WebSetting) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{124}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{126}
 }
 
 func (x *WebSetting) GetWorkload() string {
@@ -8674,7 +8794,7 @@ type WebException struct {
 
 func (x *WebException) Reset() {
 	*x = WebException{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[125]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[127]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8686,7 +8806,7 @@ func (x *WebException) String() string {
 func (*WebException) ProtoMessage() {}
 
 func (x *WebException) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[125]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[127]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8699,7 +8819,7 @@ func (x *WebException) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WebException.ProtoReflect.Descriptor instead.
 func (*WebException) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{125}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{127}
 }
 
 func (x *WebException) GetId() string {
@@ -8759,7 +8879,7 @@ type WebPatch struct {
 
 func (x *WebPatch) Reset() {
 	*x = WebPatch{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[126]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[128]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8771,7 +8891,7 @@ func (x *WebPatch) String() string {
 func (*WebPatch) ProtoMessage() {}
 
 func (x *WebPatch) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[126]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[128]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8784,7 +8904,7 @@ func (x *WebPatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WebPatch.ProtoReflect.Descriptor instead.
 func (*WebPatch) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{126}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{128}
 }
 
 func (x *WebPatch) GetId() string {
@@ -8856,7 +8976,7 @@ type WebState struct {
 
 func (x *WebState) Reset() {
 	*x = WebState{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[127]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[129]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8868,7 +8988,7 @@ func (x *WebState) String() string {
 func (*WebState) ProtoMessage() {}
 
 func (x *WebState) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[127]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[129]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8881,7 +9001,7 @@ func (x *WebState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WebState.ProtoReflect.Descriptor instead.
 func (*WebState) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{127}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{129}
 }
 
 func (x *WebState) GetMode() string {
@@ -8982,7 +9102,7 @@ type WebRequest struct {
 
 func (x *WebRequest) Reset() {
 	*x = WebRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[128]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[130]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8994,7 +9114,7 @@ func (x *WebRequest) String() string {
 func (*WebRequest) ProtoMessage() {}
 
 func (x *WebRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[128]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[130]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9007,7 +9127,7 @@ func (x *WebRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WebRequest.ProtoReflect.Descriptor instead.
 func (*WebRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{128}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{130}
 }
 
 func (x *WebRequest) GetId() string {
@@ -9115,7 +9235,7 @@ type WebReason struct {
 
 func (x *WebReason) Reset() {
 	*x = WebReason{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[129]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[131]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9127,7 +9247,7 @@ func (x *WebReason) String() string {
 func (*WebReason) ProtoMessage() {}
 
 func (x *WebReason) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[129]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[131]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9140,7 +9260,7 @@ func (x *WebReason) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WebReason.ProtoReflect.Descriptor instead.
 func (*WebReason) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{129}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{131}
 }
 
 func (x *WebReason) GetRule() string {
@@ -9205,7 +9325,7 @@ type WebCause struct {
 
 func (x *WebCause) Reset() {
 	*x = WebCause{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[130]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[132]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9217,7 +9337,7 @@ func (x *WebCause) String() string {
 func (*WebCause) ProtoMessage() {}
 
 func (x *WebCause) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[130]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[132]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9230,7 +9350,7 @@ func (x *WebCause) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WebCause.ProtoReflect.Descriptor instead.
 func (*WebCause) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{130}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{132}
 }
 
 func (x *WebCause) GetId() string {
@@ -9321,7 +9441,7 @@ type SetWebs struct {
 
 func (x *SetWebs) Reset() {
 	*x = SetWebs{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[131]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[133]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9333,7 +9453,7 @@ func (x *SetWebs) String() string {
 func (*SetWebs) ProtoMessage() {}
 
 func (x *SetWebs) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[131]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[133]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9346,7 +9466,7 @@ func (x *SetWebs) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetWebs.ProtoReflect.Descriptor instead.
 func (*SetWebs) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{131}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{133}
 }
 
 func (x *SetWebs) GetSettings() []*WebSetting {
@@ -9372,7 +9492,7 @@ type ListWebRequest struct {
 
 func (x *ListWebRequest) Reset() {
 	*x = ListWebRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[132]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[134]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9384,7 +9504,7 @@ func (x *ListWebRequest) String() string {
 func (*ListWebRequest) ProtoMessage() {}
 
 func (x *ListWebRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[132]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[134]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9397,7 +9517,7 @@ func (x *ListWebRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWebRequest.ProtoReflect.Descriptor instead.
 func (*ListWebRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{132}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{134}
 }
 
 func (x *ListWebRequest) GetWorkload() string {
@@ -9416,7 +9536,7 @@ type ListWebResponse struct {
 
 func (x *ListWebResponse) Reset() {
 	*x = ListWebResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[133]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[135]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9428,7 +9548,7 @@ func (x *ListWebResponse) String() string {
 func (*ListWebResponse) ProtoMessage() {}
 
 func (x *ListWebResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[133]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[135]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9441,7 +9561,7 @@ func (x *ListWebResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWebResponse.ProtoReflect.Descriptor instead.
 func (*ListWebResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{133}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{135}
 }
 
 func (x *ListWebResponse) GetWorkloads() []*ListWebResponse_WebWorkload {
@@ -9465,7 +9585,7 @@ type SetWebRequest struct {
 
 func (x *SetWebRequest) Reset() {
 	*x = SetWebRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[134]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[136]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9477,7 +9597,7 @@ func (x *SetWebRequest) String() string {
 func (*SetWebRequest) ProtoMessage() {}
 
 func (x *SetWebRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[134]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[136]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9490,7 +9610,7 @@ func (x *SetWebRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetWebRequest.ProtoReflect.Descriptor instead.
 func (*SetWebRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{134}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{136}
 }
 
 func (x *SetWebRequest) GetWorkload() string {
@@ -9545,7 +9665,7 @@ type SetWebResponse struct {
 
 func (x *SetWebResponse) Reset() {
 	*x = SetWebResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[135]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[137]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9557,7 +9677,7 @@ func (x *SetWebResponse) String() string {
 func (*SetWebResponse) ProtoMessage() {}
 
 func (x *SetWebResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[135]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[137]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9570,7 +9690,7 @@ func (x *SetWebResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetWebResponse.ProtoReflect.Descriptor instead.
 func (*SetWebResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{135}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{137}
 }
 
 func (x *SetWebResponse) GetSetting() *WebSetting {
@@ -9599,7 +9719,7 @@ type AllowWebRequest struct {
 
 func (x *AllowWebRequest) Reset() {
 	*x = AllowWebRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[136]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[138]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9611,7 +9731,7 @@ func (x *AllowWebRequest) String() string {
 func (*AllowWebRequest) ProtoMessage() {}
 
 func (x *AllowWebRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[136]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[138]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9624,7 +9744,7 @@ func (x *AllowWebRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AllowWebRequest.ProtoReflect.Descriptor instead.
 func (*AllowWebRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{136}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{138}
 }
 
 func (x *AllowWebRequest) GetEvent() string {
@@ -9667,7 +9787,7 @@ type PatchWebRequest struct {
 
 func (x *PatchWebRequest) Reset() {
 	*x = PatchWebRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[137]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[139]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9679,7 +9799,7 @@ func (x *PatchWebRequest) String() string {
 func (*PatchWebRequest) ProtoMessage() {}
 
 func (x *PatchWebRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[137]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[139]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9692,7 +9812,7 @@ func (x *PatchWebRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PatchWebRequest.ProtoReflect.Descriptor instead.
 func (*PatchWebRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{137}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{139}
 }
 
 func (x *PatchWebRequest) GetAlert() string {
@@ -9736,7 +9856,7 @@ type ListWebEventsRequest struct {
 
 func (x *ListWebEventsRequest) Reset() {
 	*x = ListWebEventsRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[138]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[140]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9748,7 +9868,7 @@ func (x *ListWebEventsRequest) String() string {
 func (*ListWebEventsRequest) ProtoMessage() {}
 
 func (x *ListWebEventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[138]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[140]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9761,7 +9881,7 @@ func (x *ListWebEventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWebEventsRequest.ProtoReflect.Descriptor instead.
 func (*ListWebEventsRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{138}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{140}
 }
 
 func (x *ListWebEventsRequest) GetWorkload() string {
@@ -9810,7 +9930,7 @@ type ListWebEventsResponse struct {
 
 func (x *ListWebEventsResponse) Reset() {
 	*x = ListWebEventsResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[139]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[141]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9822,7 +9942,7 @@ func (x *ListWebEventsResponse) String() string {
 func (*ListWebEventsResponse) ProtoMessage() {}
 
 func (x *ListWebEventsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[139]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[141]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9835,7 +9955,7 @@ func (x *ListWebEventsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWebEventsResponse.ProtoReflect.Descriptor instead.
 func (*ListWebEventsResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{139}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{141}
 }
 
 func (x *ListWebEventsResponse) GetEvents() []*Alert {
@@ -9868,7 +9988,7 @@ type GetWebEventRequest struct {
 
 func (x *GetWebEventRequest) Reset() {
 	*x = GetWebEventRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[140]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[142]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9880,7 +10000,7 @@ func (x *GetWebEventRequest) String() string {
 func (*GetWebEventRequest) ProtoMessage() {}
 
 func (x *GetWebEventRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[140]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[142]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9893,7 +10013,7 @@ func (x *GetWebEventRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetWebEventRequest.ProtoReflect.Descriptor instead.
 func (*GetWebEventRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{140}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{142}
 }
 
 func (x *GetWebEventRequest) GetId() string {
@@ -9912,7 +10032,7 @@ type GetWebEventResponse struct {
 
 func (x *GetWebEventResponse) Reset() {
 	*x = GetWebEventResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[141]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[143]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9924,7 +10044,7 @@ func (x *GetWebEventResponse) String() string {
 func (*GetWebEventResponse) ProtoMessage() {}
 
 func (x *GetWebEventResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[141]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[143]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9937,7 +10057,7 @@ func (x *GetWebEventResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetWebEventResponse.ProtoReflect.Descriptor instead.
 func (*GetWebEventResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{141}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{143}
 }
 
 func (x *GetWebEventResponse) GetEvent() *Alert {
@@ -9957,7 +10077,7 @@ type GetPortraitRequest struct {
 
 func (x *GetPortraitRequest) Reset() {
 	*x = GetPortraitRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[142]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[144]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9969,7 +10089,7 @@ func (x *GetPortraitRequest) String() string {
 func (*GetPortraitRequest) ProtoMessage() {}
 
 func (x *GetPortraitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[142]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[144]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9982,7 +10102,7 @@ func (x *GetPortraitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPortraitRequest.ProtoReflect.Descriptor instead.
 func (*GetPortraitRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{142}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{144}
 }
 
 func (x *GetPortraitRequest) GetWorkload() string {
@@ -10013,7 +10133,7 @@ type GetPortraitResponse struct {
 
 func (x *GetPortraitResponse) Reset() {
 	*x = GetPortraitResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[143]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[145]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10025,7 +10145,7 @@ func (x *GetPortraitResponse) String() string {
 func (*GetPortraitResponse) ProtoMessage() {}
 
 func (x *GetPortraitResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[143]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[145]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10038,7 +10158,7 @@ func (x *GetPortraitResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPortraitResponse.ProtoReflect.Descriptor instead.
 func (*GetPortraitResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{143}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{145}
 }
 
 func (x *GetPortraitResponse) GetWorkload() string {
@@ -10094,7 +10214,7 @@ type Completeness_Point struct {
 
 func (x *Completeness_Point) Reset() {
 	*x = Completeness_Point{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[144]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[146]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10106,7 +10226,7 @@ func (x *Completeness_Point) String() string {
 func (*Completeness_Point) ProtoMessage() {}
 
 func (x *Completeness_Point) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[144]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[146]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10153,7 +10273,7 @@ type ScannedImage_ImageWorkload struct {
 
 func (x *ScannedImage_ImageWorkload) Reset() {
 	*x = ScannedImage_ImageWorkload{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[147]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[149]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10165,7 +10285,7 @@ func (x *ScannedImage_ImageWorkload) String() string {
 func (*ScannedImage_ImageWorkload) ProtoMessage() {}
 
 func (x *ScannedImage_ImageWorkload) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[147]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[149]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10178,7 +10298,7 @@ func (x *ScannedImage_ImageWorkload) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScannedImage_ImageWorkload.ProtoReflect.Descriptor instead.
 func (*ScannedImage_ImageWorkload) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{42, 1}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{44, 1}
 }
 
 func (x *ScannedImage_ImageWorkload) GetName() string {
@@ -10207,7 +10327,7 @@ type TrustedImage_PolicyVerdict struct {
 
 func (x *TrustedImage_PolicyVerdict) Reset() {
 	*x = TrustedImage_PolicyVerdict{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[148]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[150]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10219,7 +10339,7 @@ func (x *TrustedImage_PolicyVerdict) String() string {
 func (*TrustedImage_PolicyVerdict) ProtoMessage() {}
 
 func (x *TrustedImage_PolicyVerdict) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[148]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[150]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10232,7 +10352,7 @@ func (x *TrustedImage_PolicyVerdict) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TrustedImage_PolicyVerdict.ProtoReflect.Descriptor instead.
 func (*TrustedImage_PolicyVerdict) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{79, 0}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{81, 0}
 }
 
 func (x *TrustedImage_PolicyVerdict) GetName() string {
@@ -10274,7 +10394,7 @@ type TrustedImage_TrustReason struct {
 
 func (x *TrustedImage_TrustReason) Reset() {
 	*x = TrustedImage_TrustReason{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[149]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[151]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10286,7 +10406,7 @@ func (x *TrustedImage_TrustReason) String() string {
 func (*TrustedImage_TrustReason) ProtoMessage() {}
 
 func (x *TrustedImage_TrustReason) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[149]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[151]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10299,7 +10419,7 @@ func (x *TrustedImage_TrustReason) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TrustedImage_TrustReason.ProtoReflect.Descriptor instead.
 func (*TrustedImage_TrustReason) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{79, 1}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{81, 1}
 }
 
 func (x *TrustedImage_TrustReason) GetRule() string {
@@ -10337,7 +10457,7 @@ type TrustedImage_ImageSignature struct {
 
 func (x *TrustedImage_ImageSignature) Reset() {
 	*x = TrustedImage_ImageSignature{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[150]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[152]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10349,7 +10469,7 @@ func (x *TrustedImage_ImageSignature) String() string {
 func (*TrustedImage_ImageSignature) ProtoMessage() {}
 
 func (x *TrustedImage_ImageSignature) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[150]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[152]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10362,7 +10482,7 @@ func (x *TrustedImage_ImageSignature) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TrustedImage_ImageSignature.ProtoReflect.Descriptor instead.
 func (*TrustedImage_ImageSignature) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{79, 2}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{81, 2}
 }
 
 func (x *TrustedImage_ImageSignature) GetKind() string {
@@ -10418,7 +10538,7 @@ type ApplyPoliciesResponse_AppliedPolicy struct {
 
 func (x *ApplyPoliciesResponse_AppliedPolicy) Reset() {
 	*x = ApplyPoliciesResponse_AppliedPolicy{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[151]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[153]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10430,7 +10550,7 @@ func (x *ApplyPoliciesResponse_AppliedPolicy) String() string {
 func (*ApplyPoliciesResponse_AppliedPolicy) ProtoMessage() {}
 
 func (x *ApplyPoliciesResponse_AppliedPolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[151]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[153]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10443,7 +10563,7 @@ func (x *ApplyPoliciesResponse_AppliedPolicy) ProtoReflect() protoreflect.Messag
 
 // Deprecated: Use ApplyPoliciesResponse_AppliedPolicy.ProtoReflect.Descriptor instead.
 func (*ApplyPoliciesResponse_AppliedPolicy) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{81, 0}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{83, 0}
 }
 
 func (x *ApplyPoliciesResponse_AppliedPolicy) GetKind() string {
@@ -10478,7 +10598,7 @@ type ListWebResponse_WebWorkload struct {
 
 func (x *ListWebResponse_WebWorkload) Reset() {
 	*x = ListWebResponse_WebWorkload{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[154]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[156]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10490,7 +10610,7 @@ func (x *ListWebResponse_WebWorkload) String() string {
 func (*ListWebResponse_WebWorkload) ProtoMessage() {}
 
 func (x *ListWebResponse_WebWorkload) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[154]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[156]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10503,7 +10623,7 @@ func (x *ListWebResponse_WebWorkload) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWebResponse_WebWorkload.ProtoReflect.Descriptor instead.
 func (*ListWebResponse_WebWorkload) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{133, 0}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{135, 0}
 }
 
 func (x *ListWebResponse_WebWorkload) GetSetting() *WebSetting {
@@ -10613,7 +10733,13 @@ const file_bulkhead_v1_bulkhead_proto_rawDesc = "" +
 	"\x11GetProfileRequest\x12\x1a\n" +
 	"\bworkload\x18\x01 \x01(\tR\bworkload\"(\n" +
 	"\x12GetProfileResponse\x12\x12\n" +
-	"\x04json\x18\x01 \x01(\fR\x04json\"w\n" +
+	"\x04json\x18\x01 \x01(\fR\x04json\"-\n" +
+	"\x0fGetLeastRequest\x12\x1a\n" +
+	"\bworkload\x18\x01 \x01(\tR\bworkload\"G\n" +
+	"\x10GetLeastResponse\x12\x12\n" +
+	"\x04json\x18\x01 \x01(\fR\x04json\x12\x1f\n" +
+	"\vgrants_json\x18\x02 \x01(\fR\n" +
+	"grantsJson\"w\n" +
 	"\x0eApproveRequest\x12\x19\n" +
 	"\balert_id\x18\x01 \x01(\tR\aalertId\x12\x1a\n" +
 	"\bworkload\x18\x02 \x01(\tR\bworkload\x12\x18\n" +
@@ -11221,7 +11347,7 @@ const file_bulkhead_v1_bulkhead_proto_rawDesc = "" +
 	"\fprofile_json\x18\x02 \x01(\fR\vprofileJson\"8\n" +
 	"\n" +
 	"AlertBatch\x12*\n" +
-	"\x06alerts\x18\x01 \x03(\v2\x12.bulkhead.v1.AlertR\x06alerts\"\xb7\x03\n" +
+	"\x06alerts\x18\x01 \x03(\v2\x12.bulkhead.v1.AlertR\x06alerts\"\xf6\x03\n" +
 	"\vNodeCommand\x128\n" +
 	"\bset_mode\x18\x01 \x01(\v2\x1b.bulkhead.v1.SetModeRequestH\x00R\asetMode\x121\n" +
 	"\aapprove\x18\x02 \x01(\v2\x15.bulkhead.v1.ApprovalH\x00R\aapprove\x12A\n" +
@@ -11230,14 +11356,18 @@ const file_bulkhead_v1_bulkhead_proto_rawDesc = "" +
 	"\fset_policies\x18\x04 \x01(\v2\x18.bulkhead.v1.SetPoliciesH\x00R\vsetPolicies\x125\n" +
 	"\anetwork\x18\x05 \x01(\v2\x19.bulkhead.v1.NetworkStateH\x00R\anetwork\x121\n" +
 	"\bset_webs\x18\x1e \x01(\v2\x14.bulkhead.v1.SetWebsH\x00R\asetWebs\x12D\n" +
-	"\fget_portrait\x18\x1f \x01(\v2\x1f.bulkhead.v1.GetPortraitRequestH\x00R\vgetPortraitB\t\n" +
+	"\fget_portrait\x18\x1f \x01(\v2\x1f.bulkhead.v1.GetPortraitRequestH\x00R\vgetPortrait\x12=\n" +
+	"\n" +
+	"get_grants\x18( \x01(\v2\x1c.bulkhead.v1.GetLeastRequestH\x00R\tgetGrantsB\t\n" +
 	"\acommand\"+\n" +
 	"\vSetPolicies\x12\x1c\n" +
-	"\tdocuments\x18\x01 \x03(\fR\tdocuments\"\xa5\x01\n" +
+	"\tdocuments\x18\x01 \x03(\fR\tdocuments\"\xc6\x01\n" +
 	"\x11NodeCommandAnswer\x12/\n" +
 	"\x06answer\x18\x01 \x01(\v2\x17.bulkhead.v1.NodeAnswerR\x06answer\x12!\n" +
 	"\fprofile_json\x18\x02 \x01(\fR\vprofileJson\x12<\n" +
-	"\bportrait\x18\x1e \x01(\v2 .bulkhead.v1.GetPortraitResponseR\bportrait\"\xa8\x02\n" +
+	"\bportrait\x18\x1e \x01(\v2 .bulkhead.v1.GetPortraitResponseR\bportrait\x12\x1f\n" +
+	"\vgrants_json\x18( \x01(\fR\n" +
+	"grantsJson\"\xa8\x02\n" +
 	"\n" +
 	"WebSetting\x12\x1a\n" +
 	"\bworkload\x18\x01 \x01(\tR\bworkload\x12\x12\n" +
@@ -11381,13 +11511,14 @@ const file_bulkhead_v1_bulkhead_proto_rawDesc = "" +
 	"\vAuthService\x12A\n" +
 	"\x06SignIn\x12\x1a.bulkhead.v1.SignInRequest\x1a\x1b.bulkhead.v1.SignInResponse\x12D\n" +
 	"\aSignOut\x12\x1b.bulkhead.v1.SignOutRequest\x1a\x1c.bulkhead.v1.SignOutResponse\x12A\n" +
-	"\x06WhoAmI\x12\x1a.bulkhead.v1.WhoAmIRequest\x1a\x1b.bulkhead.v1.WhoAmIResponse2\x96\x03\n" +
+	"\x06WhoAmI\x12\x1a.bulkhead.v1.WhoAmIRequest\x1a\x1b.bulkhead.v1.WhoAmIResponse2\xdf\x03\n" +
 	"\x0fWorkloadService\x12V\n" +
 	"\rListWorkloads\x12!.bulkhead.v1.ListWorkloadsRequest\x1a\".bulkhead.v1.ListWorkloadsResponse\x12P\n" +
 	"\vGetWorkload\x12\x1f.bulkhead.v1.GetWorkloadRequest\x1a .bulkhead.v1.GetWorkloadResponse\x12D\n" +
 	"\aSetMode\x12\x1b.bulkhead.v1.SetModeRequest\x1a\x1c.bulkhead.v1.SetModeResponse\x12M\n" +
 	"\n" +
-	"GetProfile\x12\x1e.bulkhead.v1.GetProfileRequest\x1a\x1f.bulkhead.v1.GetProfileResponse\x12D\n" +
+	"GetProfile\x12\x1e.bulkhead.v1.GetProfileRequest\x1a\x1f.bulkhead.v1.GetProfileResponse\x12G\n" +
+	"\bGetLeast\x12\x1c.bulkhead.v1.GetLeastRequest\x1a\x1d.bulkhead.v1.GetLeastResponse\x12D\n" +
 	"\aApprove\x12\x1b.bulkhead.v1.ApproveRequest\x1a\x1c.bulkhead.v1.ApproveResponse2\xfb\x01\n" +
 	"\fAlertService\x12M\n" +
 	"\n" +
@@ -11455,7 +11586,7 @@ func file_bulkhead_v1_bulkhead_proto_rawDescGZIP() []byte {
 }
 
 var file_bulkhead_v1_bulkhead_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_bulkhead_v1_bulkhead_proto_msgTypes = make([]protoimpl.MessageInfo, 155)
+var file_bulkhead_v1_bulkhead_proto_msgTypes = make([]protoimpl.MessageInfo, 157)
 var file_bulkhead_v1_bulkhead_proto_goTypes = []any{
 	(Mode)(0),                                   // 0: bulkhead.v1.Mode
 	(*SignInRequest)(nil),                       // 1: bulkhead.v1.SignInRequest
@@ -11477,411 +11608,416 @@ var file_bulkhead_v1_bulkhead_proto_goTypes = []any{
 	(*NodeAnswer)(nil),                          // 17: bulkhead.v1.NodeAnswer
 	(*GetProfileRequest)(nil),                   // 18: bulkhead.v1.GetProfileRequest
 	(*GetProfileResponse)(nil),                  // 19: bulkhead.v1.GetProfileResponse
-	(*ApproveRequest)(nil),                      // 20: bulkhead.v1.ApproveRequest
-	(*ApproveResponse)(nil),                     // 21: bulkhead.v1.ApproveResponse
-	(*Alert)(nil),                               // 22: bulkhead.v1.Alert
-	(*AlertProcess)(nil),                        // 23: bulkhead.v1.AlertProcess
-	(*Ancestor)(nil),                            // 24: bulkhead.v1.Ancestor
-	(*AlertCause)(nil),                          // 25: bulkhead.v1.AlertCause
-	(*Approval)(nil),                            // 26: bulkhead.v1.Approval
-	(*ListAlertsRequest)(nil),                   // 27: bulkhead.v1.ListAlertsRequest
-	(*ListAlertsResponse)(nil),                  // 28: bulkhead.v1.ListAlertsResponse
-	(*WatchAlertsRequest)(nil),                  // 29: bulkhead.v1.WatchAlertsRequest
-	(*ListIncidentsRequest)(nil),                // 30: bulkhead.v1.ListIncidentsRequest
-	(*ListIncidentsResponse)(nil),               // 31: bulkhead.v1.ListIncidentsResponse
-	(*Drill)(nil),                               // 32: bulkhead.v1.Drill
-	(*DrillCell)(nil),                           // 33: bulkhead.v1.DrillCell
-	(*GetDrillRequest)(nil),                     // 34: bulkhead.v1.GetDrillRequest
-	(*GetDrillResponse)(nil),                    // 35: bulkhead.v1.GetDrillResponse
-	(*PutDrillRequest)(nil),                     // 36: bulkhead.v1.PutDrillRequest
-	(*PutDrillResponse)(nil),                    // 37: bulkhead.v1.PutDrillResponse
-	(*Node)(nil),                                // 38: bulkhead.v1.Node
-	(*Engine)(nil),                              // 39: bulkhead.v1.Engine
-	(*ListNodesRequest)(nil),                    // 40: bulkhead.v1.ListNodesRequest
-	(*ListNodesResponse)(nil),                   // 41: bulkhead.v1.ListNodesResponse
-	(*SeverityCounts)(nil),                      // 42: bulkhead.v1.SeverityCounts
-	(*ScannedImage)(nil),                        // 43: bulkhead.v1.ScannedImage
-	(*TrendPoint)(nil),                          // 44: bulkhead.v1.TrendPoint
-	(*ListImagesRequest)(nil),                   // 45: bulkhead.v1.ListImagesRequest
-	(*ListImagesResponse)(nil),                  // 46: bulkhead.v1.ListImagesResponse
-	(*GetImageRequest)(nil),                     // 47: bulkhead.v1.GetImageRequest
-	(*GetImageResponse)(nil),                    // 48: bulkhead.v1.GetImageResponse
-	(*Upgrade)(nil),                             // 49: bulkhead.v1.Upgrade
-	(*NewVulnerability)(nil),                    // 50: bulkhead.v1.NewVulnerability
-	(*DiffImagesRequest)(nil),                   // 51: bulkhead.v1.DiffImagesRequest
-	(*DiffImagesResponse)(nil),                  // 52: bulkhead.v1.DiffImagesResponse
-	(*ImageScan)(nil),                           // 53: bulkhead.v1.ImageScan
-	(*ScanImageRequest)(nil),                    // 54: bulkhead.v1.ScanImageRequest
-	(*ScanImageResponse)(nil),                   // 55: bulkhead.v1.ScanImageResponse
-	(*ListScansRequest)(nil),                    // 56: bulkhead.v1.ListScansRequest
-	(*ListScansResponse)(nil),                   // 57: bulkhead.v1.ListScansResponse
-	(*ImageWatch)(nil),                          // 58: bulkhead.v1.ImageWatch
-	(*ImageHook)(nil),                           // 59: bulkhead.v1.ImageHook
-	(*ListWatchesRequest)(nil),                  // 60: bulkhead.v1.ListWatchesRequest
-	(*ListWatchesResponse)(nil),                 // 61: bulkhead.v1.ListWatchesResponse
-	(*WatchRepositoryRequest)(nil),              // 62: bulkhead.v1.WatchRepositoryRequest
-	(*WatchRepositoryResponse)(nil),             // 63: bulkhead.v1.WatchRepositoryResponse
-	(*AddHookRequest)(nil),                      // 64: bulkhead.v1.AddHookRequest
-	(*AddHookResponse)(nil),                     // 65: bulkhead.v1.AddHookResponse
-	(*RemoveHookRequest)(nil),                   // 66: bulkhead.v1.RemoveHookRequest
-	(*RemoveHookResponse)(nil),                  // 67: bulkhead.v1.RemoveHookResponse
-	(*Endpoint)(nil),                            // 68: bulkhead.v1.Endpoint
-	(*Flow)(nil),                                // 69: bulkhead.v1.Flow
-	(*ListFlowsRequest)(nil),                    // 70: bulkhead.v1.ListFlowsRequest
-	(*ListFlowsResponse)(nil),                   // 71: bulkhead.v1.ListFlowsResponse
-	(*ListRequestsRequest)(nil),                 // 72: bulkhead.v1.ListRequestsRequest
-	(*ListRequestsResponse)(nil),                // 73: bulkhead.v1.ListRequestsResponse
-	(*FlowRequests)(nil),                        // 74: bulkhead.v1.FlowRequests
-	(*GetFlowRequest)(nil),                      // 75: bulkhead.v1.GetFlowRequest
-	(*GetFlowResponse)(nil),                     // 76: bulkhead.v1.GetFlowResponse
-	(*Policy)(nil),                              // 77: bulkhead.v1.Policy
-	(*ListTrustRequest)(nil),                    // 78: bulkhead.v1.ListTrustRequest
-	(*ListTrustResponse)(nil),                   // 79: bulkhead.v1.ListTrustResponse
-	(*TrustedImage)(nil),                        // 80: bulkhead.v1.TrustedImage
-	(*ApplyPoliciesRequest)(nil),                // 81: bulkhead.v1.ApplyPoliciesRequest
-	(*ApplyPoliciesResponse)(nil),               // 82: bulkhead.v1.ApplyPoliciesResponse
-	(*ListPoliciesRequest)(nil),                 // 83: bulkhead.v1.ListPoliciesRequest
-	(*ListPoliciesResponse)(nil),                // 84: bulkhead.v1.ListPoliciesResponse
-	(*RemovePolicyRequest)(nil),                 // 85: bulkhead.v1.RemovePolicyRequest
-	(*RemovePolicyResponse)(nil),                // 86: bulkhead.v1.RemovePolicyResponse
-	(*GetMapRequest)(nil),                       // 87: bulkhead.v1.GetMapRequest
-	(*GetMapResponse)(nil),                      // 88: bulkhead.v1.GetMapResponse
-	(*MapNode)(nil),                             // 89: bulkhead.v1.MapNode
-	(*MapLink)(nil),                             // 90: bulkhead.v1.MapLink
-	(*ListRisksRequest)(nil),                    // 91: bulkhead.v1.ListRisksRequest
-	(*ListRisksResponse)(nil),                   // 92: bulkhead.v1.ListRisksResponse
-	(*ProposeSegmentsRequest)(nil),              // 93: bulkhead.v1.ProposeSegmentsRequest
-	(*ProposeSegmentsResponse)(nil),             // 94: bulkhead.v1.ProposeSegmentsResponse
-	(*ReplaySegmentsRequest)(nil),               // 95: bulkhead.v1.ReplaySegmentsRequest
-	(*ReplaySegmentsResponse)(nil),              // 96: bulkhead.v1.ReplaySegmentsResponse
-	(*Segment)(nil),                             // 97: bulkhead.v1.Segment
-	(*Quarantined)(nil),                         // 98: bulkhead.v1.Quarantined
-	(*ListSegmentsRequest)(nil),                 // 99: bulkhead.v1.ListSegmentsRequest
-	(*ListSegmentsResponse)(nil),                // 100: bulkhead.v1.ListSegmentsResponse
-	(*ApplySegmentsRequest)(nil),                // 101: bulkhead.v1.ApplySegmentsRequest
-	(*ApplySegmentsResponse)(nil),               // 102: bulkhead.v1.ApplySegmentsResponse
-	(*RemoveSegmentsRequest)(nil),               // 103: bulkhead.v1.RemoveSegmentsRequest
-	(*RemoveSegmentsResponse)(nil),              // 104: bulkhead.v1.RemoveSegmentsResponse
-	(*QuarantineRequest)(nil),                   // 105: bulkhead.v1.QuarantineRequest
-	(*QuarantineResponse)(nil),                  // 106: bulkhead.v1.QuarantineResponse
-	(*FlowReport)(nil),                          // 107: bulkhead.v1.FlowReport
-	(*NodeFlow)(nil),                            // 108: bulkhead.v1.NodeFlow
-	(*NodeRequest)(nil),                         // 109: bulkhead.v1.NodeRequest
-	(*WorkloadAddresses)(nil),                   // 110: bulkhead.v1.WorkloadAddresses
-	(*NamedPort)(nil),                           // 111: bulkhead.v1.NamedPort
-	(*NamespaceLabels)(nil),                     // 112: bulkhead.v1.NamespaceLabels
-	(*WorkloadPorts)(nil),                       // 113: bulkhead.v1.WorkloadPorts
-	(*PutInventoryRequest)(nil),                 // 114: bulkhead.v1.PutInventoryRequest
-	(*PutInventoryResponse)(nil),                // 115: bulkhead.v1.PutInventoryResponse
-	(*NetworkService)(nil),                      // 116: bulkhead.v1.NetworkService
-	(*NetworkState)(nil),                        // 117: bulkhead.v1.NetworkState
-	(*HostAddresses)(nil),                       // 118: bulkhead.v1.HostAddresses
-	(*NodeReport)(nil),                          // 119: bulkhead.v1.NodeReport
-	(*WorkloadReport)(nil),                      // 120: bulkhead.v1.WorkloadReport
-	(*AlertBatch)(nil),                          // 121: bulkhead.v1.AlertBatch
-	(*NodeCommand)(nil),                         // 122: bulkhead.v1.NodeCommand
-	(*SetPolicies)(nil),                         // 123: bulkhead.v1.SetPolicies
-	(*NodeCommandAnswer)(nil),                   // 124: bulkhead.v1.NodeCommandAnswer
-	(*WebSetting)(nil),                          // 125: bulkhead.v1.WebSetting
-	(*WebException)(nil),                        // 126: bulkhead.v1.WebException
-	(*WebPatch)(nil),                            // 127: bulkhead.v1.WebPatch
-	(*WebState)(nil),                            // 128: bulkhead.v1.WebState
-	(*WebRequest)(nil),                          // 129: bulkhead.v1.WebRequest
-	(*WebReason)(nil),                           // 130: bulkhead.v1.WebReason
-	(*WebCause)(nil),                            // 131: bulkhead.v1.WebCause
-	(*SetWebs)(nil),                             // 132: bulkhead.v1.SetWebs
-	(*ListWebRequest)(nil),                      // 133: bulkhead.v1.ListWebRequest
-	(*ListWebResponse)(nil),                     // 134: bulkhead.v1.ListWebResponse
-	(*SetWebRequest)(nil),                       // 135: bulkhead.v1.SetWebRequest
-	(*SetWebResponse)(nil),                      // 136: bulkhead.v1.SetWebResponse
-	(*AllowWebRequest)(nil),                     // 137: bulkhead.v1.AllowWebRequest
-	(*PatchWebRequest)(nil),                     // 138: bulkhead.v1.PatchWebRequest
-	(*ListWebEventsRequest)(nil),                // 139: bulkhead.v1.ListWebEventsRequest
-	(*ListWebEventsResponse)(nil),               // 140: bulkhead.v1.ListWebEventsResponse
-	(*GetWebEventRequest)(nil),                  // 141: bulkhead.v1.GetWebEventRequest
-	(*GetWebEventResponse)(nil),                 // 142: bulkhead.v1.GetWebEventResponse
-	(*GetPortraitRequest)(nil),                  // 143: bulkhead.v1.GetPortraitRequest
-	(*GetPortraitResponse)(nil),                 // 144: bulkhead.v1.GetPortraitResponse
-	(*Completeness_Point)(nil),                  // 145: bulkhead.v1.Completeness.Point
-	nil,                                         // 146: bulkhead.v1.Workload.SectionsEntry
-	nil,                                         // 147: bulkhead.v1.ScannedImage.FindingsEntry
-	(*ScannedImage_ImageWorkload)(nil),          // 148: bulkhead.v1.ScannedImage.ImageWorkload
-	(*TrustedImage_PolicyVerdict)(nil),          // 149: bulkhead.v1.TrustedImage.PolicyVerdict
-	(*TrustedImage_TrustReason)(nil),            // 150: bulkhead.v1.TrustedImage.TrustReason
-	(*TrustedImage_ImageSignature)(nil),         // 151: bulkhead.v1.TrustedImage.ImageSignature
-	(*ApplyPoliciesResponse_AppliedPolicy)(nil), // 152: bulkhead.v1.ApplyPoliciesResponse.AppliedPolicy
-	nil,                                 // 153: bulkhead.v1.WorkloadAddresses.LabelsEntry
-	nil,                                 // 154: bulkhead.v1.NamespaceLabels.LabelsEntry
-	(*ListWebResponse_WebWorkload)(nil), // 155: bulkhead.v1.ListWebResponse.WebWorkload
-	(*timestamppb.Timestamp)(nil),       // 156: google.protobuf.Timestamp
+	(*GetLeastRequest)(nil),                     // 20: bulkhead.v1.GetLeastRequest
+	(*GetLeastResponse)(nil),                    // 21: bulkhead.v1.GetLeastResponse
+	(*ApproveRequest)(nil),                      // 22: bulkhead.v1.ApproveRequest
+	(*ApproveResponse)(nil),                     // 23: bulkhead.v1.ApproveResponse
+	(*Alert)(nil),                               // 24: bulkhead.v1.Alert
+	(*AlertProcess)(nil),                        // 25: bulkhead.v1.AlertProcess
+	(*Ancestor)(nil),                            // 26: bulkhead.v1.Ancestor
+	(*AlertCause)(nil),                          // 27: bulkhead.v1.AlertCause
+	(*Approval)(nil),                            // 28: bulkhead.v1.Approval
+	(*ListAlertsRequest)(nil),                   // 29: bulkhead.v1.ListAlertsRequest
+	(*ListAlertsResponse)(nil),                  // 30: bulkhead.v1.ListAlertsResponse
+	(*WatchAlertsRequest)(nil),                  // 31: bulkhead.v1.WatchAlertsRequest
+	(*ListIncidentsRequest)(nil),                // 32: bulkhead.v1.ListIncidentsRequest
+	(*ListIncidentsResponse)(nil),               // 33: bulkhead.v1.ListIncidentsResponse
+	(*Drill)(nil),                               // 34: bulkhead.v1.Drill
+	(*DrillCell)(nil),                           // 35: bulkhead.v1.DrillCell
+	(*GetDrillRequest)(nil),                     // 36: bulkhead.v1.GetDrillRequest
+	(*GetDrillResponse)(nil),                    // 37: bulkhead.v1.GetDrillResponse
+	(*PutDrillRequest)(nil),                     // 38: bulkhead.v1.PutDrillRequest
+	(*PutDrillResponse)(nil),                    // 39: bulkhead.v1.PutDrillResponse
+	(*Node)(nil),                                // 40: bulkhead.v1.Node
+	(*Engine)(nil),                              // 41: bulkhead.v1.Engine
+	(*ListNodesRequest)(nil),                    // 42: bulkhead.v1.ListNodesRequest
+	(*ListNodesResponse)(nil),                   // 43: bulkhead.v1.ListNodesResponse
+	(*SeverityCounts)(nil),                      // 44: bulkhead.v1.SeverityCounts
+	(*ScannedImage)(nil),                        // 45: bulkhead.v1.ScannedImage
+	(*TrendPoint)(nil),                          // 46: bulkhead.v1.TrendPoint
+	(*ListImagesRequest)(nil),                   // 47: bulkhead.v1.ListImagesRequest
+	(*ListImagesResponse)(nil),                  // 48: bulkhead.v1.ListImagesResponse
+	(*GetImageRequest)(nil),                     // 49: bulkhead.v1.GetImageRequest
+	(*GetImageResponse)(nil),                    // 50: bulkhead.v1.GetImageResponse
+	(*Upgrade)(nil),                             // 51: bulkhead.v1.Upgrade
+	(*NewVulnerability)(nil),                    // 52: bulkhead.v1.NewVulnerability
+	(*DiffImagesRequest)(nil),                   // 53: bulkhead.v1.DiffImagesRequest
+	(*DiffImagesResponse)(nil),                  // 54: bulkhead.v1.DiffImagesResponse
+	(*ImageScan)(nil),                           // 55: bulkhead.v1.ImageScan
+	(*ScanImageRequest)(nil),                    // 56: bulkhead.v1.ScanImageRequest
+	(*ScanImageResponse)(nil),                   // 57: bulkhead.v1.ScanImageResponse
+	(*ListScansRequest)(nil),                    // 58: bulkhead.v1.ListScansRequest
+	(*ListScansResponse)(nil),                   // 59: bulkhead.v1.ListScansResponse
+	(*ImageWatch)(nil),                          // 60: bulkhead.v1.ImageWatch
+	(*ImageHook)(nil),                           // 61: bulkhead.v1.ImageHook
+	(*ListWatchesRequest)(nil),                  // 62: bulkhead.v1.ListWatchesRequest
+	(*ListWatchesResponse)(nil),                 // 63: bulkhead.v1.ListWatchesResponse
+	(*WatchRepositoryRequest)(nil),              // 64: bulkhead.v1.WatchRepositoryRequest
+	(*WatchRepositoryResponse)(nil),             // 65: bulkhead.v1.WatchRepositoryResponse
+	(*AddHookRequest)(nil),                      // 66: bulkhead.v1.AddHookRequest
+	(*AddHookResponse)(nil),                     // 67: bulkhead.v1.AddHookResponse
+	(*RemoveHookRequest)(nil),                   // 68: bulkhead.v1.RemoveHookRequest
+	(*RemoveHookResponse)(nil),                  // 69: bulkhead.v1.RemoveHookResponse
+	(*Endpoint)(nil),                            // 70: bulkhead.v1.Endpoint
+	(*Flow)(nil),                                // 71: bulkhead.v1.Flow
+	(*ListFlowsRequest)(nil),                    // 72: bulkhead.v1.ListFlowsRequest
+	(*ListFlowsResponse)(nil),                   // 73: bulkhead.v1.ListFlowsResponse
+	(*ListRequestsRequest)(nil),                 // 74: bulkhead.v1.ListRequestsRequest
+	(*ListRequestsResponse)(nil),                // 75: bulkhead.v1.ListRequestsResponse
+	(*FlowRequests)(nil),                        // 76: bulkhead.v1.FlowRequests
+	(*GetFlowRequest)(nil),                      // 77: bulkhead.v1.GetFlowRequest
+	(*GetFlowResponse)(nil),                     // 78: bulkhead.v1.GetFlowResponse
+	(*Policy)(nil),                              // 79: bulkhead.v1.Policy
+	(*ListTrustRequest)(nil),                    // 80: bulkhead.v1.ListTrustRequest
+	(*ListTrustResponse)(nil),                   // 81: bulkhead.v1.ListTrustResponse
+	(*TrustedImage)(nil),                        // 82: bulkhead.v1.TrustedImage
+	(*ApplyPoliciesRequest)(nil),                // 83: bulkhead.v1.ApplyPoliciesRequest
+	(*ApplyPoliciesResponse)(nil),               // 84: bulkhead.v1.ApplyPoliciesResponse
+	(*ListPoliciesRequest)(nil),                 // 85: bulkhead.v1.ListPoliciesRequest
+	(*ListPoliciesResponse)(nil),                // 86: bulkhead.v1.ListPoliciesResponse
+	(*RemovePolicyRequest)(nil),                 // 87: bulkhead.v1.RemovePolicyRequest
+	(*RemovePolicyResponse)(nil),                // 88: bulkhead.v1.RemovePolicyResponse
+	(*GetMapRequest)(nil),                       // 89: bulkhead.v1.GetMapRequest
+	(*GetMapResponse)(nil),                      // 90: bulkhead.v1.GetMapResponse
+	(*MapNode)(nil),                             // 91: bulkhead.v1.MapNode
+	(*MapLink)(nil),                             // 92: bulkhead.v1.MapLink
+	(*ListRisksRequest)(nil),                    // 93: bulkhead.v1.ListRisksRequest
+	(*ListRisksResponse)(nil),                   // 94: bulkhead.v1.ListRisksResponse
+	(*ProposeSegmentsRequest)(nil),              // 95: bulkhead.v1.ProposeSegmentsRequest
+	(*ProposeSegmentsResponse)(nil),             // 96: bulkhead.v1.ProposeSegmentsResponse
+	(*ReplaySegmentsRequest)(nil),               // 97: bulkhead.v1.ReplaySegmentsRequest
+	(*ReplaySegmentsResponse)(nil),              // 98: bulkhead.v1.ReplaySegmentsResponse
+	(*Segment)(nil),                             // 99: bulkhead.v1.Segment
+	(*Quarantined)(nil),                         // 100: bulkhead.v1.Quarantined
+	(*ListSegmentsRequest)(nil),                 // 101: bulkhead.v1.ListSegmentsRequest
+	(*ListSegmentsResponse)(nil),                // 102: bulkhead.v1.ListSegmentsResponse
+	(*ApplySegmentsRequest)(nil),                // 103: bulkhead.v1.ApplySegmentsRequest
+	(*ApplySegmentsResponse)(nil),               // 104: bulkhead.v1.ApplySegmentsResponse
+	(*RemoveSegmentsRequest)(nil),               // 105: bulkhead.v1.RemoveSegmentsRequest
+	(*RemoveSegmentsResponse)(nil),              // 106: bulkhead.v1.RemoveSegmentsResponse
+	(*QuarantineRequest)(nil),                   // 107: bulkhead.v1.QuarantineRequest
+	(*QuarantineResponse)(nil),                  // 108: bulkhead.v1.QuarantineResponse
+	(*FlowReport)(nil),                          // 109: bulkhead.v1.FlowReport
+	(*NodeFlow)(nil),                            // 110: bulkhead.v1.NodeFlow
+	(*NodeRequest)(nil),                         // 111: bulkhead.v1.NodeRequest
+	(*WorkloadAddresses)(nil),                   // 112: bulkhead.v1.WorkloadAddresses
+	(*NamedPort)(nil),                           // 113: bulkhead.v1.NamedPort
+	(*NamespaceLabels)(nil),                     // 114: bulkhead.v1.NamespaceLabels
+	(*WorkloadPorts)(nil),                       // 115: bulkhead.v1.WorkloadPorts
+	(*PutInventoryRequest)(nil),                 // 116: bulkhead.v1.PutInventoryRequest
+	(*PutInventoryResponse)(nil),                // 117: bulkhead.v1.PutInventoryResponse
+	(*NetworkService)(nil),                      // 118: bulkhead.v1.NetworkService
+	(*NetworkState)(nil),                        // 119: bulkhead.v1.NetworkState
+	(*HostAddresses)(nil),                       // 120: bulkhead.v1.HostAddresses
+	(*NodeReport)(nil),                          // 121: bulkhead.v1.NodeReport
+	(*WorkloadReport)(nil),                      // 122: bulkhead.v1.WorkloadReport
+	(*AlertBatch)(nil),                          // 123: bulkhead.v1.AlertBatch
+	(*NodeCommand)(nil),                         // 124: bulkhead.v1.NodeCommand
+	(*SetPolicies)(nil),                         // 125: bulkhead.v1.SetPolicies
+	(*NodeCommandAnswer)(nil),                   // 126: bulkhead.v1.NodeCommandAnswer
+	(*WebSetting)(nil),                          // 127: bulkhead.v1.WebSetting
+	(*WebException)(nil),                        // 128: bulkhead.v1.WebException
+	(*WebPatch)(nil),                            // 129: bulkhead.v1.WebPatch
+	(*WebState)(nil),                            // 130: bulkhead.v1.WebState
+	(*WebRequest)(nil),                          // 131: bulkhead.v1.WebRequest
+	(*WebReason)(nil),                           // 132: bulkhead.v1.WebReason
+	(*WebCause)(nil),                            // 133: bulkhead.v1.WebCause
+	(*SetWebs)(nil),                             // 134: bulkhead.v1.SetWebs
+	(*ListWebRequest)(nil),                      // 135: bulkhead.v1.ListWebRequest
+	(*ListWebResponse)(nil),                     // 136: bulkhead.v1.ListWebResponse
+	(*SetWebRequest)(nil),                       // 137: bulkhead.v1.SetWebRequest
+	(*SetWebResponse)(nil),                      // 138: bulkhead.v1.SetWebResponse
+	(*AllowWebRequest)(nil),                     // 139: bulkhead.v1.AllowWebRequest
+	(*PatchWebRequest)(nil),                     // 140: bulkhead.v1.PatchWebRequest
+	(*ListWebEventsRequest)(nil),                // 141: bulkhead.v1.ListWebEventsRequest
+	(*ListWebEventsResponse)(nil),               // 142: bulkhead.v1.ListWebEventsResponse
+	(*GetWebEventRequest)(nil),                  // 143: bulkhead.v1.GetWebEventRequest
+	(*GetWebEventResponse)(nil),                 // 144: bulkhead.v1.GetWebEventResponse
+	(*GetPortraitRequest)(nil),                  // 145: bulkhead.v1.GetPortraitRequest
+	(*GetPortraitResponse)(nil),                 // 146: bulkhead.v1.GetPortraitResponse
+	(*Completeness_Point)(nil),                  // 147: bulkhead.v1.Completeness.Point
+	nil,                                         // 148: bulkhead.v1.Workload.SectionsEntry
+	nil,                                         // 149: bulkhead.v1.ScannedImage.FindingsEntry
+	(*ScannedImage_ImageWorkload)(nil),          // 150: bulkhead.v1.ScannedImage.ImageWorkload
+	(*TrustedImage_PolicyVerdict)(nil),          // 151: bulkhead.v1.TrustedImage.PolicyVerdict
+	(*TrustedImage_TrustReason)(nil),            // 152: bulkhead.v1.TrustedImage.TrustReason
+	(*TrustedImage_ImageSignature)(nil),         // 153: bulkhead.v1.TrustedImage.ImageSignature
+	(*ApplyPoliciesResponse_AppliedPolicy)(nil), // 154: bulkhead.v1.ApplyPoliciesResponse.AppliedPolicy
+	nil,                                 // 155: bulkhead.v1.WorkloadAddresses.LabelsEntry
+	nil,                                 // 156: bulkhead.v1.NamespaceLabels.LabelsEntry
+	(*ListWebResponse_WebWorkload)(nil), // 157: bulkhead.v1.ListWebResponse.WebWorkload
+	(*timestamppb.Timestamp)(nil),       // 158: google.protobuf.Timestamp
 }
 var file_bulkhead_v1_bulkhead_proto_depIdxs = []int32{
-	156, // 0: bulkhead.v1.SignInResponse.expires:type_name -> google.protobuf.Timestamp
-	145, // 1: bulkhead.v1.Completeness.curve:type_name -> bulkhead.v1.Completeness.Point
+	158, // 0: bulkhead.v1.SignInResponse.expires:type_name -> google.protobuf.Timestamp
+	147, // 1: bulkhead.v1.Completeness.curve:type_name -> bulkhead.v1.Completeness.Point
 	0,   // 2: bulkhead.v1.Workload.mode:type_name -> bulkhead.v1.Mode
-	146, // 3: bulkhead.v1.Workload.sections:type_name -> bulkhead.v1.Workload.SectionsEntry
-	156, // 4: bulkhead.v1.Workload.last_seen:type_name -> google.protobuf.Timestamp
+	148, // 3: bulkhead.v1.Workload.sections:type_name -> bulkhead.v1.Workload.SectionsEntry
+	158, // 4: bulkhead.v1.Workload.last_seen:type_name -> google.protobuf.Timestamp
 	10,  // 5: bulkhead.v1.Workload.enforcement:type_name -> bulkhead.v1.Enforcement
 	9,   // 6: bulkhead.v1.Workload.trust:type_name -> bulkhead.v1.ImageTrust
-	128, // 7: bulkhead.v1.Workload.web:type_name -> bulkhead.v1.WebState
+	130, // 7: bulkhead.v1.Workload.web:type_name -> bulkhead.v1.WebState
 	8,   // 8: bulkhead.v1.ListWorkloadsResponse.workloads:type_name -> bulkhead.v1.Workload
 	8,   // 9: bulkhead.v1.GetWorkloadResponse.workload:type_name -> bulkhead.v1.Workload
 	0,   // 10: bulkhead.v1.SetModeRequest.mode:type_name -> bulkhead.v1.Mode
 	8,   // 11: bulkhead.v1.SetModeResponse.workload:type_name -> bulkhead.v1.Workload
 	17,  // 12: bulkhead.v1.SetModeResponse.nodes:type_name -> bulkhead.v1.NodeAnswer
 	17,  // 13: bulkhead.v1.ApproveResponse.nodes:type_name -> bulkhead.v1.NodeAnswer
-	156, // 14: bulkhead.v1.Alert.time:type_name -> google.protobuf.Timestamp
-	23,  // 15: bulkhead.v1.Alert.process:type_name -> bulkhead.v1.AlertProcess
-	25,  // 16: bulkhead.v1.Alert.cause:type_name -> bulkhead.v1.AlertCause
-	26,  // 17: bulkhead.v1.Alert.heal:type_name -> bulkhead.v1.Approval
-	129, // 18: bulkhead.v1.Alert.web:type_name -> bulkhead.v1.WebRequest
-	24,  // 19: bulkhead.v1.AlertProcess.ancestry:type_name -> bulkhead.v1.Ancestor
-	131, // 20: bulkhead.v1.AlertCause.request:type_name -> bulkhead.v1.WebCause
-	156, // 21: bulkhead.v1.ListAlertsRequest.since:type_name -> google.protobuf.Timestamp
-	22,  // 22: bulkhead.v1.ListAlertsResponse.alerts:type_name -> bulkhead.v1.Alert
-	156, // 23: bulkhead.v1.ListIncidentsRequest.since:type_name -> google.protobuf.Timestamp
-	156, // 24: bulkhead.v1.Drill.time:type_name -> google.protobuf.Timestamp
-	33,  // 25: bulkhead.v1.Drill.cells:type_name -> bulkhead.v1.DrillCell
-	32,  // 26: bulkhead.v1.GetDrillResponse.drill:type_name -> bulkhead.v1.Drill
-	32,  // 27: bulkhead.v1.PutDrillRequest.drill:type_name -> bulkhead.v1.Drill
-	156, // 28: bulkhead.v1.Node.last_seen:type_name -> google.protobuf.Timestamp
+	158, // 14: bulkhead.v1.Alert.time:type_name -> google.protobuf.Timestamp
+	25,  // 15: bulkhead.v1.Alert.process:type_name -> bulkhead.v1.AlertProcess
+	27,  // 16: bulkhead.v1.Alert.cause:type_name -> bulkhead.v1.AlertCause
+	28,  // 17: bulkhead.v1.Alert.heal:type_name -> bulkhead.v1.Approval
+	131, // 18: bulkhead.v1.Alert.web:type_name -> bulkhead.v1.WebRequest
+	26,  // 19: bulkhead.v1.AlertProcess.ancestry:type_name -> bulkhead.v1.Ancestor
+	133, // 20: bulkhead.v1.AlertCause.request:type_name -> bulkhead.v1.WebCause
+	158, // 21: bulkhead.v1.ListAlertsRequest.since:type_name -> google.protobuf.Timestamp
+	24,  // 22: bulkhead.v1.ListAlertsResponse.alerts:type_name -> bulkhead.v1.Alert
+	158, // 23: bulkhead.v1.ListIncidentsRequest.since:type_name -> google.protobuf.Timestamp
+	158, // 24: bulkhead.v1.Drill.time:type_name -> google.protobuf.Timestamp
+	35,  // 25: bulkhead.v1.Drill.cells:type_name -> bulkhead.v1.DrillCell
+	34,  // 26: bulkhead.v1.GetDrillResponse.drill:type_name -> bulkhead.v1.Drill
+	34,  // 27: bulkhead.v1.PutDrillRequest.drill:type_name -> bulkhead.v1.Drill
+	158, // 28: bulkhead.v1.Node.last_seen:type_name -> google.protobuf.Timestamp
 	10,  // 29: bulkhead.v1.Node.backends:type_name -> bulkhead.v1.Enforcement
-	39,  // 30: bulkhead.v1.Node.engines:type_name -> bulkhead.v1.Engine
-	38,  // 31: bulkhead.v1.ListNodesResponse.nodes:type_name -> bulkhead.v1.Node
-	156, // 32: bulkhead.v1.ScannedImage.scanned:type_name -> google.protobuf.Timestamp
-	156, // 33: bulkhead.v1.ScannedImage.matched:type_name -> google.protobuf.Timestamp
-	42,  // 34: bulkhead.v1.ScannedImage.vulnerabilities:type_name -> bulkhead.v1.SeverityCounts
-	147, // 35: bulkhead.v1.ScannedImage.findings:type_name -> bulkhead.v1.ScannedImage.FindingsEntry
-	156, // 36: bulkhead.v1.ScannedImage.fresh_since:type_name -> google.protobuf.Timestamp
-	44,  // 37: bulkhead.v1.ScannedImage.trend:type_name -> bulkhead.v1.TrendPoint
-	148, // 38: bulkhead.v1.ScannedImage.workloads:type_name -> bulkhead.v1.ScannedImage.ImageWorkload
-	156, // 39: bulkhead.v1.TrendPoint.time:type_name -> google.protobuf.Timestamp
-	42,  // 40: bulkhead.v1.TrendPoint.vulnerabilities:type_name -> bulkhead.v1.SeverityCounts
-	43,  // 41: bulkhead.v1.ListImagesResponse.images:type_name -> bulkhead.v1.ScannedImage
-	43,  // 42: bulkhead.v1.GetImageResponse.image:type_name -> bulkhead.v1.ScannedImage
-	50,  // 43: bulkhead.v1.GetImageResponse.fresh:type_name -> bulkhead.v1.NewVulnerability
-	49,  // 44: bulkhead.v1.GetImageResponse.upgrades:type_name -> bulkhead.v1.Upgrade
-	156, // 45: bulkhead.v1.NewVulnerability.since:type_name -> google.protobuf.Timestamp
-	43,  // 46: bulkhead.v1.DiffImagesResponse.from:type_name -> bulkhead.v1.ScannedImage
-	43,  // 47: bulkhead.v1.DiffImagesResponse.to:type_name -> bulkhead.v1.ScannedImage
-	156, // 48: bulkhead.v1.ImageScan.created:type_name -> google.protobuf.Timestamp
-	156, // 49: bulkhead.v1.ImageScan.ended:type_name -> google.protobuf.Timestamp
-	53,  // 50: bulkhead.v1.ScanImageResponse.scan:type_name -> bulkhead.v1.ImageScan
-	53,  // 51: bulkhead.v1.ListScansResponse.scans:type_name -> bulkhead.v1.ImageScan
-	156, // 52: bulkhead.v1.ImageWatch.last:type_name -> google.protobuf.Timestamp
-	156, // 53: bulkhead.v1.ImageWatch.next:type_name -> google.protobuf.Timestamp
-	156, // 54: bulkhead.v1.ImageHook.created:type_name -> google.protobuf.Timestamp
-	156, // 55: bulkhead.v1.ImageHook.used:type_name -> google.protobuf.Timestamp
-	58,  // 56: bulkhead.v1.ListWatchesResponse.watches:type_name -> bulkhead.v1.ImageWatch
-	59,  // 57: bulkhead.v1.ListWatchesResponse.hooks:type_name -> bulkhead.v1.ImageHook
-	58,  // 58: bulkhead.v1.WatchRepositoryResponse.watch:type_name -> bulkhead.v1.ImageWatch
-	59,  // 59: bulkhead.v1.AddHookResponse.hook:type_name -> bulkhead.v1.ImageHook
-	68,  // 60: bulkhead.v1.Flow.source:type_name -> bulkhead.v1.Endpoint
-	68,  // 61: bulkhead.v1.Flow.destination:type_name -> bulkhead.v1.Endpoint
-	156, // 62: bulkhead.v1.Flow.first:type_name -> google.protobuf.Timestamp
-	156, // 63: bulkhead.v1.Flow.last:type_name -> google.protobuf.Timestamp
-	156, // 64: bulkhead.v1.ListFlowsRequest.from:type_name -> google.protobuf.Timestamp
-	156, // 65: bulkhead.v1.ListFlowsRequest.to:type_name -> google.protobuf.Timestamp
-	69,  // 66: bulkhead.v1.ListFlowsResponse.flows:type_name -> bulkhead.v1.Flow
-	156, // 67: bulkhead.v1.ListFlowsResponse.since:type_name -> google.protobuf.Timestamp
-	110, // 68: bulkhead.v1.ListFlowsResponse.workloads:type_name -> bulkhead.v1.WorkloadAddresses
-	156, // 69: bulkhead.v1.ListRequestsRequest.from:type_name -> google.protobuf.Timestamp
-	156, // 70: bulkhead.v1.ListRequestsRequest.to:type_name -> google.protobuf.Timestamp
-	69,  // 71: bulkhead.v1.ListRequestsRequest.flow:type_name -> bulkhead.v1.Flow
-	74,  // 72: bulkhead.v1.ListRequestsResponse.requests:type_name -> bulkhead.v1.FlowRequests
-	69,  // 73: bulkhead.v1.FlowRequests.flow:type_name -> bulkhead.v1.Flow
-	156, // 74: bulkhead.v1.FlowRequests.first:type_name -> google.protobuf.Timestamp
-	156, // 75: bulkhead.v1.FlowRequests.last:type_name -> google.protobuf.Timestamp
-	69,  // 76: bulkhead.v1.GetFlowRequest.flow:type_name -> bulkhead.v1.Flow
-	156, // 77: bulkhead.v1.GetFlowRequest.from:type_name -> google.protobuf.Timestamp
-	156, // 78: bulkhead.v1.GetFlowRequest.to:type_name -> google.protobuf.Timestamp
-	69,  // 79: bulkhead.v1.GetFlowResponse.flow:type_name -> bulkhead.v1.Flow
-	69,  // 80: bulkhead.v1.GetFlowResponse.history:type_name -> bulkhead.v1.Flow
-	156, // 81: bulkhead.v1.Policy.applied:type_name -> google.protobuf.Timestamp
-	80,  // 82: bulkhead.v1.ListTrustResponse.images:type_name -> bulkhead.v1.TrustedImage
-	149, // 83: bulkhead.v1.TrustedImage.policies:type_name -> bulkhead.v1.TrustedImage.PolicyVerdict
-	151, // 84: bulkhead.v1.TrustedImage.signatures:type_name -> bulkhead.v1.TrustedImage.ImageSignature
-	151, // 85: bulkhead.v1.TrustedImage.attestations:type_name -> bulkhead.v1.TrustedImage.ImageSignature
-	156, // 86: bulkhead.v1.TrustedImage.asked:type_name -> google.protobuf.Timestamp
-	148, // 87: bulkhead.v1.TrustedImage.workloads:type_name -> bulkhead.v1.ScannedImage.ImageWorkload
-	152, // 88: bulkhead.v1.ApplyPoliciesResponse.applied:type_name -> bulkhead.v1.ApplyPoliciesResponse.AppliedPolicy
+	41,  // 30: bulkhead.v1.Node.engines:type_name -> bulkhead.v1.Engine
+	40,  // 31: bulkhead.v1.ListNodesResponse.nodes:type_name -> bulkhead.v1.Node
+	158, // 32: bulkhead.v1.ScannedImage.scanned:type_name -> google.protobuf.Timestamp
+	158, // 33: bulkhead.v1.ScannedImage.matched:type_name -> google.protobuf.Timestamp
+	44,  // 34: bulkhead.v1.ScannedImage.vulnerabilities:type_name -> bulkhead.v1.SeverityCounts
+	149, // 35: bulkhead.v1.ScannedImage.findings:type_name -> bulkhead.v1.ScannedImage.FindingsEntry
+	158, // 36: bulkhead.v1.ScannedImage.fresh_since:type_name -> google.protobuf.Timestamp
+	46,  // 37: bulkhead.v1.ScannedImage.trend:type_name -> bulkhead.v1.TrendPoint
+	150, // 38: bulkhead.v1.ScannedImage.workloads:type_name -> bulkhead.v1.ScannedImage.ImageWorkload
+	158, // 39: bulkhead.v1.TrendPoint.time:type_name -> google.protobuf.Timestamp
+	44,  // 40: bulkhead.v1.TrendPoint.vulnerabilities:type_name -> bulkhead.v1.SeverityCounts
+	45,  // 41: bulkhead.v1.ListImagesResponse.images:type_name -> bulkhead.v1.ScannedImage
+	45,  // 42: bulkhead.v1.GetImageResponse.image:type_name -> bulkhead.v1.ScannedImage
+	52,  // 43: bulkhead.v1.GetImageResponse.fresh:type_name -> bulkhead.v1.NewVulnerability
+	51,  // 44: bulkhead.v1.GetImageResponse.upgrades:type_name -> bulkhead.v1.Upgrade
+	158, // 45: bulkhead.v1.NewVulnerability.since:type_name -> google.protobuf.Timestamp
+	45,  // 46: bulkhead.v1.DiffImagesResponse.from:type_name -> bulkhead.v1.ScannedImage
+	45,  // 47: bulkhead.v1.DiffImagesResponse.to:type_name -> bulkhead.v1.ScannedImage
+	158, // 48: bulkhead.v1.ImageScan.created:type_name -> google.protobuf.Timestamp
+	158, // 49: bulkhead.v1.ImageScan.ended:type_name -> google.protobuf.Timestamp
+	55,  // 50: bulkhead.v1.ScanImageResponse.scan:type_name -> bulkhead.v1.ImageScan
+	55,  // 51: bulkhead.v1.ListScansResponse.scans:type_name -> bulkhead.v1.ImageScan
+	158, // 52: bulkhead.v1.ImageWatch.last:type_name -> google.protobuf.Timestamp
+	158, // 53: bulkhead.v1.ImageWatch.next:type_name -> google.protobuf.Timestamp
+	158, // 54: bulkhead.v1.ImageHook.created:type_name -> google.protobuf.Timestamp
+	158, // 55: bulkhead.v1.ImageHook.used:type_name -> google.protobuf.Timestamp
+	60,  // 56: bulkhead.v1.ListWatchesResponse.watches:type_name -> bulkhead.v1.ImageWatch
+	61,  // 57: bulkhead.v1.ListWatchesResponse.hooks:type_name -> bulkhead.v1.ImageHook
+	60,  // 58: bulkhead.v1.WatchRepositoryResponse.watch:type_name -> bulkhead.v1.ImageWatch
+	61,  // 59: bulkhead.v1.AddHookResponse.hook:type_name -> bulkhead.v1.ImageHook
+	70,  // 60: bulkhead.v1.Flow.source:type_name -> bulkhead.v1.Endpoint
+	70,  // 61: bulkhead.v1.Flow.destination:type_name -> bulkhead.v1.Endpoint
+	158, // 62: bulkhead.v1.Flow.first:type_name -> google.protobuf.Timestamp
+	158, // 63: bulkhead.v1.Flow.last:type_name -> google.protobuf.Timestamp
+	158, // 64: bulkhead.v1.ListFlowsRequest.from:type_name -> google.protobuf.Timestamp
+	158, // 65: bulkhead.v1.ListFlowsRequest.to:type_name -> google.protobuf.Timestamp
+	71,  // 66: bulkhead.v1.ListFlowsResponse.flows:type_name -> bulkhead.v1.Flow
+	158, // 67: bulkhead.v1.ListFlowsResponse.since:type_name -> google.protobuf.Timestamp
+	112, // 68: bulkhead.v1.ListFlowsResponse.workloads:type_name -> bulkhead.v1.WorkloadAddresses
+	158, // 69: bulkhead.v1.ListRequestsRequest.from:type_name -> google.protobuf.Timestamp
+	158, // 70: bulkhead.v1.ListRequestsRequest.to:type_name -> google.protobuf.Timestamp
+	71,  // 71: bulkhead.v1.ListRequestsRequest.flow:type_name -> bulkhead.v1.Flow
+	76,  // 72: bulkhead.v1.ListRequestsResponse.requests:type_name -> bulkhead.v1.FlowRequests
+	71,  // 73: bulkhead.v1.FlowRequests.flow:type_name -> bulkhead.v1.Flow
+	158, // 74: bulkhead.v1.FlowRequests.first:type_name -> google.protobuf.Timestamp
+	158, // 75: bulkhead.v1.FlowRequests.last:type_name -> google.protobuf.Timestamp
+	71,  // 76: bulkhead.v1.GetFlowRequest.flow:type_name -> bulkhead.v1.Flow
+	158, // 77: bulkhead.v1.GetFlowRequest.from:type_name -> google.protobuf.Timestamp
+	158, // 78: bulkhead.v1.GetFlowRequest.to:type_name -> google.protobuf.Timestamp
+	71,  // 79: bulkhead.v1.GetFlowResponse.flow:type_name -> bulkhead.v1.Flow
+	71,  // 80: bulkhead.v1.GetFlowResponse.history:type_name -> bulkhead.v1.Flow
+	158, // 81: bulkhead.v1.Policy.applied:type_name -> google.protobuf.Timestamp
+	82,  // 82: bulkhead.v1.ListTrustResponse.images:type_name -> bulkhead.v1.TrustedImage
+	151, // 83: bulkhead.v1.TrustedImage.policies:type_name -> bulkhead.v1.TrustedImage.PolicyVerdict
+	153, // 84: bulkhead.v1.TrustedImage.signatures:type_name -> bulkhead.v1.TrustedImage.ImageSignature
+	153, // 85: bulkhead.v1.TrustedImage.attestations:type_name -> bulkhead.v1.TrustedImage.ImageSignature
+	158, // 86: bulkhead.v1.TrustedImage.asked:type_name -> google.protobuf.Timestamp
+	150, // 87: bulkhead.v1.TrustedImage.workloads:type_name -> bulkhead.v1.ScannedImage.ImageWorkload
+	154, // 88: bulkhead.v1.ApplyPoliciesResponse.applied:type_name -> bulkhead.v1.ApplyPoliciesResponse.AppliedPolicy
 	17,  // 89: bulkhead.v1.ApplyPoliciesResponse.nodes:type_name -> bulkhead.v1.NodeAnswer
-	77,  // 90: bulkhead.v1.ListPoliciesResponse.policies:type_name -> bulkhead.v1.Policy
+	79,  // 90: bulkhead.v1.ListPoliciesResponse.policies:type_name -> bulkhead.v1.Policy
 	17,  // 91: bulkhead.v1.RemovePolicyResponse.nodes:type_name -> bulkhead.v1.NodeAnswer
-	156, // 92: bulkhead.v1.GetMapRequest.from:type_name -> google.protobuf.Timestamp
-	156, // 93: bulkhead.v1.GetMapRequest.to:type_name -> google.protobuf.Timestamp
-	156, // 94: bulkhead.v1.GetMapRequest.before_from:type_name -> google.protobuf.Timestamp
-	156, // 95: bulkhead.v1.GetMapRequest.before_to:type_name -> google.protobuf.Timestamp
-	89,  // 96: bulkhead.v1.GetMapResponse.nodes:type_name -> bulkhead.v1.MapNode
-	90,  // 97: bulkhead.v1.GetMapResponse.links:type_name -> bulkhead.v1.MapLink
-	69,  // 98: bulkhead.v1.GetMapResponse.flows:type_name -> bulkhead.v1.Flow
-	156, // 99: bulkhead.v1.GetMapResponse.since:type_name -> google.protobuf.Timestamp
-	156, // 100: bulkhead.v1.ListRisksRequest.from:type_name -> google.protobuf.Timestamp
-	156, // 101: bulkhead.v1.ListRisksRequest.to:type_name -> google.protobuf.Timestamp
-	156, // 102: bulkhead.v1.ListRisksRequest.learned_from:type_name -> google.protobuf.Timestamp
-	156, // 103: bulkhead.v1.ListRisksRequest.learned_to:type_name -> google.protobuf.Timestamp
-	156, // 104: bulkhead.v1.ProposeSegmentsRequest.from:type_name -> google.protobuf.Timestamp
-	156, // 105: bulkhead.v1.ProposeSegmentsRequest.to:type_name -> google.protobuf.Timestamp
-	156, // 106: bulkhead.v1.ReplaySegmentsRequest.from:type_name -> google.protobuf.Timestamp
-	156, // 107: bulkhead.v1.ReplaySegmentsRequest.to:type_name -> google.protobuf.Timestamp
-	156, // 108: bulkhead.v1.Segment.at:type_name -> google.protobuf.Timestamp
-	156, // 109: bulkhead.v1.Quarantined.at:type_name -> google.protobuf.Timestamp
-	97,  // 110: bulkhead.v1.ListSegmentsResponse.segments:type_name -> bulkhead.v1.Segment
-	98,  // 111: bulkhead.v1.ListSegmentsResponse.quarantined:type_name -> bulkhead.v1.Quarantined
-	97,  // 112: bulkhead.v1.ApplySegmentsResponse.segments:type_name -> bulkhead.v1.Segment
+	158, // 92: bulkhead.v1.GetMapRequest.from:type_name -> google.protobuf.Timestamp
+	158, // 93: bulkhead.v1.GetMapRequest.to:type_name -> google.protobuf.Timestamp
+	158, // 94: bulkhead.v1.GetMapRequest.before_from:type_name -> google.protobuf.Timestamp
+	158, // 95: bulkhead.v1.GetMapRequest.before_to:type_name -> google.protobuf.Timestamp
+	91,  // 96: bulkhead.v1.GetMapResponse.nodes:type_name -> bulkhead.v1.MapNode
+	92,  // 97: bulkhead.v1.GetMapResponse.links:type_name -> bulkhead.v1.MapLink
+	71,  // 98: bulkhead.v1.GetMapResponse.flows:type_name -> bulkhead.v1.Flow
+	158, // 99: bulkhead.v1.GetMapResponse.since:type_name -> google.protobuf.Timestamp
+	158, // 100: bulkhead.v1.ListRisksRequest.from:type_name -> google.protobuf.Timestamp
+	158, // 101: bulkhead.v1.ListRisksRequest.to:type_name -> google.protobuf.Timestamp
+	158, // 102: bulkhead.v1.ListRisksRequest.learned_from:type_name -> google.protobuf.Timestamp
+	158, // 103: bulkhead.v1.ListRisksRequest.learned_to:type_name -> google.protobuf.Timestamp
+	158, // 104: bulkhead.v1.ProposeSegmentsRequest.from:type_name -> google.protobuf.Timestamp
+	158, // 105: bulkhead.v1.ProposeSegmentsRequest.to:type_name -> google.protobuf.Timestamp
+	158, // 106: bulkhead.v1.ReplaySegmentsRequest.from:type_name -> google.protobuf.Timestamp
+	158, // 107: bulkhead.v1.ReplaySegmentsRequest.to:type_name -> google.protobuf.Timestamp
+	158, // 108: bulkhead.v1.Segment.at:type_name -> google.protobuf.Timestamp
+	158, // 109: bulkhead.v1.Quarantined.at:type_name -> google.protobuf.Timestamp
+	99,  // 110: bulkhead.v1.ListSegmentsResponse.segments:type_name -> bulkhead.v1.Segment
+	100, // 111: bulkhead.v1.ListSegmentsResponse.quarantined:type_name -> bulkhead.v1.Quarantined
+	99,  // 112: bulkhead.v1.ApplySegmentsResponse.segments:type_name -> bulkhead.v1.Segment
 	17,  // 113: bulkhead.v1.ApplySegmentsResponse.nodes:type_name -> bulkhead.v1.NodeAnswer
 	17,  // 114: bulkhead.v1.RemoveSegmentsResponse.nodes:type_name -> bulkhead.v1.NodeAnswer
 	17,  // 115: bulkhead.v1.QuarantineResponse.nodes:type_name -> bulkhead.v1.NodeAnswer
-	108, // 116: bulkhead.v1.FlowReport.flows:type_name -> bulkhead.v1.NodeFlow
-	110, // 117: bulkhead.v1.FlowReport.addresses:type_name -> bulkhead.v1.WorkloadAddresses
-	116, // 118: bulkhead.v1.FlowReport.services:type_name -> bulkhead.v1.NetworkService
-	156, // 119: bulkhead.v1.NodeFlow.first:type_name -> google.protobuf.Timestamp
-	156, // 120: bulkhead.v1.NodeFlow.last:type_name -> google.protobuf.Timestamp
-	109, // 121: bulkhead.v1.NodeFlow.requests:type_name -> bulkhead.v1.NodeRequest
-	153, // 122: bulkhead.v1.WorkloadAddresses.labels:type_name -> bulkhead.v1.WorkloadAddresses.LabelsEntry
-	111, // 123: bulkhead.v1.WorkloadAddresses.ports:type_name -> bulkhead.v1.NamedPort
-	154, // 124: bulkhead.v1.NamespaceLabels.labels:type_name -> bulkhead.v1.NamespaceLabels.LabelsEntry
-	111, // 125: bulkhead.v1.WorkloadPorts.ports:type_name -> bulkhead.v1.NamedPort
-	112, // 126: bulkhead.v1.PutInventoryRequest.namespaces:type_name -> bulkhead.v1.NamespaceLabels
-	113, // 127: bulkhead.v1.PutInventoryRequest.workloads:type_name -> bulkhead.v1.WorkloadPorts
-	116, // 128: bulkhead.v1.PutInventoryRequest.services:type_name -> bulkhead.v1.NetworkService
-	97,  // 129: bulkhead.v1.NetworkState.segments:type_name -> bulkhead.v1.Segment
-	110, // 130: bulkhead.v1.NetworkState.workloads:type_name -> bulkhead.v1.WorkloadAddresses
-	118, // 131: bulkhead.v1.NetworkState.hosts:type_name -> bulkhead.v1.HostAddresses
-	116, // 132: bulkhead.v1.NetworkState.services:type_name -> bulkhead.v1.NetworkService
-	112, // 133: bulkhead.v1.NetworkState.namespaces:type_name -> bulkhead.v1.NamespaceLabels
-	38,  // 134: bulkhead.v1.NodeReport.node:type_name -> bulkhead.v1.Node
-	120, // 135: bulkhead.v1.NodeReport.workloads:type_name -> bulkhead.v1.WorkloadReport
+	110, // 116: bulkhead.v1.FlowReport.flows:type_name -> bulkhead.v1.NodeFlow
+	112, // 117: bulkhead.v1.FlowReport.addresses:type_name -> bulkhead.v1.WorkloadAddresses
+	118, // 118: bulkhead.v1.FlowReport.services:type_name -> bulkhead.v1.NetworkService
+	158, // 119: bulkhead.v1.NodeFlow.first:type_name -> google.protobuf.Timestamp
+	158, // 120: bulkhead.v1.NodeFlow.last:type_name -> google.protobuf.Timestamp
+	111, // 121: bulkhead.v1.NodeFlow.requests:type_name -> bulkhead.v1.NodeRequest
+	155, // 122: bulkhead.v1.WorkloadAddresses.labels:type_name -> bulkhead.v1.WorkloadAddresses.LabelsEntry
+	113, // 123: bulkhead.v1.WorkloadAddresses.ports:type_name -> bulkhead.v1.NamedPort
+	156, // 124: bulkhead.v1.NamespaceLabels.labels:type_name -> bulkhead.v1.NamespaceLabels.LabelsEntry
+	113, // 125: bulkhead.v1.WorkloadPorts.ports:type_name -> bulkhead.v1.NamedPort
+	114, // 126: bulkhead.v1.PutInventoryRequest.namespaces:type_name -> bulkhead.v1.NamespaceLabels
+	115, // 127: bulkhead.v1.PutInventoryRequest.workloads:type_name -> bulkhead.v1.WorkloadPorts
+	118, // 128: bulkhead.v1.PutInventoryRequest.services:type_name -> bulkhead.v1.NetworkService
+	99,  // 129: bulkhead.v1.NetworkState.segments:type_name -> bulkhead.v1.Segment
+	112, // 130: bulkhead.v1.NetworkState.workloads:type_name -> bulkhead.v1.WorkloadAddresses
+	120, // 131: bulkhead.v1.NetworkState.hosts:type_name -> bulkhead.v1.HostAddresses
+	118, // 132: bulkhead.v1.NetworkState.services:type_name -> bulkhead.v1.NetworkService
+	114, // 133: bulkhead.v1.NetworkState.namespaces:type_name -> bulkhead.v1.NamespaceLabels
+	40,  // 134: bulkhead.v1.NodeReport.node:type_name -> bulkhead.v1.Node
+	122, // 135: bulkhead.v1.NodeReport.workloads:type_name -> bulkhead.v1.WorkloadReport
 	8,   // 136: bulkhead.v1.WorkloadReport.workload:type_name -> bulkhead.v1.Workload
-	22,  // 137: bulkhead.v1.AlertBatch.alerts:type_name -> bulkhead.v1.Alert
+	24,  // 137: bulkhead.v1.AlertBatch.alerts:type_name -> bulkhead.v1.Alert
 	15,  // 138: bulkhead.v1.NodeCommand.set_mode:type_name -> bulkhead.v1.SetModeRequest
-	26,  // 139: bulkhead.v1.NodeCommand.approve:type_name -> bulkhead.v1.Approval
+	28,  // 139: bulkhead.v1.NodeCommand.approve:type_name -> bulkhead.v1.Approval
 	18,  // 140: bulkhead.v1.NodeCommand.get_profile:type_name -> bulkhead.v1.GetProfileRequest
-	123, // 141: bulkhead.v1.NodeCommand.set_policies:type_name -> bulkhead.v1.SetPolicies
-	117, // 142: bulkhead.v1.NodeCommand.network:type_name -> bulkhead.v1.NetworkState
-	132, // 143: bulkhead.v1.NodeCommand.set_webs:type_name -> bulkhead.v1.SetWebs
-	143, // 144: bulkhead.v1.NodeCommand.get_portrait:type_name -> bulkhead.v1.GetPortraitRequest
-	17,  // 145: bulkhead.v1.NodeCommandAnswer.answer:type_name -> bulkhead.v1.NodeAnswer
-	144, // 146: bulkhead.v1.NodeCommandAnswer.portrait:type_name -> bulkhead.v1.GetPortraitResponse
-	126, // 147: bulkhead.v1.WebSetting.exceptions:type_name -> bulkhead.v1.WebException
-	127, // 148: bulkhead.v1.WebSetting.patches:type_name -> bulkhead.v1.WebPatch
-	156, // 149: bulkhead.v1.WebSetting.at:type_name -> google.protobuf.Timestamp
-	156, // 150: bulkhead.v1.WebException.at:type_name -> google.protobuf.Timestamp
-	156, // 151: bulkhead.v1.WebPatch.at:type_name -> google.protobuf.Timestamp
-	130, // 152: bulkhead.v1.WebRequest.reasons:type_name -> bulkhead.v1.WebReason
-	127, // 153: bulkhead.v1.WebCause.patch:type_name -> bulkhead.v1.WebPatch
-	125, // 154: bulkhead.v1.SetWebs.settings:type_name -> bulkhead.v1.WebSetting
-	155, // 155: bulkhead.v1.ListWebResponse.workloads:type_name -> bulkhead.v1.ListWebResponse.WebWorkload
-	125, // 156: bulkhead.v1.SetWebResponse.setting:type_name -> bulkhead.v1.WebSetting
-	17,  // 157: bulkhead.v1.SetWebResponse.nodes:type_name -> bulkhead.v1.NodeAnswer
-	126, // 158: bulkhead.v1.AllowWebRequest.exception:type_name -> bulkhead.v1.WebException
-	127, // 159: bulkhead.v1.PatchWebRequest.patch:type_name -> bulkhead.v1.WebPatch
-	156, // 160: bulkhead.v1.ListWebEventsRequest.since:type_name -> google.protobuf.Timestamp
-	22,  // 161: bulkhead.v1.ListWebEventsResponse.events:type_name -> bulkhead.v1.Alert
-	22,  // 162: bulkhead.v1.GetWebEventResponse.event:type_name -> bulkhead.v1.Alert
-	7,   // 163: bulkhead.v1.Workload.SectionsEntry.value:type_name -> bulkhead.v1.Completeness
-	0,   // 164: bulkhead.v1.ScannedImage.ImageWorkload.mode:type_name -> bulkhead.v1.Mode
-	150, // 165: bulkhead.v1.TrustedImage.PolicyVerdict.reasons:type_name -> bulkhead.v1.TrustedImage.TrustReason
-	156, // 166: bulkhead.v1.TrustedImage.ImageSignature.time:type_name -> google.protobuf.Timestamp
-	125, // 167: bulkhead.v1.ListWebResponse.WebWorkload.setting:type_name -> bulkhead.v1.WebSetting
-	128, // 168: bulkhead.v1.ListWebResponse.WebWorkload.states:type_name -> bulkhead.v1.WebState
-	1,   // 169: bulkhead.v1.AuthService.SignIn:input_type -> bulkhead.v1.SignInRequest
-	3,   // 170: bulkhead.v1.AuthService.SignOut:input_type -> bulkhead.v1.SignOutRequest
-	5,   // 171: bulkhead.v1.AuthService.WhoAmI:input_type -> bulkhead.v1.WhoAmIRequest
-	11,  // 172: bulkhead.v1.WorkloadService.ListWorkloads:input_type -> bulkhead.v1.ListWorkloadsRequest
-	13,  // 173: bulkhead.v1.WorkloadService.GetWorkload:input_type -> bulkhead.v1.GetWorkloadRequest
-	15,  // 174: bulkhead.v1.WorkloadService.SetMode:input_type -> bulkhead.v1.SetModeRequest
-	18,  // 175: bulkhead.v1.WorkloadService.GetProfile:input_type -> bulkhead.v1.GetProfileRequest
-	20,  // 176: bulkhead.v1.WorkloadService.Approve:input_type -> bulkhead.v1.ApproveRequest
-	27,  // 177: bulkhead.v1.AlertService.ListAlerts:input_type -> bulkhead.v1.ListAlertsRequest
-	29,  // 178: bulkhead.v1.AlertService.WatchAlerts:input_type -> bulkhead.v1.WatchAlertsRequest
-	30,  // 179: bulkhead.v1.AlertService.ListIncidents:input_type -> bulkhead.v1.ListIncidentsRequest
-	34,  // 180: bulkhead.v1.DrillService.GetDrill:input_type -> bulkhead.v1.GetDrillRequest
-	36,  // 181: bulkhead.v1.DrillService.PutDrill:input_type -> bulkhead.v1.PutDrillRequest
-	40,  // 182: bulkhead.v1.NodeService.ListNodes:input_type -> bulkhead.v1.ListNodesRequest
-	45,  // 183: bulkhead.v1.ImageService.ListImages:input_type -> bulkhead.v1.ListImagesRequest
-	47,  // 184: bulkhead.v1.ImageService.GetImage:input_type -> bulkhead.v1.GetImageRequest
-	51,  // 185: bulkhead.v1.ImageService.DiffImages:input_type -> bulkhead.v1.DiffImagesRequest
-	54,  // 186: bulkhead.v1.ImageService.ScanImage:input_type -> bulkhead.v1.ScanImageRequest
-	56,  // 187: bulkhead.v1.ImageService.ListScans:input_type -> bulkhead.v1.ListScansRequest
-	60,  // 188: bulkhead.v1.ImageService.ListWatches:input_type -> bulkhead.v1.ListWatchesRequest
-	62,  // 189: bulkhead.v1.ImageService.WatchRepository:input_type -> bulkhead.v1.WatchRepositoryRequest
-	64,  // 190: bulkhead.v1.ImageService.AddHook:input_type -> bulkhead.v1.AddHookRequest
-	66,  // 191: bulkhead.v1.ImageService.RemoveHook:input_type -> bulkhead.v1.RemoveHookRequest
-	78,  // 192: bulkhead.v1.ImageService.ListTrust:input_type -> bulkhead.v1.ListTrustRequest
-	70,  // 193: bulkhead.v1.FlowService.ListFlows:input_type -> bulkhead.v1.ListFlowsRequest
-	75,  // 194: bulkhead.v1.FlowService.GetFlow:input_type -> bulkhead.v1.GetFlowRequest
-	87,  // 195: bulkhead.v1.FlowService.GetMap:input_type -> bulkhead.v1.GetMapRequest
-	72,  // 196: bulkhead.v1.FlowService.ListRequests:input_type -> bulkhead.v1.ListRequestsRequest
-	91,  // 197: bulkhead.v1.FlowService.ListRisks:input_type -> bulkhead.v1.ListRisksRequest
-	93,  // 198: bulkhead.v1.SegmentService.ProposeSegments:input_type -> bulkhead.v1.ProposeSegmentsRequest
-	95,  // 199: bulkhead.v1.SegmentService.ReplaySegments:input_type -> bulkhead.v1.ReplaySegmentsRequest
-	99,  // 200: bulkhead.v1.SegmentService.ListSegments:input_type -> bulkhead.v1.ListSegmentsRequest
-	101, // 201: bulkhead.v1.SegmentService.ApplySegments:input_type -> bulkhead.v1.ApplySegmentsRequest
-	103, // 202: bulkhead.v1.SegmentService.RemoveSegments:input_type -> bulkhead.v1.RemoveSegmentsRequest
-	105, // 203: bulkhead.v1.SegmentService.Quarantine:input_type -> bulkhead.v1.QuarantineRequest
-	114, // 204: bulkhead.v1.SegmentService.PutInventory:input_type -> bulkhead.v1.PutInventoryRequest
-	133, // 205: bulkhead.v1.WebService.ListWeb:input_type -> bulkhead.v1.ListWebRequest
-	135, // 206: bulkhead.v1.WebService.SetWeb:input_type -> bulkhead.v1.SetWebRequest
-	137, // 207: bulkhead.v1.WebService.AllowWeb:input_type -> bulkhead.v1.AllowWebRequest
-	138, // 208: bulkhead.v1.WebService.PatchWeb:input_type -> bulkhead.v1.PatchWebRequest
-	139, // 209: bulkhead.v1.WebService.ListWebEvents:input_type -> bulkhead.v1.ListWebEventsRequest
-	141, // 210: bulkhead.v1.WebService.GetWebEvent:input_type -> bulkhead.v1.GetWebEventRequest
-	143, // 211: bulkhead.v1.WebService.GetPortrait:input_type -> bulkhead.v1.GetPortraitRequest
-	81,  // 212: bulkhead.v1.PolicyService.ApplyPolicies:input_type -> bulkhead.v1.ApplyPoliciesRequest
-	83,  // 213: bulkhead.v1.PolicyService.ListPolicies:input_type -> bulkhead.v1.ListPoliciesRequest
-	85,  // 214: bulkhead.v1.PolicyService.RemovePolicy:input_type -> bulkhead.v1.RemovePolicyRequest
-	2,   // 215: bulkhead.v1.AuthService.SignIn:output_type -> bulkhead.v1.SignInResponse
-	4,   // 216: bulkhead.v1.AuthService.SignOut:output_type -> bulkhead.v1.SignOutResponse
-	6,   // 217: bulkhead.v1.AuthService.WhoAmI:output_type -> bulkhead.v1.WhoAmIResponse
-	12,  // 218: bulkhead.v1.WorkloadService.ListWorkloads:output_type -> bulkhead.v1.ListWorkloadsResponse
-	14,  // 219: bulkhead.v1.WorkloadService.GetWorkload:output_type -> bulkhead.v1.GetWorkloadResponse
-	16,  // 220: bulkhead.v1.WorkloadService.SetMode:output_type -> bulkhead.v1.SetModeResponse
-	19,  // 221: bulkhead.v1.WorkloadService.GetProfile:output_type -> bulkhead.v1.GetProfileResponse
-	21,  // 222: bulkhead.v1.WorkloadService.Approve:output_type -> bulkhead.v1.ApproveResponse
-	28,  // 223: bulkhead.v1.AlertService.ListAlerts:output_type -> bulkhead.v1.ListAlertsResponse
-	22,  // 224: bulkhead.v1.AlertService.WatchAlerts:output_type -> bulkhead.v1.Alert
-	31,  // 225: bulkhead.v1.AlertService.ListIncidents:output_type -> bulkhead.v1.ListIncidentsResponse
-	35,  // 226: bulkhead.v1.DrillService.GetDrill:output_type -> bulkhead.v1.GetDrillResponse
-	37,  // 227: bulkhead.v1.DrillService.PutDrill:output_type -> bulkhead.v1.PutDrillResponse
-	41,  // 228: bulkhead.v1.NodeService.ListNodes:output_type -> bulkhead.v1.ListNodesResponse
-	46,  // 229: bulkhead.v1.ImageService.ListImages:output_type -> bulkhead.v1.ListImagesResponse
-	48,  // 230: bulkhead.v1.ImageService.GetImage:output_type -> bulkhead.v1.GetImageResponse
-	52,  // 231: bulkhead.v1.ImageService.DiffImages:output_type -> bulkhead.v1.DiffImagesResponse
-	55,  // 232: bulkhead.v1.ImageService.ScanImage:output_type -> bulkhead.v1.ScanImageResponse
-	57,  // 233: bulkhead.v1.ImageService.ListScans:output_type -> bulkhead.v1.ListScansResponse
-	61,  // 234: bulkhead.v1.ImageService.ListWatches:output_type -> bulkhead.v1.ListWatchesResponse
-	63,  // 235: bulkhead.v1.ImageService.WatchRepository:output_type -> bulkhead.v1.WatchRepositoryResponse
-	65,  // 236: bulkhead.v1.ImageService.AddHook:output_type -> bulkhead.v1.AddHookResponse
-	67,  // 237: bulkhead.v1.ImageService.RemoveHook:output_type -> bulkhead.v1.RemoveHookResponse
-	79,  // 238: bulkhead.v1.ImageService.ListTrust:output_type -> bulkhead.v1.ListTrustResponse
-	71,  // 239: bulkhead.v1.FlowService.ListFlows:output_type -> bulkhead.v1.ListFlowsResponse
-	76,  // 240: bulkhead.v1.FlowService.GetFlow:output_type -> bulkhead.v1.GetFlowResponse
-	88,  // 241: bulkhead.v1.FlowService.GetMap:output_type -> bulkhead.v1.GetMapResponse
-	73,  // 242: bulkhead.v1.FlowService.ListRequests:output_type -> bulkhead.v1.ListRequestsResponse
-	92,  // 243: bulkhead.v1.FlowService.ListRisks:output_type -> bulkhead.v1.ListRisksResponse
-	94,  // 244: bulkhead.v1.SegmentService.ProposeSegments:output_type -> bulkhead.v1.ProposeSegmentsResponse
-	96,  // 245: bulkhead.v1.SegmentService.ReplaySegments:output_type -> bulkhead.v1.ReplaySegmentsResponse
-	100, // 246: bulkhead.v1.SegmentService.ListSegments:output_type -> bulkhead.v1.ListSegmentsResponse
-	102, // 247: bulkhead.v1.SegmentService.ApplySegments:output_type -> bulkhead.v1.ApplySegmentsResponse
-	104, // 248: bulkhead.v1.SegmentService.RemoveSegments:output_type -> bulkhead.v1.RemoveSegmentsResponse
-	106, // 249: bulkhead.v1.SegmentService.Quarantine:output_type -> bulkhead.v1.QuarantineResponse
-	115, // 250: bulkhead.v1.SegmentService.PutInventory:output_type -> bulkhead.v1.PutInventoryResponse
-	134, // 251: bulkhead.v1.WebService.ListWeb:output_type -> bulkhead.v1.ListWebResponse
-	136, // 252: bulkhead.v1.WebService.SetWeb:output_type -> bulkhead.v1.SetWebResponse
-	136, // 253: bulkhead.v1.WebService.AllowWeb:output_type -> bulkhead.v1.SetWebResponse
-	136, // 254: bulkhead.v1.WebService.PatchWeb:output_type -> bulkhead.v1.SetWebResponse
-	140, // 255: bulkhead.v1.WebService.ListWebEvents:output_type -> bulkhead.v1.ListWebEventsResponse
-	142, // 256: bulkhead.v1.WebService.GetWebEvent:output_type -> bulkhead.v1.GetWebEventResponse
-	144, // 257: bulkhead.v1.WebService.GetPortrait:output_type -> bulkhead.v1.GetPortraitResponse
-	82,  // 258: bulkhead.v1.PolicyService.ApplyPolicies:output_type -> bulkhead.v1.ApplyPoliciesResponse
-	84,  // 259: bulkhead.v1.PolicyService.ListPolicies:output_type -> bulkhead.v1.ListPoliciesResponse
-	86,  // 260: bulkhead.v1.PolicyService.RemovePolicy:output_type -> bulkhead.v1.RemovePolicyResponse
-	215, // [215:261] is the sub-list for method output_type
-	169, // [169:215] is the sub-list for method input_type
-	169, // [169:169] is the sub-list for extension type_name
-	169, // [169:169] is the sub-list for extension extendee
-	0,   // [0:169] is the sub-list for field type_name
+	125, // 141: bulkhead.v1.NodeCommand.set_policies:type_name -> bulkhead.v1.SetPolicies
+	119, // 142: bulkhead.v1.NodeCommand.network:type_name -> bulkhead.v1.NetworkState
+	134, // 143: bulkhead.v1.NodeCommand.set_webs:type_name -> bulkhead.v1.SetWebs
+	145, // 144: bulkhead.v1.NodeCommand.get_portrait:type_name -> bulkhead.v1.GetPortraitRequest
+	20,  // 145: bulkhead.v1.NodeCommand.get_grants:type_name -> bulkhead.v1.GetLeastRequest
+	17,  // 146: bulkhead.v1.NodeCommandAnswer.answer:type_name -> bulkhead.v1.NodeAnswer
+	146, // 147: bulkhead.v1.NodeCommandAnswer.portrait:type_name -> bulkhead.v1.GetPortraitResponse
+	128, // 148: bulkhead.v1.WebSetting.exceptions:type_name -> bulkhead.v1.WebException
+	129, // 149: bulkhead.v1.WebSetting.patches:type_name -> bulkhead.v1.WebPatch
+	158, // 150: bulkhead.v1.WebSetting.at:type_name -> google.protobuf.Timestamp
+	158, // 151: bulkhead.v1.WebException.at:type_name -> google.protobuf.Timestamp
+	158, // 152: bulkhead.v1.WebPatch.at:type_name -> google.protobuf.Timestamp
+	132, // 153: bulkhead.v1.WebRequest.reasons:type_name -> bulkhead.v1.WebReason
+	129, // 154: bulkhead.v1.WebCause.patch:type_name -> bulkhead.v1.WebPatch
+	127, // 155: bulkhead.v1.SetWebs.settings:type_name -> bulkhead.v1.WebSetting
+	157, // 156: bulkhead.v1.ListWebResponse.workloads:type_name -> bulkhead.v1.ListWebResponse.WebWorkload
+	127, // 157: bulkhead.v1.SetWebResponse.setting:type_name -> bulkhead.v1.WebSetting
+	17,  // 158: bulkhead.v1.SetWebResponse.nodes:type_name -> bulkhead.v1.NodeAnswer
+	128, // 159: bulkhead.v1.AllowWebRequest.exception:type_name -> bulkhead.v1.WebException
+	129, // 160: bulkhead.v1.PatchWebRequest.patch:type_name -> bulkhead.v1.WebPatch
+	158, // 161: bulkhead.v1.ListWebEventsRequest.since:type_name -> google.protobuf.Timestamp
+	24,  // 162: bulkhead.v1.ListWebEventsResponse.events:type_name -> bulkhead.v1.Alert
+	24,  // 163: bulkhead.v1.GetWebEventResponse.event:type_name -> bulkhead.v1.Alert
+	7,   // 164: bulkhead.v1.Workload.SectionsEntry.value:type_name -> bulkhead.v1.Completeness
+	0,   // 165: bulkhead.v1.ScannedImage.ImageWorkload.mode:type_name -> bulkhead.v1.Mode
+	152, // 166: bulkhead.v1.TrustedImage.PolicyVerdict.reasons:type_name -> bulkhead.v1.TrustedImage.TrustReason
+	158, // 167: bulkhead.v1.TrustedImage.ImageSignature.time:type_name -> google.protobuf.Timestamp
+	127, // 168: bulkhead.v1.ListWebResponse.WebWorkload.setting:type_name -> bulkhead.v1.WebSetting
+	130, // 169: bulkhead.v1.ListWebResponse.WebWorkload.states:type_name -> bulkhead.v1.WebState
+	1,   // 170: bulkhead.v1.AuthService.SignIn:input_type -> bulkhead.v1.SignInRequest
+	3,   // 171: bulkhead.v1.AuthService.SignOut:input_type -> bulkhead.v1.SignOutRequest
+	5,   // 172: bulkhead.v1.AuthService.WhoAmI:input_type -> bulkhead.v1.WhoAmIRequest
+	11,  // 173: bulkhead.v1.WorkloadService.ListWorkloads:input_type -> bulkhead.v1.ListWorkloadsRequest
+	13,  // 174: bulkhead.v1.WorkloadService.GetWorkload:input_type -> bulkhead.v1.GetWorkloadRequest
+	15,  // 175: bulkhead.v1.WorkloadService.SetMode:input_type -> bulkhead.v1.SetModeRequest
+	18,  // 176: bulkhead.v1.WorkloadService.GetProfile:input_type -> bulkhead.v1.GetProfileRequest
+	20,  // 177: bulkhead.v1.WorkloadService.GetLeast:input_type -> bulkhead.v1.GetLeastRequest
+	22,  // 178: bulkhead.v1.WorkloadService.Approve:input_type -> bulkhead.v1.ApproveRequest
+	29,  // 179: bulkhead.v1.AlertService.ListAlerts:input_type -> bulkhead.v1.ListAlertsRequest
+	31,  // 180: bulkhead.v1.AlertService.WatchAlerts:input_type -> bulkhead.v1.WatchAlertsRequest
+	32,  // 181: bulkhead.v1.AlertService.ListIncidents:input_type -> bulkhead.v1.ListIncidentsRequest
+	36,  // 182: bulkhead.v1.DrillService.GetDrill:input_type -> bulkhead.v1.GetDrillRequest
+	38,  // 183: bulkhead.v1.DrillService.PutDrill:input_type -> bulkhead.v1.PutDrillRequest
+	42,  // 184: bulkhead.v1.NodeService.ListNodes:input_type -> bulkhead.v1.ListNodesRequest
+	47,  // 185: bulkhead.v1.ImageService.ListImages:input_type -> bulkhead.v1.ListImagesRequest
+	49,  // 186: bulkhead.v1.ImageService.GetImage:input_type -> bulkhead.v1.GetImageRequest
+	53,  // 187: bulkhead.v1.ImageService.DiffImages:input_type -> bulkhead.v1.DiffImagesRequest
+	56,  // 188: bulkhead.v1.ImageService.ScanImage:input_type -> bulkhead.v1.ScanImageRequest
+	58,  // 189: bulkhead.v1.ImageService.ListScans:input_type -> bulkhead.v1.ListScansRequest
+	62,  // 190: bulkhead.v1.ImageService.ListWatches:input_type -> bulkhead.v1.ListWatchesRequest
+	64,  // 191: bulkhead.v1.ImageService.WatchRepository:input_type -> bulkhead.v1.WatchRepositoryRequest
+	66,  // 192: bulkhead.v1.ImageService.AddHook:input_type -> bulkhead.v1.AddHookRequest
+	68,  // 193: bulkhead.v1.ImageService.RemoveHook:input_type -> bulkhead.v1.RemoveHookRequest
+	80,  // 194: bulkhead.v1.ImageService.ListTrust:input_type -> bulkhead.v1.ListTrustRequest
+	72,  // 195: bulkhead.v1.FlowService.ListFlows:input_type -> bulkhead.v1.ListFlowsRequest
+	77,  // 196: bulkhead.v1.FlowService.GetFlow:input_type -> bulkhead.v1.GetFlowRequest
+	89,  // 197: bulkhead.v1.FlowService.GetMap:input_type -> bulkhead.v1.GetMapRequest
+	74,  // 198: bulkhead.v1.FlowService.ListRequests:input_type -> bulkhead.v1.ListRequestsRequest
+	93,  // 199: bulkhead.v1.FlowService.ListRisks:input_type -> bulkhead.v1.ListRisksRequest
+	95,  // 200: bulkhead.v1.SegmentService.ProposeSegments:input_type -> bulkhead.v1.ProposeSegmentsRequest
+	97,  // 201: bulkhead.v1.SegmentService.ReplaySegments:input_type -> bulkhead.v1.ReplaySegmentsRequest
+	101, // 202: bulkhead.v1.SegmentService.ListSegments:input_type -> bulkhead.v1.ListSegmentsRequest
+	103, // 203: bulkhead.v1.SegmentService.ApplySegments:input_type -> bulkhead.v1.ApplySegmentsRequest
+	105, // 204: bulkhead.v1.SegmentService.RemoveSegments:input_type -> bulkhead.v1.RemoveSegmentsRequest
+	107, // 205: bulkhead.v1.SegmentService.Quarantine:input_type -> bulkhead.v1.QuarantineRequest
+	116, // 206: bulkhead.v1.SegmentService.PutInventory:input_type -> bulkhead.v1.PutInventoryRequest
+	135, // 207: bulkhead.v1.WebService.ListWeb:input_type -> bulkhead.v1.ListWebRequest
+	137, // 208: bulkhead.v1.WebService.SetWeb:input_type -> bulkhead.v1.SetWebRequest
+	139, // 209: bulkhead.v1.WebService.AllowWeb:input_type -> bulkhead.v1.AllowWebRequest
+	140, // 210: bulkhead.v1.WebService.PatchWeb:input_type -> bulkhead.v1.PatchWebRequest
+	141, // 211: bulkhead.v1.WebService.ListWebEvents:input_type -> bulkhead.v1.ListWebEventsRequest
+	143, // 212: bulkhead.v1.WebService.GetWebEvent:input_type -> bulkhead.v1.GetWebEventRequest
+	145, // 213: bulkhead.v1.WebService.GetPortrait:input_type -> bulkhead.v1.GetPortraitRequest
+	83,  // 214: bulkhead.v1.PolicyService.ApplyPolicies:input_type -> bulkhead.v1.ApplyPoliciesRequest
+	85,  // 215: bulkhead.v1.PolicyService.ListPolicies:input_type -> bulkhead.v1.ListPoliciesRequest
+	87,  // 216: bulkhead.v1.PolicyService.RemovePolicy:input_type -> bulkhead.v1.RemovePolicyRequest
+	2,   // 217: bulkhead.v1.AuthService.SignIn:output_type -> bulkhead.v1.SignInResponse
+	4,   // 218: bulkhead.v1.AuthService.SignOut:output_type -> bulkhead.v1.SignOutResponse
+	6,   // 219: bulkhead.v1.AuthService.WhoAmI:output_type -> bulkhead.v1.WhoAmIResponse
+	12,  // 220: bulkhead.v1.WorkloadService.ListWorkloads:output_type -> bulkhead.v1.ListWorkloadsResponse
+	14,  // 221: bulkhead.v1.WorkloadService.GetWorkload:output_type -> bulkhead.v1.GetWorkloadResponse
+	16,  // 222: bulkhead.v1.WorkloadService.SetMode:output_type -> bulkhead.v1.SetModeResponse
+	19,  // 223: bulkhead.v1.WorkloadService.GetProfile:output_type -> bulkhead.v1.GetProfileResponse
+	21,  // 224: bulkhead.v1.WorkloadService.GetLeast:output_type -> bulkhead.v1.GetLeastResponse
+	23,  // 225: bulkhead.v1.WorkloadService.Approve:output_type -> bulkhead.v1.ApproveResponse
+	30,  // 226: bulkhead.v1.AlertService.ListAlerts:output_type -> bulkhead.v1.ListAlertsResponse
+	24,  // 227: bulkhead.v1.AlertService.WatchAlerts:output_type -> bulkhead.v1.Alert
+	33,  // 228: bulkhead.v1.AlertService.ListIncidents:output_type -> bulkhead.v1.ListIncidentsResponse
+	37,  // 229: bulkhead.v1.DrillService.GetDrill:output_type -> bulkhead.v1.GetDrillResponse
+	39,  // 230: bulkhead.v1.DrillService.PutDrill:output_type -> bulkhead.v1.PutDrillResponse
+	43,  // 231: bulkhead.v1.NodeService.ListNodes:output_type -> bulkhead.v1.ListNodesResponse
+	48,  // 232: bulkhead.v1.ImageService.ListImages:output_type -> bulkhead.v1.ListImagesResponse
+	50,  // 233: bulkhead.v1.ImageService.GetImage:output_type -> bulkhead.v1.GetImageResponse
+	54,  // 234: bulkhead.v1.ImageService.DiffImages:output_type -> bulkhead.v1.DiffImagesResponse
+	57,  // 235: bulkhead.v1.ImageService.ScanImage:output_type -> bulkhead.v1.ScanImageResponse
+	59,  // 236: bulkhead.v1.ImageService.ListScans:output_type -> bulkhead.v1.ListScansResponse
+	63,  // 237: bulkhead.v1.ImageService.ListWatches:output_type -> bulkhead.v1.ListWatchesResponse
+	65,  // 238: bulkhead.v1.ImageService.WatchRepository:output_type -> bulkhead.v1.WatchRepositoryResponse
+	67,  // 239: bulkhead.v1.ImageService.AddHook:output_type -> bulkhead.v1.AddHookResponse
+	69,  // 240: bulkhead.v1.ImageService.RemoveHook:output_type -> bulkhead.v1.RemoveHookResponse
+	81,  // 241: bulkhead.v1.ImageService.ListTrust:output_type -> bulkhead.v1.ListTrustResponse
+	73,  // 242: bulkhead.v1.FlowService.ListFlows:output_type -> bulkhead.v1.ListFlowsResponse
+	78,  // 243: bulkhead.v1.FlowService.GetFlow:output_type -> bulkhead.v1.GetFlowResponse
+	90,  // 244: bulkhead.v1.FlowService.GetMap:output_type -> bulkhead.v1.GetMapResponse
+	75,  // 245: bulkhead.v1.FlowService.ListRequests:output_type -> bulkhead.v1.ListRequestsResponse
+	94,  // 246: bulkhead.v1.FlowService.ListRisks:output_type -> bulkhead.v1.ListRisksResponse
+	96,  // 247: bulkhead.v1.SegmentService.ProposeSegments:output_type -> bulkhead.v1.ProposeSegmentsResponse
+	98,  // 248: bulkhead.v1.SegmentService.ReplaySegments:output_type -> bulkhead.v1.ReplaySegmentsResponse
+	102, // 249: bulkhead.v1.SegmentService.ListSegments:output_type -> bulkhead.v1.ListSegmentsResponse
+	104, // 250: bulkhead.v1.SegmentService.ApplySegments:output_type -> bulkhead.v1.ApplySegmentsResponse
+	106, // 251: bulkhead.v1.SegmentService.RemoveSegments:output_type -> bulkhead.v1.RemoveSegmentsResponse
+	108, // 252: bulkhead.v1.SegmentService.Quarantine:output_type -> bulkhead.v1.QuarantineResponse
+	117, // 253: bulkhead.v1.SegmentService.PutInventory:output_type -> bulkhead.v1.PutInventoryResponse
+	136, // 254: bulkhead.v1.WebService.ListWeb:output_type -> bulkhead.v1.ListWebResponse
+	138, // 255: bulkhead.v1.WebService.SetWeb:output_type -> bulkhead.v1.SetWebResponse
+	138, // 256: bulkhead.v1.WebService.AllowWeb:output_type -> bulkhead.v1.SetWebResponse
+	138, // 257: bulkhead.v1.WebService.PatchWeb:output_type -> bulkhead.v1.SetWebResponse
+	142, // 258: bulkhead.v1.WebService.ListWebEvents:output_type -> bulkhead.v1.ListWebEventsResponse
+	144, // 259: bulkhead.v1.WebService.GetWebEvent:output_type -> bulkhead.v1.GetWebEventResponse
+	146, // 260: bulkhead.v1.WebService.GetPortrait:output_type -> bulkhead.v1.GetPortraitResponse
+	84,  // 261: bulkhead.v1.PolicyService.ApplyPolicies:output_type -> bulkhead.v1.ApplyPoliciesResponse
+	86,  // 262: bulkhead.v1.PolicyService.ListPolicies:output_type -> bulkhead.v1.ListPoliciesResponse
+	88,  // 263: bulkhead.v1.PolicyService.RemovePolicy:output_type -> bulkhead.v1.RemovePolicyResponse
+	217, // [217:264] is the sub-list for method output_type
+	170, // [170:217] is the sub-list for method input_type
+	170, // [170:170] is the sub-list for extension type_name
+	170, // [170:170] is the sub-list for extension extendee
+	0,   // [0:170] is the sub-list for field type_name
 }
 
 func init() { file_bulkhead_v1_bulkhead_proto_init() }
@@ -11889,7 +12025,7 @@ func file_bulkhead_v1_bulkhead_proto_init() {
 	if File_bulkhead_v1_bulkhead_proto != nil {
 		return
 	}
-	file_bulkhead_v1_bulkhead_proto_msgTypes[121].OneofWrappers = []any{
+	file_bulkhead_v1_bulkhead_proto_msgTypes[123].OneofWrappers = []any{
 		(*NodeCommand_SetMode)(nil),
 		(*NodeCommand_Approve)(nil),
 		(*NodeCommand_GetProfile)(nil),
@@ -11897,6 +12033,7 @@ func file_bulkhead_v1_bulkhead_proto_init() {
 		(*NodeCommand_Network)(nil),
 		(*NodeCommand_SetWebs)(nil),
 		(*NodeCommand_GetPortrait)(nil),
+		(*NodeCommand_GetGrants)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -11904,7 +12041,7 @@ func file_bulkhead_v1_bulkhead_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_bulkhead_v1_bulkhead_proto_rawDesc), len(file_bulkhead_v1_bulkhead_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   155,
+			NumMessages:   157,
 			NumExtensions: 0,
 			NumServices:   10,
 		},

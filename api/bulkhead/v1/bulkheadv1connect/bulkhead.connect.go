@@ -69,6 +69,9 @@ const (
 	// WorkloadServiceGetProfileProcedure is the fully-qualified name of the WorkloadService's
 	// GetProfile RPC.
 	WorkloadServiceGetProfileProcedure = "/bulkhead.v1.WorkloadService/GetProfile"
+	// WorkloadServiceGetLeastProcedure is the fully-qualified name of the WorkloadService's GetLeast
+	// RPC.
+	WorkloadServiceGetLeastProcedure = "/bulkhead.v1.WorkloadService/GetLeast"
 	// WorkloadServiceApproveProcedure is the fully-qualified name of the WorkloadService's Approve RPC.
 	WorkloadServiceApproveProcedure = "/bulkhead.v1.WorkloadService/Approve"
 	// AlertServiceListAlertsProcedure is the fully-qualified name of the AlertService's ListAlerts RPC.
@@ -299,6 +302,8 @@ type WorkloadServiceClient interface {
 	SetMode(context.Context, *connect.Request[v1.SetModeRequest]) (*connect.Response[v1.SetModeResponse], error)
 	// GetProfile returns the merged profile of all nodes as JSON (see docs/profile.md).
 	GetProfile(context.Context, *connect.Request[v1.GetProfileRequest]) (*connect.Response[v1.GetProfileResponse], error)
+	// GetLeast compares what a workload was granted with what it used, and returns that and a patch as JSON (see docs/least.md).
+	GetLeast(context.Context, *connect.Request[v1.GetLeastRequest]) (*connect.Response[v1.GetLeastResponse], error)
 	// Approve widens a profile by one entry (safe healing) and answers once the running containers have it.
 	Approve(context.Context, *connect.Request[v1.ApproveRequest]) (*connect.Response[v1.ApproveResponse], error)
 }
@@ -338,6 +343,12 @@ func NewWorkloadServiceClient(httpClient connect.HTTPClient, baseURL string, opt
 			connect.WithSchema(workloadServiceMethods.ByName("GetProfile")),
 			connect.WithClientOptions(opts...),
 		),
+		getLeast: connect.NewClient[v1.GetLeastRequest, v1.GetLeastResponse](
+			httpClient,
+			baseURL+WorkloadServiceGetLeastProcedure,
+			connect.WithSchema(workloadServiceMethods.ByName("GetLeast")),
+			connect.WithClientOptions(opts...),
+		),
 		approve: connect.NewClient[v1.ApproveRequest, v1.ApproveResponse](
 			httpClient,
 			baseURL+WorkloadServiceApproveProcedure,
@@ -353,6 +364,7 @@ type workloadServiceClient struct {
 	getWorkload   *connect.Client[v1.GetWorkloadRequest, v1.GetWorkloadResponse]
 	setMode       *connect.Client[v1.SetModeRequest, v1.SetModeResponse]
 	getProfile    *connect.Client[v1.GetProfileRequest, v1.GetProfileResponse]
+	getLeast      *connect.Client[v1.GetLeastRequest, v1.GetLeastResponse]
 	approve       *connect.Client[v1.ApproveRequest, v1.ApproveResponse]
 }
 
@@ -376,6 +388,11 @@ func (c *workloadServiceClient) GetProfile(ctx context.Context, req *connect.Req
 	return c.getProfile.CallUnary(ctx, req)
 }
 
+// GetLeast calls bulkhead.v1.WorkloadService.GetLeast.
+func (c *workloadServiceClient) GetLeast(ctx context.Context, req *connect.Request[v1.GetLeastRequest]) (*connect.Response[v1.GetLeastResponse], error) {
+	return c.getLeast.CallUnary(ctx, req)
+}
+
 // Approve calls bulkhead.v1.WorkloadService.Approve.
 func (c *workloadServiceClient) Approve(ctx context.Context, req *connect.Request[v1.ApproveRequest]) (*connect.Response[v1.ApproveResponse], error) {
 	return c.approve.CallUnary(ctx, req)
@@ -389,6 +406,8 @@ type WorkloadServiceHandler interface {
 	SetMode(context.Context, *connect.Request[v1.SetModeRequest]) (*connect.Response[v1.SetModeResponse], error)
 	// GetProfile returns the merged profile of all nodes as JSON (see docs/profile.md).
 	GetProfile(context.Context, *connect.Request[v1.GetProfileRequest]) (*connect.Response[v1.GetProfileResponse], error)
+	// GetLeast compares what a workload was granted with what it used, and returns that and a patch as JSON (see docs/least.md).
+	GetLeast(context.Context, *connect.Request[v1.GetLeastRequest]) (*connect.Response[v1.GetLeastResponse], error)
 	// Approve widens a profile by one entry (safe healing) and answers once the running containers have it.
 	Approve(context.Context, *connect.Request[v1.ApproveRequest]) (*connect.Response[v1.ApproveResponse], error)
 }
@@ -424,6 +443,12 @@ func NewWorkloadServiceHandler(svc WorkloadServiceHandler, opts ...connect.Handl
 		connect.WithSchema(workloadServiceMethods.ByName("GetProfile")),
 		connect.WithHandlerOptions(opts...),
 	)
+	workloadServiceGetLeastHandler := connect.NewUnaryHandler(
+		WorkloadServiceGetLeastProcedure,
+		svc.GetLeast,
+		connect.WithSchema(workloadServiceMethods.ByName("GetLeast")),
+		connect.WithHandlerOptions(opts...),
+	)
 	workloadServiceApproveHandler := connect.NewUnaryHandler(
 		WorkloadServiceApproveProcedure,
 		svc.Approve,
@@ -440,6 +465,8 @@ func NewWorkloadServiceHandler(svc WorkloadServiceHandler, opts ...connect.Handl
 			workloadServiceSetModeHandler.ServeHTTP(w, r)
 		case WorkloadServiceGetProfileProcedure:
 			workloadServiceGetProfileHandler.ServeHTTP(w, r)
+		case WorkloadServiceGetLeastProcedure:
+			workloadServiceGetLeastHandler.ServeHTTP(w, r)
 		case WorkloadServiceApproveProcedure:
 			workloadServiceApproveHandler.ServeHTTP(w, r)
 		default:
@@ -465,6 +492,10 @@ func (UnimplementedWorkloadServiceHandler) SetMode(context.Context, *connect.Req
 
 func (UnimplementedWorkloadServiceHandler) GetProfile(context.Context, *connect.Request[v1.GetProfileRequest]) (*connect.Response[v1.GetProfileResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("bulkhead.v1.WorkloadService.GetProfile is not implemented"))
+}
+
+func (UnimplementedWorkloadServiceHandler) GetLeast(context.Context, *connect.Request[v1.GetLeastRequest]) (*connect.Response[v1.GetLeastResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("bulkhead.v1.WorkloadService.GetLeast is not implemented"))
 }
 
 func (UnimplementedWorkloadServiceHandler) Approve(context.Context, *connect.Request[v1.ApproveRequest]) (*connect.Response[v1.ApproveResponse], error) {
