@@ -7,9 +7,13 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -46,6 +50,8 @@ func (s *supply) report(t *testing.T, title, api, namespace, ref string) {
 	t.Helper()
 	took := make([]time.Duration, atOnce)
 	var group sync.WaitGroup
+	worked := s.worked()
+	start := time.Now()
 	for i := range took {
 		group.Go(func() {
 			began := time.Now()
@@ -56,8 +62,36 @@ func (s *supply) report(t *testing.T, title, api, namespace, ref string) {
 		})
 	}
 	group.Wait()
+	all := time.Since(start)
 	slices.Sort(took)
 	t.Logf("%s, %d pods at once, as the client sees it: p50 %v, p99 %v", title, atOnce, took[atOnce/2].Round(time.Millisecond), took[atOnce*99/100].Round(time.Millisecond))
+	who := s.worked()
+	maps.DeleteFunc(who, func(name string, d time.Duration) bool {
+		who[name] -= worked[name]
+		return d-worked[name] < 20*time.Millisecond
+	})
+	t.Logf("  in %v the processors worked for %v", all.Round(time.Millisecond), who)
+}
+
+// worked is the processor time that each program of this machine has had.
+func (s *supply) worked() map[string]time.Duration {
+	s.Helper()
+	files, err := filepath.Glob("/proc/[0-9]*/stat")
+	s.Check(err)
+	list := map[string]time.Duration{}
+	for _, file := range files {
+		text, _ := os.ReadFile(file)
+		line, _ := os.ReadFile(filepath.Join(filepath.Dir(file), "cmdline"))
+		words := strings.Split(string(line), "\x00")
+		name, _, _ := strings.Cut(filepath.Base(words[0])+" "+strings.Join(words[1:min(2, len(words))], ""), " -")
+		_, rest, _ := strings.Cut(string(text), ") ")
+		if fields := strings.Fields(rest); len(fields) > 13 {
+			user, _ := strconv.Atoi(fields[11])
+			system, _ := strconv.Atoi(fields[12])
+			list[name] += time.Duration(user+system) * 10 * time.Millisecond
+		}
+	}
+	return list
 }
 
 // create asks for a pod, and lets the API server do everything but keep it.
