@@ -117,6 +117,7 @@ const (
 	EventCapability EventKind = "capability" // Capability: a capability was used for the first time
 	EventContainer  EventKind = "container"  // a container started or ended
 	EventRequest    EventKind = "request"    // a request came; only alerts are about one
+	EventDrift      EventKind = "drift"      // an audited setting changed; only alerts are about one
 )
 
 // Verdict says what was decided.
@@ -283,6 +284,24 @@ type AlertCause struct {
 	Object string    `json:"object,omitempty"` // the path, address:port or system call
 
 	Request *WebCause `json:"request,omitempty"` // that the process was serving, where that is known
+	Drift   *Drift    `json:"drift,omitempty"`   // which audited setting changed
+}
+
+// DriftRules begins the rule of every alert about an audited setting; the check's id follows.
+const DriftRules = "drift/"
+
+// Drift is a check of the baseline whose answer is another than it was. The process of its alert is the one that changed
+// what the check looks at, where that was seen.
+type Drift struct {
+	Check  string   `json:"check"`
+	Title  string   `json:"title"`
+	Layer  string   `json:"layer"`
+	Before string   `json:"before"` // "pass", "fail", "manual", "not-applicable"
+	After  string   `json:"after"`
+	Was    string   `json:"was"` // the evidence before, and after
+	Is     string   `json:"is"`
+	Paths  []string `json:"paths"`          // that changed
+	User   string   `json:"user,omitempty"` // who ran the process
 }
 
 // Section names a part of a profile.

@@ -47,6 +47,8 @@ type Options struct {
 	Cgroup      string                     // containers in this cgroup are this node's alone; empty: all of this kernel are
 	NRI         string                     // socket of an engine's plug-in interface; empty: none
 	ReadAlong   []string                   // workloads of which is told what they are asked, and ask: names, with * for any characters
+	HostRoot    string                     // the host's files, for audits; empty: as the first process of this agent's pid namespace sees them
+	NoAudit     bool                       // do not audit this node
 	Version     string
 	Log         *slog.Logger
 }
@@ -71,6 +73,7 @@ type Agent struct {
 	trust        *trust
 	response     *respond.Responder
 	web          *web.Web
+	auditsWait   chan struct{} // for the control plane
 
 	adopting turns // of workloads: one change at a time
 	needs    needs
@@ -118,7 +121,7 @@ func start(ctx context.Context, o *Options) (*Agent, error) {
 	if err := privileged(); err != nil {
 		return nil, err
 	}
-	a := &Agent{options: *o, log: o.Log, workloads: map[string]*workload{}, problems: map[string]string{}, changed: make(chan struct{}, 1), ready: make(chan struct{}), images: newImages(), addresses: newAddresses(), flows: newFlows(), network: newNetwork(), translations: newTranslations()}
+	a := &Agent{options: *o, log: o.Log, workloads: map[string]*workload{}, problems: map[string]string{}, changed: make(chan struct{}, 1), ready: make(chan struct{}), images: newImages(), addresses: newAddresses(), flows: newFlows(), network: newNetwork(), translations: newTranslations(), auditsWait: make(chan struct{}, 1)}
 	var err error
 	if err := mountPins(o.Pin); err != nil {
 		return a, err
@@ -262,6 +265,7 @@ func (a *Agent) run(ctx context.Context) error {
 		"translated": a.followTranslations,
 		"seccomp":    a.writeSeccomp,
 		"web":        a.web.Run,
+		"audit":      a.auditNode,
 	} {
 		wait.Go(func() {
 			if err := part(ctx); err != nil && ctx.Err() == nil {

@@ -33,6 +33,7 @@ func (a *Agent) deliver(ctx context.Context) error {
 	}
 	go a.deliverAlerts(ctx, client)
 	go a.deliverFlows(ctx, client)
+	go a.deliverAudits(ctx, client)
 	report := time.NewTicker(3 * time.Second)
 	defer report.Stop()
 	for {

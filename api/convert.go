@@ -28,7 +28,7 @@ func ToAlert(a bulkhead.Alert) *pb.Alert {
 		Rule: Text(a.Rule), Title: Text(a.Title), Technique: Text(a.Technique), Tactic: Text(a.Tactic),
 		Severity: Text(string(a.Severity)), Action: Text(a.Action), Message: Text(a.Message),
 		Process: toProcess(a.Process),
-		Cause:   &pb.AlertCause{Kind: Text(string(a.Cause.Kind)), Reason: Text(string(a.Cause.Reason)), Object: Text(a.Cause.Object), Request: toWebCause(a.Cause.Request)},
+		Cause:   &pb.AlertCause{Kind: Text(string(a.Cause.Kind)), Reason: Text(string(a.Cause.Reason)), Object: Text(a.Cause.Object), Request: toWebCause(a.Cause.Request), Drift: toDrift(a.Cause.Drift)},
 		Count:   toCount(a.Count), Heal: toHeal(a.Heal), Healed: a.Healed, Web: toWeb(a.Web),
 	}
 }
@@ -45,6 +45,7 @@ func FromAlert(m *pb.Alert) bulkhead.Alert {
 			Kind:   bulkhead.EventKind(Text(m.GetCause().GetKind())),
 			Reason: bulkhead.Reason(Text(m.GetCause().GetReason())),
 			Object: Text(m.GetCause().GetObject()), Request: fromWebCause(m.GetCause().GetRequest()),
+			Drift: fromDrift(m.GetCause().GetDrift()),
 		},
 		Count: fromCount(m.GetCount()), Heal: fromHeal(m.GetHeal()), Healed: m.GetHealed(), Web: fromWeb(m.GetWeb()),
 	}
@@ -153,6 +154,26 @@ func fromProcess(m *pb.AlertProcess) bulkhead.AlertProcess {
 // uidTo and uidFrom carry the 32 unsigned bits of a user id in the signed field of the message.
 func uidTo(uid int) int32   { return int32(uint32(uid)) }
 func uidFrom(uid int32) int { return int(uint32(uid)) }
+
+func toDrift(d *bulkhead.Drift) *pb.DriftCause {
+	if d == nil {
+		return nil
+	}
+	return &pb.DriftCause{
+		Check: Text(d.Check), Title: Text(d.Title), Layer: Text(d.Layer), Before: Text(d.Before), After: Text(d.After), Was: Text(d.Was), Is: Text(d.Is),
+		Paths: texts(d.Paths), User: Text(d.User),
+	}
+}
+
+func fromDrift(m *pb.DriftCause) *bulkhead.Drift {
+	if m == nil {
+		return nil
+	}
+	return &bulkhead.Drift{
+		Check: Text(m.Check), Title: Text(m.Title), Layer: Text(m.Layer), Before: Text(m.Before), After: Text(m.After), Was: Text(m.Was), Is: Text(m.Is),
+		Paths: texts(m.Paths), User: Text(m.User),
+	}
+}
 
 func toHeal(a *bulkhead.Approval) *pb.Approval {
 	if a == nil {

@@ -27,7 +27,7 @@ func full() bulkhead.Alert {
 		Cause: bulkhead.AlertCause{Kind: bulkhead.EventExec, Reason: bulkhead.ReasonNotInProfile, Object: "/bin/sh", Request: &bulkhead.WebCause{
 			ID: "0123", Method: "POST", Path: "/order", Endpoint: "/order", Place: "form", Parameter: "name", Client: "10.0.0.9", Sure: bulkhead.Likely, Why: "its words", Others: 2,
 			Patch: &bulkhead.WebPatch{ID: "p", Method: "POST", Path: "/order", Name: "name", Pattern: "[a-z]*", By: "ada", At: time.Unix(5, 0).UTC()},
-		}},
+		}, Drift: &bulkhead.Drift{Check: "BH-H001", Title: "t", Layer: "host", Before: "pass", After: "fail", Was: "a", Is: "b", Paths: []string{"/etc/x"}, User: "root"}},
 		Web: &bulkhead.WebRequest{
 			ID: "0123", Client: "10.0.0.9:1", Method: "POST", Host: "shop", Path: "/order", Endpoint: "/order", Place: bulkhead.PlaceInline, Mode: bulkhead.WebBlock, Verdict: "block", Score: 92,
 			Reasons: []bulkhead.WebReason{{Rule: "sql-tautology", Class: "sql-injection", Score: 92, Place: "form", Name: "name", Message: "x"}}, Request: []byte("POST /order\x00"), Cut: true,

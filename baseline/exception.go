@@ -32,6 +32,46 @@ type exception struct {
 	used  bool
 }
 
+// Rule is an exception that was not read from a file.
+type Rule struct {
+	Exception
+	Check, Host string // patterns; an empty host is every one
+}
+
+// NewExceptions takes exceptions that somebody else keeps.
+func NewExceptions(rules []Rule) (*Exceptions, error) {
+	e := &Exceptions{}
+	for i, r := range rules {
+		if err := r.Valid(); err != nil {
+			return nil, err
+		}
+		e.list = append(e.list, exception{Exception: r.Exception, check: r.Check, host: r.Host, line: i + 1})
+	}
+	return e, nil
+}
+
+// Valid says what is missing.
+func (r Rule) Valid() error {
+	if r.Check == "" || r.Owner == "" || r.Reason == "" {
+		return errors.New("an exception without a check, an owner or a reason is none")
+	}
+	if _, err := time.Parse(time.DateOnly, r.Expires); err != nil {
+		return fmt.Errorf("expires %q is no day: write the last one as 2027-01-31", r.Expires)
+	}
+	for _, pattern := range []string{r.Check, r.Host} {
+		if _, err := path.Match(pattern, "x"); err != nil {
+			return fmt.Errorf("pattern %q: %w: write BH-H001, or BH-H0*", pattern, err)
+		}
+	}
+	return nil
+}
+
+// Covers reports whether it is about a check on a host.
+func (r Rule) Covers(check, host string) bool {
+	ok, err := path.Match(r.Check, check)
+	return ok && err == nil && matches(r.Host, host)
+}
+
 // maxExceptions of one file: more of them is no longer a list of exceptions.
 const maxExceptions = 5000
 

@@ -350,7 +350,8 @@ func (l *loader) action(p document.Place) (a repair.Action) {
 // shown are the facts that a check reads: its evidence. Long lists are left to expressions that name what is bad.
 func shown(c Check) [][]string {
 	return slices.DeleteFunc(slices.Clone(cmp.Or(c.Test, c.Bad).Reads), func(path []string) bool {
-		return slices.Contains(hidden, strings.Join(path, "."))
+		_, fact := groups[path[0]]
+		return !fact && path[0] != "file" || slices.Contains(hidden, strings.Join(path, ".")) // others are names inside an expression
 	})
 }
 

@@ -22,6 +22,7 @@ type Options struct {
 	Docker  engine.API // nil: the engine is not asked, and what it alone knows is manual
 	Objects []Object   // of a cluster; nil: what is about them is manual
 	NoNode  bool       // the cluster's objects alone: this host is not looked at
+	Trace   *Trace     // notes what was looked at; nil: nobody asks
 }
 
 // Run collects the facts of each layer once and decides all its checks.
@@ -30,12 +31,18 @@ func Run(ctx context.Context, o Options) (Report, error) {
 	if err != nil {
 		return Report{}, err
 	}
+	if o.Trace != nil {
+		o.Root = o.Root.Traced(&o.Trace.tree)
+	}
 	results, err := Decide(ctx, checks, Facts(ctx, checks, o))
 	if err != nil {
 		return Report{}, err
 	}
 	if o.wants(Kubernetes) && o.Objects != nil {
 		results = append(results, objectResults(o.Objects)...)
+	}
+	if o.Trace != nil {
+		o.Trace.read(checks)
 	}
 	return NewReport(results), nil
 }
@@ -56,8 +63,10 @@ func (o Options) groups() (names []string) {
 // Facts collects what these checks need.
 func Facts(ctx context.Context, checks []Check, o Options) map[string]any {
 	w := wants(checks)
+	o.Root.For("file")
 	facts := map[string]any{"file": host.Files(o.Root, w.Files), "host": host.Collect(ctx, o.Root, w)}
 	for _, group := range o.groups() {
+		o.Root.For(group)
 		switch group {
 		case "docker":
 			facts["docker"] = engine.Docker(ctx, o.Root, o.Docker)
@@ -76,10 +85,7 @@ func Facts(ctx context.Context, checks []Check, o Options) map[string]any {
 // wants are the settings and files that checks name.
 func wants(checks []Check) (w host.Wants) {
 	for _, c := range checks {
-		for _, e := range []*condition.Expression{c.When, c.Test, c.Bad, c.Evidence} {
-			if e == nil {
-				continue
-			}
+		for _, e := range c.expressions() {
 			for _, path := range e.Reads {
 				if path[0] == "host" {
 					w.Facts = append(w.Facts, path[1])
@@ -99,6 +105,11 @@ func wants(checks []Check) (w host.Wants) {
 	w.Facts = slices.Compact(w.Facts)
 	w.Files, w.Sysctl = slices.Compact(w.Files), slices.Compact(w.Sysctl)
 	return w
+}
+
+// expressions are those that a check has.
+func (c Check) expressions() []*condition.Expression {
+	return slices.DeleteFunc([]*condition.Expression{c.When, c.Test, c.Bad, c.Evidence}, func(e *condition.Expression) bool { return e == nil })
 }
 
 // Decide answers the checks on facts.

@@ -176,6 +176,33 @@ func (c *Client) Flows(store func(context.Context, *pb.FlowReport) error) error 
 	})
 }
 
+// Audits hands what audits of nodes found to store; its error is answered to the node, which sends the same again.
+func (c *Client) Audits(store func(context.Context, *pb.AuditReport) error) error {
+	return c.subscribe("nodes.*.audit", "server", func(msg *nats.Msg) {
+		ctx, cancel := context.WithTimeout(context.Background(), reportTimeout)
+		defer cancel()
+		answer := ""
+		if err := readAudit(ctx, msg, store); err != nil {
+			answer = err.Error()
+			c.o.Log.Warn("a node's audit was refused", "subject", msg.Subject, "err", err)
+		}
+		if err := msg.Respond([]byte(answer)); err != nil {
+			c.o.Log.Warn("a node's audit was not answered", "subject", msg.Subject, "err", err)
+		}
+	})
+}
+
+func readAudit(ctx context.Context, msg *nats.Msg, store func(context.Context, *pb.AuditReport) error) error {
+	report := &pb.AuditReport{}
+	if err := proto.Unmarshal(msg.Data, report); err != nil {
+		return fmt.Errorf("read the audit: %w", err)
+	}
+	if id := report.GetNode(); id == "" || msg.Subject != "nodes."+word(id)+".audit" {
+		return fmt.Errorf("read the audit: it names node %.80q on %s", id, msg.Subject)
+	}
+	return store(ctx, report)
+}
+
 func readFlows(ctx context.Context, msg *nats.Msg, store func(context.Context, *pb.FlowReport) error) error {
 	report := &pb.FlowReport{}
 	if err := proto.Unmarshal(msg.Data, report); err != nil {

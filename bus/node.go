@@ -121,6 +121,14 @@ func (c *Client) ReportFlows(ctx context.Context, report *pb.FlowReport) error {
 	return nil
 }
 
+// ReportAudit tells what an audit of this node found; nil means that it is stored.
+func (c *Client) ReportAudit(ctx context.Context, report *pb.AuditReport) error {
+	if err := c.tellServer(ctx, "audit", report); err != nil {
+		return fmt.Errorf("report an audit to the control plane: %w", err)
+	}
+	return nil
+}
+
 func (c *Client) tellServer(ctx context.Context, what string, report proto.Message) error {
 	data, err := proto.Marshal(report)
 	if err != nil {

@@ -41,6 +41,7 @@ func (s *Server) http(console http.Handler, cert tls.Certificate) *http.Server {
 	mux.Handle(pbconnect.NewImageServiceHandler(imageService{s}, options...))
 	mux.Handle(pbconnect.NewPolicyServiceHandler(policyService{s}, options...))
 	mux.Handle(pbconnect.NewWebServiceHandler(webService{s}, options...))
+	mux.Handle(pbconnect.NewBaselineServiceHandler(baselineService{s}, options...))
 	s.hooks(mux)
 	s.harbor(mux)
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("ok\n")) })

@@ -200,7 +200,7 @@ func (s *Server) serve(ctx context.Context, stop context.CancelFunc, o Options, 
 		return fmt.Errorf("start the control plane: %w (another one may be running; --listen names another address)", err)
 	}
 	address.URL = "https://" + listener.Addr().String()
-	if err := errors.Join(address.write(o.Run), s.bus.Reports(s.report), s.bus.Flows(s.flows)); err != nil {
+	if err := errors.Join(address.write(o.Run), s.bus.Reports(s.report), s.bus.Flows(s.flows), s.bus.Audits(s.audited)); err != nil {
 		listener.Close()
 		return fmt.Errorf("start the control plane: %w", err)
 	}
@@ -273,6 +273,7 @@ func (s *Server) prune() {
 		}
 		_, err := s.db.PruneAlerts(s.running, time.Now().Add(-keepAlertsFor), keepAlerts)
 		err = errors.Join(err, s.db.PruneImages(s.running, time.Now(), s.images.retention()))
+		err = errors.Join(err, s.db.PruneAudits(s.running, time.Now(), keepAudits))
 		err = errors.Join(err, s.db.PruneFlows(s.running, time.Now(), keepFlowsFor))
 		if err := errors.Join(err, s.db.PruneAudit(s.running, keepAudit)); err != nil && s.running.Err() == nil {
 			s.log.Error("old entries were not removed", "err", err)

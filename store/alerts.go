@@ -21,7 +21,9 @@ type Filter struct {
 	Rule      string
 	Technique string
 	Since     time.Time
-	Web       bool   // only those about requests
+	Web       bool // only those about requests
+	Drift     bool // only those about audited settings
+	Node      string
 	Limit     int    // 1 to 1000; 0: 100
 	Page      string // from [Alerts.Next]
 }
@@ -241,7 +243,7 @@ func (w *where) all() string { return strings.Join(append([]string{"1 = 1"}, w.t
 func (f Filter) where() (*where, error) {
 	w := &where{}
 	for _, equal := range []struct{ column, value string }{
-		{"workload", f.Workload}, {"action", f.Action}, {"rule", f.Rule}, {"technique", f.Technique},
+		{"workload", f.Workload}, {"action", f.Action}, {"rule", f.Rule}, {"technique", f.Technique}, {"node", f.Node},
 	} {
 		if equal.value != "" {
 			w.add(equal.column+" = ?", equal.value)
@@ -258,6 +260,9 @@ func (f Filter) where() (*where, error) {
 	}
 	if f.Web {
 		w.terms = append(w.terms, "rule LIKE '"+bulkhead.WebRules+"%'")
+	}
+	if f.Drift {
+		w.terms = append(w.terms, driftRules)
 	}
 	return w, nil
 }

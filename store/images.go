@@ -469,9 +469,14 @@ func pack(r bulkhead.Report) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	return packed(raw)
+}
+
+func packed(raw []byte) ([]byte, error) {
 	if len(raw) > maxReport {
 		return nil, ErrLarge
 	}
+	var err error
 	var out bytes.Buffer
 	z := gzip.NewWriter(&out)
 	if _, err = z.Write(raw); err == nil {

@@ -41,6 +41,7 @@ func suite(t *testing.T, where func(t *testing.T) string) {
 		"approvals": testApprovals,
 		"users":     testUsers,
 		"audit":     testAudit,
+		"audits":    testAudits,
 		"hostile":   testHostile,
 		"images":    testImages,
 		"scans":     testScans,
@@ -289,6 +290,61 @@ func testUsers(t *testing.T, db *DB) {
 	}
 	if err := db.AddSession(ctx, "x", "nobody", start, start); err == nil {
 		t.Error("a session of nobody was stored")
+	}
+}
+
+// testAudits: the newest of a node is found, an audit counts once, and what is beyond the bounds loses its report first.
+func testAudits(t *testing.T, db *DB) {
+	ctx, now := t.Context(), time.Now().UTC().Truncate(time.Microsecond)
+	for i := range 6 {
+		a := Audit{ID: fmt.Sprint("a-", i), Cluster: "c", Node: "a", At: now.Add(time.Duration(i-6) * time.Hour), Cause: "time", Score: 50 + float64(i), Layers: map[string]float64{"host": 1.5}, Severe: i, Counts: AuditCounts{Fail: 2}}
+		for range 2 {
+			if err := db.AddAudit(ctx, a, []byte(`{"checks":[]}`)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := db.AddAudit(ctx, Audit{ID: "b-0", Node: "b", At: now.Add(-48 * time.Hour), Score: 12.3}, []byte(`{}`)); err != nil {
+		t.Fatal(err)
+	}
+	newest, err := db.NewestAudits(ctx)
+	if err != nil || len(newest) != 2 || newest[0].ID != "a-5" || newest[0].Score != 55 || newest[0].Layers["host"] != 1.5 || newest[0].Counts.Fail != 2 || newest[1].Score != 12.3 {
+		t.Fatal(newest, err)
+	}
+	if list, err := db.Audits(ctx, "a", now.Add(-150*time.Minute)); err != nil || len(list) != 2 || list[0].ID != "a-4" {
+		t.Error(list, err)
+	}
+	if a, report, err := db.AuditOf(ctx, "", "a"); err != nil || a.ID != "a-5" || string(report) != `{"checks":[]}` {
+		t.Error(a, string(report), err)
+	}
+	if err := db.PruneAudits(ctx, now, AuditRetention{For: 24 * time.Hour, Scores: 3, Reports: 1}); err != nil {
+		t.Fatal(err)
+	}
+	if list, err := db.Audits(ctx, "", time.Time{}); err != nil || len(list) != 4 { // the only one of b stays, however old
+		t.Error(list, err)
+	}
+	if _, report, err := db.AuditOf(ctx, "a-4", ""); err != nil || report != nil {
+		t.Error(string(report), err)
+	}
+	if _, _, err := db.AuditOf(ctx, "none", ""); !errors.Is(err, ErrNotFound) {
+		t.Error(err)
+	}
+	e := AuditException{ID: "1", Check: "BH-H0*", Owner: "ann", Reason: "r", Expires: "2030-01-01", By: "x", At: now}
+	if err := db.PutAuditException(ctx, e); err != nil {
+		t.Fatal(err)
+	}
+	e.Owner = "bob"
+	if err := db.PutAuditException(ctx, e); err != nil {
+		t.Fatal(err)
+	}
+	if list, err := db.AuditExceptions(ctx); err != nil || len(list) != 1 || list[0] != e {
+		t.Error(list, err)
+	}
+	if err := errors.Join(db.RemoveAuditException(ctx, "1")); err != nil {
+		t.Error(err)
+	}
+	if err := db.RemoveAuditException(ctx, "1"); !errors.Is(err, ErrNotFound) {
+		t.Error(err)
 	}
 }
 

@@ -30,6 +30,7 @@ func Collect(_ context.Context, t *tree.Tree, w Wants) map[string]any {
 		if !slices.Contains(w.Facts, name) {
 			continue
 		}
+		t.For("host." + name)
 		v, err := read()
 		if err != nil {
 			v = condition.Unreadable(err.Error())

@@ -144,7 +144,7 @@ func (c *collector) sysctl(names []string) (any, error) {
 	}
 	found := map[string]any{}
 	for _, name := range names {
-		text, err := c.tree.Read("/proc/sys/" + sysctlPath(name))
+		text, err := c.tree.Read(tree.SysctlPath(name))
 		switch {
 		case tree.Missing(err):
 		case err != nil:
@@ -154,19 +154,6 @@ func (c *collector) sysctl(names []string) (any, error) {
 		}
 	}
 	return found, nil
-}
-
-// sysctlPath turns net.ipv4.conf.eth0/1.x into net/ipv4/conf/eth0.1/x, as sysctl does.
-func sysctlPath(name string) string {
-	return strings.Map(func(r rune) rune {
-		switch r {
-		case '.':
-			return '/'
-		case '/':
-			return '.'
-		}
-		return r
-	}, name)
 }
 
 // sysctlDirs are in the order of precedence; /etc/sysctl.conf is read after all of them.
@@ -194,7 +181,7 @@ func (c *collector) configured(wanted []string) (any, error) {
 		key = sysctlName(strings.TrimSpace(key))
 		setting := map[string]any{"value": strings.Join(strings.Fields(value), " "), "file": l.file}
 		for _, name := range wanted {
-			if matched, _ := path.Match(sysctlPath(key), sysctlPath(name)); matched || key == name {
+			if matched, _ := path.Match(tree.SysctlPath(key), tree.SysctlPath(name)); matched || key == name {
 				found[name] = setting
 			}
 		}
@@ -208,7 +195,7 @@ func sysctlName(s string) string {
 	if i < 0 || s[i] == '.' {
 		return s
 	}
-	return sysctlPath(s)
+	return strings.TrimPrefix(tree.SysctlPath(s), "/proc/sys/")
 }
 
 func (c *collector) mounts() (any, error) {

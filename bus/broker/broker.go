@@ -132,7 +132,7 @@ func options(o Options, control, agent string) (*server.Options, error) {
 
 func agentMay() *server.Permissions {
 	return &server.Permissions{
-		Publish:   &server.SubjectPermission{Allow: []string{"alerts.*", "nodes.*.report", "nodes.*.flows"}},
+		Publish:   &server.SubjectPermission{Allow: []string{"alerts.*", "nodes.*.report", "nodes.*.flows", "nodes.*.audit"}},
 		Subscribe: &server.SubjectPermission{Allow: []string{"nodes.*.command", agentInbox + ".>"}},
 		Response:  &server.ResponsePermission{MaxMsgs: 1, Expires: time.Minute},
 	}

@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"bulkhead/agent"
+	"bulkhead/agent/drift"
 	"bulkhead/bpf"
 	"bulkhead/cmd/resident"
 	"bulkhead/enforce/keeper"
@@ -62,7 +63,7 @@ type usageError struct{ error }
 func command() *cobra.Command {
 	root := &cobra.Command{Use: "bulkhead-agent", Short: "Run one node of Bulkhead", SilenceUsage: true, SilenceErrors: true, Version: version}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(runCommand(), sidecarCommand(), inlineCommand(), keeperCommand(), releaseCommand(), resumeCommand())
+	root.AddCommand(runCommand(), sidecarCommand(), inlineCommand(), keeperCommand(), releaseCommand(), resumeCommand(), auditCommand())
 	return root
 }
 
@@ -104,6 +105,8 @@ func runCommand() *cobra.Command {
 	f.BoolVar(&contained, "contained", false, "this agent is in a container: its keeper leaves that, so that it outlives it")
 	f.StringVar(&o.Seccomp, "kubelet-seccomp", "", "`DIR` of the kubelet's seccomp profiles: the profiles that are signed onto the images of this node are written there (default: none are)")
 	f.StringSliceVar(&o.ReadAlong, "read-along", nil, "`WORKLOAD` of which is told what it is asked and asks: endpoints of HTTP/1, statements of MySQL and PostgreSQL without their data, how often, how long; * stands for any characters")
+	f.StringVar(&o.HostRoot, "host-root", "", "`DIR` where the host's files are, for audits (default: the root of its first process)")
+	f.BoolVar(&o.NoAudit, "no-audit", false, "do not audit this node, nor watch what audits look at")
 	f.BoolVar(&o.NoLSM, "no-lsm", false, "do not use BPF-LSM, even where the kernel has it")
 	f.BoolVar(&o.Kill, "kill", false, "end a process for a system call outside its profile, instead of answering EPERM")
 	return c
@@ -183,6 +186,13 @@ func releaseCommand() *cobra.Command {
 	f.StringVar(&state, "state", "/var/lib/bulkhead", "`DIR` of everything that is kept; nothing in it changes")
 	f.StringVar(&pin, "pin", "/sys/fs/bpf/bulkhead", "`DIR` on a BPF file system")
 	return c
+}
+
+func auditCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "audit", Short: "Audit this node once; the agent starts it, and `bulkhead audit` is for people", Args: cobra.NoArgs, Hidden: true,
+		RunE: func(c *cobra.Command, _ []string) error { return drift.Audit(c.Context(), os.Stdin, os.Stdout) },
+	}
 }
 
 func resumeCommand() *cobra.Command {

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -36,7 +37,12 @@ type auditFlags struct {
 	rollback string
 	force    bool
 	probes   []string
+
+	host string    // of a report that comes from elsewhere
+	when time.Time // and when it was made
 }
+
+var auditFormats = []string{"table", "json", "sarif", "html"}
 
 func newAudit(a *app) *cobra.Command {
 	c := &cobra.Command{
@@ -56,8 +62,9 @@ func newAudit(a *app) *cobra.Command {
 			"  bulkhead audit manifest deploy/ --fail-on high",
 		ValidArgs: []string{baseline.Host, baseline.Docker, baseline.Containerd, baseline.Kubernetes, baseline.Manifest},
 	}
-	f := &auditFlags{format: formatFlag(c, "table", "json", "sarif", "html"), failOn: &choice{value: "low", words: []string{"low", "medium", "high", "critical"}}}
+	f := &auditFlags{format: formatFlag(c, auditFormats...), failOn: &choice{value: "low", words: []string{"low", "medium", "high", "critical"}}}
 	f.declare(c, a)
+	c.AddCommand(newAuditHosts(a), newAuditHistory(a), newAuditShow(a), newAuditDrift(a), newAuditExceptions(a))
 	c.RunE = func(c *cobra.Command, args []string) error { return a.audit(c.Context(), args, f) }
 	return c
 }
@@ -318,9 +325,17 @@ func (a *app) writeAudit(w io.Writer, s screen, r baseline.Report, f *auditFlags
 			return sarif.Write(w, auditFindings(r), sarif.Tool{Name: "Bulkhead", Version: version()}, func(bulkhead.Vulnerability) bool { return true })
 		})
 	case "html":
-		return baseline.WriteHTML(w, r, a.now())
+		return baseline.WriteHTML(w, r, f.time(a.now()))
 	}
 	return writeAuditTable(w, s, r, f.all)
+}
+
+// time is when the report was made.
+func (f *auditFlags) time(now time.Time) time.Time {
+	if f.when.IsZero() {
+		return now
+	}
+	return f.when
 }
 
 // auditFindings are the failed checks in the words of a scan, for the writers that know those.

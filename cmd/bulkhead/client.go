@@ -38,6 +38,7 @@ type client struct {
 	policies  bulkheadv1connect.PolicyServiceClient
 	segments  bulkheadv1connect.SegmentServiceClient
 	web       bulkheadv1connect.WebServiceClient
+	baseline  bulkheadv1connect.BaselineServiceClient
 }
 
 // target is where the server is and how it is spoken to.
@@ -94,6 +95,7 @@ func dial(t target) *client {
 		policies:  bulkheadv1connect.NewPolicyServiceClient(h, t.address, o...),
 		segments:  bulkheadv1connect.NewSegmentServiceClient(h, t.address, o...),
 		web:       bulkheadv1connect.NewWebServiceClient(h, t.address, o...),
+		baseline:  bulkheadv1connect.NewBaselineServiceClient(h, t.address, o...),
 	}
 }
 

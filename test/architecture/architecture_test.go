@@ -61,7 +61,7 @@ var rooms = map[string][]string{
 	"sensor":    {".", "bpf", "container", "profile"},
 	"enforce":   {".", "bpf", "container", "profile", "topology"},
 	"intercept": {".", "bpf", "waf"},
-	"agent":     {".", "api", "bpf", "bus", "container", "enforce", "image", "intercept", "profile", "rule", "sensor", "sign", "topology", "waf"},
+	"agent":     {".", "api", "baseline", "bpf", "bus", "container", "enforce", "image", "intercept", "profile", "rule", "sensor", "sign", "topology", "waf"},
 
 	// control plane
 	"auth":       {".", "api", "store"},
@@ -69,7 +69,7 @@ var rooms = map[string][]string{
 	"bus/broker": {".", "api", "bus"},
 	"console":    {},
 	"kube":       {".", "rule"},
-	"server":     {".", "api", "auth", "bus", "bus/broker", "image", "incident", "malware", "profile", "rule", "scan", "sign", "store", "topology", "vuln"},
+	"server":     {".", "api", "auth", "baseline", "bus", "bus/broker", "image", "incident", "malware", "profile", "rule", "scan", "sign", "store", "topology", "vuln"},
 
 	"deploy": {}, // the chart and plain manifests, and a test of both
 

@@ -1716,6 +1716,7 @@ type AlertCause struct {
 	Reason        string                 `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
 	Object        string                 `protobuf:"bytes,3,opt,name=object,proto3" json:"object,omitempty"`
 	Request       *WebCause              `protobuf:"bytes,30,opt,name=request,proto3" json:"request,omitempty"`
+	Drift         *DriftCause            `protobuf:"bytes,31,opt,name=drift,proto3" json:"drift,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1778,6 +1779,122 @@ func (x *AlertCause) GetRequest() *WebCause {
 	return nil
 }
 
+func (x *AlertCause) GetDrift() *DriftCause {
+	if x != nil {
+		return x.Drift
+	}
+	return nil
+}
+
+// DriftCause is an audited setting that is otherwise than it was.
+type DriftCause struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Check         string                 `protobuf:"bytes,1,opt,name=check,proto3" json:"check,omitempty"`
+	Title         string                 `protobuf:"bytes,2,opt,name=title,proto3" json:"title,omitempty"`
+	Layer         string                 `protobuf:"bytes,3,opt,name=layer,proto3" json:"layer,omitempty"`
+	Before        string                 `protobuf:"bytes,4,opt,name=before,proto3" json:"before,omitempty"` // pass, fail, manual, not-applicable
+	After         string                 `protobuf:"bytes,5,opt,name=after,proto3" json:"after,omitempty"`
+	Was           string                 `protobuf:"bytes,6,opt,name=was,proto3" json:"was,omitempty"` // what was seen then
+	Is            string                 `protobuf:"bytes,7,opt,name=is,proto3" json:"is,omitempty"`
+	Paths         []string               `protobuf:"bytes,8,rep,name=paths,proto3" json:"paths,omitempty"` // that changed
+	User          string                 `protobuf:"bytes,9,opt,name=user,proto3" json:"user,omitempty"`   // who ran the process
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DriftCause) Reset() {
+	*x = DriftCause{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DriftCause) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DriftCause) ProtoMessage() {}
+
+func (x *DriftCause) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DriftCause.ProtoReflect.Descriptor instead.
+func (*DriftCause) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *DriftCause) GetCheck() string {
+	if x != nil {
+		return x.Check
+	}
+	return ""
+}
+
+func (x *DriftCause) GetTitle() string {
+	if x != nil {
+		return x.Title
+	}
+	return ""
+}
+
+func (x *DriftCause) GetLayer() string {
+	if x != nil {
+		return x.Layer
+	}
+	return ""
+}
+
+func (x *DriftCause) GetBefore() string {
+	if x != nil {
+		return x.Before
+	}
+	return ""
+}
+
+func (x *DriftCause) GetAfter() string {
+	if x != nil {
+		return x.After
+	}
+	return ""
+}
+
+func (x *DriftCause) GetWas() string {
+	if x != nil {
+		return x.Was
+	}
+	return ""
+}
+
+func (x *DriftCause) GetIs() string {
+	if x != nil {
+		return x.Is
+	}
+	return ""
+}
+
+func (x *DriftCause) GetPaths() []string {
+	if x != nil {
+		return x.Paths
+	}
+	return nil
+}
+
+func (x *DriftCause) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
 type Approval struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Workload      string                 `protobuf:"bytes,1,opt,name=workload,proto3" json:"workload,omitempty"`
@@ -1790,7 +1907,7 @@ type Approval struct {
 
 func (x *Approval) Reset() {
 	*x = Approval{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[27]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1802,7 +1919,7 @@ func (x *Approval) String() string {
 func (*Approval) ProtoMessage() {}
 
 func (x *Approval) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[27]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1815,7 +1932,7 @@ func (x *Approval) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Approval.ProtoReflect.Descriptor instead.
 func (*Approval) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{27}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Approval) GetWorkload() string {
@@ -1862,7 +1979,7 @@ type ListAlertsRequest struct {
 
 func (x *ListAlertsRequest) Reset() {
 	*x = ListAlertsRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[28]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1874,7 +1991,7 @@ func (x *ListAlertsRequest) String() string {
 func (*ListAlertsRequest) ProtoMessage() {}
 
 func (x *ListAlertsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[28]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1887,7 +2004,7 @@ func (x *ListAlertsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAlertsRequest.ProtoReflect.Descriptor instead.
 func (*ListAlertsRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{28}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ListAlertsRequest) GetWorkload() string {
@@ -1957,7 +2074,7 @@ type ListAlertsResponse struct {
 
 func (x *ListAlertsResponse) Reset() {
 	*x = ListAlertsResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[29]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1969,7 +2086,7 @@ func (x *ListAlertsResponse) String() string {
 func (*ListAlertsResponse) ProtoMessage() {}
 
 func (x *ListAlertsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[29]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1982,7 +2099,7 @@ func (x *ListAlertsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAlertsResponse.ProtoReflect.Descriptor instead.
 func (*ListAlertsResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{29}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ListAlertsResponse) GetAlerts() []*Alert {
@@ -2014,7 +2131,7 @@ type WatchAlertsRequest struct {
 
 func (x *WatchAlertsRequest) Reset() {
 	*x = WatchAlertsRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[30]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2026,7 +2143,7 @@ func (x *WatchAlertsRequest) String() string {
 func (*WatchAlertsRequest) ProtoMessage() {}
 
 func (x *WatchAlertsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[30]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2039,7 +2156,7 @@ func (x *WatchAlertsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchAlertsRequest.ProtoReflect.Descriptor instead.
 func (*WatchAlertsRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{30}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{31}
 }
 
 type ListIncidentsRequest struct {
@@ -2053,7 +2170,7 @@ type ListIncidentsRequest struct {
 
 func (x *ListIncidentsRequest) Reset() {
 	*x = ListIncidentsRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[31]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2065,7 +2182,7 @@ func (x *ListIncidentsRequest) String() string {
 func (*ListIncidentsRequest) ProtoMessage() {}
 
 func (x *ListIncidentsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[31]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2078,7 +2195,7 @@ func (x *ListIncidentsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListIncidentsRequest.ProtoReflect.Descriptor instead.
 func (*ListIncidentsRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{31}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ListIncidentsRequest) GetSince() *timestamppb.Timestamp {
@@ -2112,7 +2229,7 @@ type ListIncidentsResponse struct {
 
 func (x *ListIncidentsResponse) Reset() {
 	*x = ListIncidentsResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[32]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2124,7 +2241,7 @@ func (x *ListIncidentsResponse) String() string {
 func (*ListIncidentsResponse) ProtoMessage() {}
 
 func (x *ListIncidentsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[32]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2137,7 +2254,7 @@ func (x *ListIncidentsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListIncidentsResponse.ProtoReflect.Descriptor instead.
 func (*ListIncidentsResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{32}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ListIncidentsResponse) GetJson() []byte {
@@ -2166,7 +2283,7 @@ type Drill struct {
 
 func (x *Drill) Reset() {
 	*x = Drill{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[33]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2178,7 +2295,7 @@ func (x *Drill) String() string {
 func (*Drill) ProtoMessage() {}
 
 func (x *Drill) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[33]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2191,7 +2308,7 @@ func (x *Drill) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Drill.ProtoReflect.Descriptor instead.
 func (*Drill) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{33}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Drill) GetTime() *timestamppb.Timestamp {
@@ -2230,7 +2347,7 @@ type DrillCell struct {
 
 func (x *DrillCell) Reset() {
 	*x = DrillCell{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[34]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2242,7 +2359,7 @@ func (x *DrillCell) String() string {
 func (*DrillCell) ProtoMessage() {}
 
 func (x *DrillCell) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[34]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2255,7 +2372,7 @@ func (x *DrillCell) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrillCell.ProtoReflect.Descriptor instead.
 func (*DrillCell) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{34}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *DrillCell) GetTechnique() string {
@@ -2315,7 +2432,7 @@ type GetDrillRequest struct {
 
 func (x *GetDrillRequest) Reset() {
 	*x = GetDrillRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[35]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2327,7 +2444,7 @@ func (x *GetDrillRequest) String() string {
 func (*GetDrillRequest) ProtoMessage() {}
 
 func (x *GetDrillRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[35]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2340,7 +2457,7 @@ func (x *GetDrillRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDrillRequest.ProtoReflect.Descriptor instead.
 func (*GetDrillRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{35}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{36}
 }
 
 type GetDrillResponse struct {
@@ -2352,7 +2469,7 @@ type GetDrillResponse struct {
 
 func (x *GetDrillResponse) Reset() {
 	*x = GetDrillResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[36]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2364,7 +2481,7 @@ func (x *GetDrillResponse) String() string {
 func (*GetDrillResponse) ProtoMessage() {}
 
 func (x *GetDrillResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[36]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2377,7 +2494,7 @@ func (x *GetDrillResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDrillResponse.ProtoReflect.Descriptor instead.
 func (*GetDrillResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{36}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *GetDrillResponse) GetDrill() *Drill {
@@ -2396,7 +2513,7 @@ type PutDrillRequest struct {
 
 func (x *PutDrillRequest) Reset() {
 	*x = PutDrillRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[37]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2408,7 +2525,7 @@ func (x *PutDrillRequest) String() string {
 func (*PutDrillRequest) ProtoMessage() {}
 
 func (x *PutDrillRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[37]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2421,7 +2538,7 @@ func (x *PutDrillRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutDrillRequest.ProtoReflect.Descriptor instead.
 func (*PutDrillRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{37}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *PutDrillRequest) GetDrill() *Drill {
@@ -2439,7 +2556,7 @@ type PutDrillResponse struct {
 
 func (x *PutDrillResponse) Reset() {
 	*x = PutDrillResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[38]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2451,7 +2568,7 @@ func (x *PutDrillResponse) String() string {
 func (*PutDrillResponse) ProtoMessage() {}
 
 func (x *PutDrillResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[38]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2464,7 +2581,7 @@ func (x *PutDrillResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutDrillResponse.ProtoReflect.Descriptor instead.
 func (*PutDrillResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{38}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{39}
 }
 
 type Node struct {
@@ -2494,7 +2611,7 @@ type Node struct {
 
 func (x *Node) Reset() {
 	*x = Node{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[39]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2506,7 +2623,7 @@ func (x *Node) String() string {
 func (*Node) ProtoMessage() {}
 
 func (x *Node) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[39]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2519,7 +2636,7 @@ func (x *Node) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Node.ProtoReflect.Descriptor instead.
 func (*Node) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{39}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Node) GetId() string {
@@ -2667,7 +2784,7 @@ type Engine struct {
 
 func (x *Engine) Reset() {
 	*x = Engine{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[40]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2679,7 +2796,7 @@ func (x *Engine) String() string {
 func (*Engine) ProtoMessage() {}
 
 func (x *Engine) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[40]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2692,7 +2809,7 @@ func (x *Engine) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Engine.ProtoReflect.Descriptor instead.
 func (*Engine) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{40}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Engine) GetName() string {
@@ -2731,7 +2848,7 @@ type ListNodesRequest struct {
 
 func (x *ListNodesRequest) Reset() {
 	*x = ListNodesRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[41]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2743,7 +2860,7 @@ func (x *ListNodesRequest) String() string {
 func (*ListNodesRequest) ProtoMessage() {}
 
 func (x *ListNodesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[41]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2756,7 +2873,7 @@ func (x *ListNodesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListNodesRequest.ProtoReflect.Descriptor instead.
 func (*ListNodesRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{41}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{42}
 }
 
 type ListNodesResponse struct {
@@ -2768,7 +2885,7 @@ type ListNodesResponse struct {
 
 func (x *ListNodesResponse) Reset() {
 	*x = ListNodesResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[42]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2780,7 +2897,7 @@ func (x *ListNodesResponse) String() string {
 func (*ListNodesResponse) ProtoMessage() {}
 
 func (x *ListNodesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[42]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2793,7 +2910,7 @@ func (x *ListNodesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListNodesResponse.ProtoReflect.Descriptor instead.
 func (*ListNodesResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{42}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *ListNodesResponse) GetNodes() []*Node {
@@ -2817,7 +2934,7 @@ type SeverityCounts struct {
 
 func (x *SeverityCounts) Reset() {
 	*x = SeverityCounts{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[43]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2829,7 +2946,7 @@ func (x *SeverityCounts) String() string {
 func (*SeverityCounts) ProtoMessage() {}
 
 func (x *SeverityCounts) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[43]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2842,7 +2959,7 @@ func (x *SeverityCounts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SeverityCounts.ProtoReflect.Descriptor instead.
 func (*SeverityCounts) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{43}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *SeverityCounts) GetCritical() int32 {
@@ -2908,7 +3025,7 @@ type ScannedImage struct {
 
 func (x *ScannedImage) Reset() {
 	*x = ScannedImage{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[44]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2920,7 +3037,7 @@ func (x *ScannedImage) String() string {
 func (*ScannedImage) ProtoMessage() {}
 
 func (x *ScannedImage) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[44]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2933,7 +3050,7 @@ func (x *ScannedImage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScannedImage.ProtoReflect.Descriptor instead.
 func (*ScannedImage) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{44}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *ScannedImage) GetReference() string {
@@ -3082,7 +3199,7 @@ type TrendPoint struct {
 
 func (x *TrendPoint) Reset() {
 	*x = TrendPoint{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[45]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3094,7 +3211,7 @@ func (x *TrendPoint) String() string {
 func (*TrendPoint) ProtoMessage() {}
 
 func (x *TrendPoint) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[45]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3107,7 +3224,7 @@ func (x *TrendPoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TrendPoint.ProtoReflect.Descriptor instead.
 func (*TrendPoint) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{45}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *TrendPoint) GetTime() *timestamppb.Timestamp {
@@ -3159,7 +3276,7 @@ type ListImagesRequest struct {
 
 func (x *ListImagesRequest) Reset() {
 	*x = ListImagesRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[46]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3171,7 +3288,7 @@ func (x *ListImagesRequest) String() string {
 func (*ListImagesRequest) ProtoMessage() {}
 
 func (x *ListImagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[46]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3184,7 +3301,7 @@ func (x *ListImagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListImagesRequest.ProtoReflect.Descriptor instead.
 func (*ListImagesRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{46}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *ListImagesRequest) GetFilter() string {
@@ -3236,7 +3353,7 @@ type ListImagesResponse struct {
 
 func (x *ListImagesResponse) Reset() {
 	*x = ListImagesResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[47]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3248,7 +3365,7 @@ func (x *ListImagesResponse) String() string {
 func (*ListImagesResponse) ProtoMessage() {}
 
 func (x *ListImagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[47]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3261,7 +3378,7 @@ func (x *ListImagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListImagesResponse.ProtoReflect.Descriptor instead.
 func (*ListImagesResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{47}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *ListImagesResponse) GetImages() []*ScannedImage {
@@ -3315,7 +3432,7 @@ type GetImageRequest struct {
 
 func (x *GetImageRequest) Reset() {
 	*x = GetImageRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[48]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3327,7 +3444,7 @@ func (x *GetImageRequest) String() string {
 func (*GetImageRequest) ProtoMessage() {}
 
 func (x *GetImageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[48]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3340,7 +3457,7 @@ func (x *GetImageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetImageRequest.ProtoReflect.Descriptor instead.
 func (*GetImageRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{48}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *GetImageRequest) GetReference() string {
@@ -3363,7 +3480,7 @@ type GetImageResponse struct {
 
 func (x *GetImageResponse) Reset() {
 	*x = GetImageResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[49]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3375,7 +3492,7 @@ func (x *GetImageResponse) String() string {
 func (*GetImageResponse) ProtoMessage() {}
 
 func (x *GetImageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[49]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3388,7 +3505,7 @@ func (x *GetImageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetImageResponse.ProtoReflect.Descriptor instead.
 func (*GetImageResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{49}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *GetImageResponse) GetImage() *ScannedImage {
@@ -3438,7 +3555,7 @@ type Upgrade struct {
 
 func (x *Upgrade) Reset() {
 	*x = Upgrade{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[50]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3450,7 +3567,7 @@ func (x *Upgrade) String() string {
 func (*Upgrade) ProtoMessage() {}
 
 func (x *Upgrade) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[50]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3463,7 +3580,7 @@ func (x *Upgrade) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Upgrade.ProtoReflect.Descriptor instead.
 func (*Upgrade) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{50}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *Upgrade) GetType() string {
@@ -3508,7 +3625,7 @@ type NewVulnerability struct {
 
 func (x *NewVulnerability) Reset() {
 	*x = NewVulnerability{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[51]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3520,7 +3637,7 @@ func (x *NewVulnerability) String() string {
 func (*NewVulnerability) ProtoMessage() {}
 
 func (x *NewVulnerability) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[51]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3533,7 +3650,7 @@ func (x *NewVulnerability) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NewVulnerability.ProtoReflect.Descriptor instead.
 func (*NewVulnerability) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{51}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *NewVulnerability) GetId() string {
@@ -3588,7 +3705,7 @@ type DiffImagesRequest struct {
 
 func (x *DiffImagesRequest) Reset() {
 	*x = DiffImagesRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[52]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3600,7 +3717,7 @@ func (x *DiffImagesRequest) String() string {
 func (*DiffImagesRequest) ProtoMessage() {}
 
 func (x *DiffImagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[52]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3613,7 +3730,7 @@ func (x *DiffImagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiffImagesRequest.ProtoReflect.Descriptor instead.
 func (*DiffImagesRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{52}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *DiffImagesRequest) GetFrom() string {
@@ -3641,7 +3758,7 @@ type DiffImagesResponse struct {
 
 func (x *DiffImagesResponse) Reset() {
 	*x = DiffImagesResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[53]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3653,7 +3770,7 @@ func (x *DiffImagesResponse) String() string {
 func (*DiffImagesResponse) ProtoMessage() {}
 
 func (x *DiffImagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[53]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3666,7 +3783,7 @@ func (x *DiffImagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiffImagesResponse.ProtoReflect.Descriptor instead.
 func (*DiffImagesResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{53}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *DiffImagesResponse) GetFrom() *ScannedImage {
@@ -3707,7 +3824,7 @@ type ImageScan struct {
 
 func (x *ImageScan) Reset() {
 	*x = ImageScan{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[54]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3719,7 +3836,7 @@ func (x *ImageScan) String() string {
 func (*ImageScan) ProtoMessage() {}
 
 func (x *ImageScan) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[54]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3732,7 +3849,7 @@ func (x *ImageScan) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImageScan.ProtoReflect.Descriptor instead.
 func (*ImageScan) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{54}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *ImageScan) GetId() string {
@@ -3807,7 +3924,7 @@ type ScanImageRequest struct {
 
 func (x *ScanImageRequest) Reset() {
 	*x = ScanImageRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[55]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3819,7 +3936,7 @@ func (x *ScanImageRequest) String() string {
 func (*ScanImageRequest) ProtoMessage() {}
 
 func (x *ScanImageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[55]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3832,7 +3949,7 @@ func (x *ScanImageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScanImageRequest.ProtoReflect.Descriptor instead.
 func (*ScanImageRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{55}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *ScanImageRequest) GetReference() string {
@@ -3851,7 +3968,7 @@ type ScanImageResponse struct {
 
 func (x *ScanImageResponse) Reset() {
 	*x = ScanImageResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[56]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3863,7 +3980,7 @@ func (x *ScanImageResponse) String() string {
 func (*ScanImageResponse) ProtoMessage() {}
 
 func (x *ScanImageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[56]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3876,7 +3993,7 @@ func (x *ScanImageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScanImageResponse.ProtoReflect.Descriptor instead.
 func (*ScanImageResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{56}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *ScanImageResponse) GetScan() *ImageScan {
@@ -3896,7 +4013,7 @@ type ListScansRequest struct {
 
 func (x *ListScansRequest) Reset() {
 	*x = ListScansRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[57]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3908,7 +4025,7 @@ func (x *ListScansRequest) String() string {
 func (*ListScansRequest) ProtoMessage() {}
 
 func (x *ListScansRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[57]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3921,7 +4038,7 @@ func (x *ListScansRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListScansRequest.ProtoReflect.Descriptor instead.
 func (*ListScansRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{57}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *ListScansRequest) GetId() string {
@@ -3947,7 +4064,7 @@ type ListScansResponse struct {
 
 func (x *ListScansResponse) Reset() {
 	*x = ListScansResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[58]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3959,7 +4076,7 @@ func (x *ListScansResponse) String() string {
 func (*ListScansResponse) ProtoMessage() {}
 
 func (x *ListScansResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[58]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3972,7 +4089,7 @@ func (x *ListScansResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListScansResponse.ProtoReflect.Descriptor instead.
 func (*ListScansResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{58}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *ListScansResponse) GetScans() []*ImageScan {
@@ -3997,7 +4114,7 @@ type ImageWatch struct {
 
 func (x *ImageWatch) Reset() {
 	*x = ImageWatch{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[59]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4009,7 +4126,7 @@ func (x *ImageWatch) String() string {
 func (*ImageWatch) ProtoMessage() {}
 
 func (x *ImageWatch) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[59]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4022,7 +4139,7 @@ func (x *ImageWatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImageWatch.ProtoReflect.Descriptor instead.
 func (*ImageWatch) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{59}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *ImageWatch) GetRepository() string {
@@ -4087,7 +4204,7 @@ type ImageHook struct {
 
 func (x *ImageHook) Reset() {
 	*x = ImageHook{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[60]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4099,7 +4216,7 @@ func (x *ImageHook) String() string {
 func (*ImageHook) ProtoMessage() {}
 
 func (x *ImageHook) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[60]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4112,7 +4229,7 @@ func (x *ImageHook) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImageHook.ProtoReflect.Descriptor instead.
 func (*ImageHook) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{60}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *ImageHook) GetId() string {
@@ -4158,7 +4275,7 @@ type ListWatchesRequest struct {
 
 func (x *ListWatchesRequest) Reset() {
 	*x = ListWatchesRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[61]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4170,7 +4287,7 @@ func (x *ListWatchesRequest) String() string {
 func (*ListWatchesRequest) ProtoMessage() {}
 
 func (x *ListWatchesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[61]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4183,7 +4300,7 @@ func (x *ListWatchesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWatchesRequest.ProtoReflect.Descriptor instead.
 func (*ListWatchesRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{61}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{62}
 }
 
 type ListWatchesResponse struct {
@@ -4196,7 +4313,7 @@ type ListWatchesResponse struct {
 
 func (x *ListWatchesResponse) Reset() {
 	*x = ListWatchesResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[62]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4208,7 +4325,7 @@ func (x *ListWatchesResponse) String() string {
 func (*ListWatchesResponse) ProtoMessage() {}
 
 func (x *ListWatchesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[62]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4221,7 +4338,7 @@ func (x *ListWatchesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWatchesResponse.ProtoReflect.Descriptor instead.
 func (*ListWatchesResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{62}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *ListWatchesResponse) GetWatches() []*ImageWatch {
@@ -4249,7 +4366,7 @@ type WatchRepositoryRequest struct {
 
 func (x *WatchRepositoryRequest) Reset() {
 	*x = WatchRepositoryRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[63]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4261,7 +4378,7 @@ func (x *WatchRepositoryRequest) String() string {
 func (*WatchRepositoryRequest) ProtoMessage() {}
 
 func (x *WatchRepositoryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[63]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4274,7 +4391,7 @@ func (x *WatchRepositoryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRepositoryRequest.ProtoReflect.Descriptor instead.
 func (*WatchRepositoryRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{63}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *WatchRepositoryRequest) GetRepository() string {
@@ -4307,7 +4424,7 @@ type WatchRepositoryResponse struct {
 
 func (x *WatchRepositoryResponse) Reset() {
 	*x = WatchRepositoryResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[64]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4319,7 +4436,7 @@ func (x *WatchRepositoryResponse) String() string {
 func (*WatchRepositoryResponse) ProtoMessage() {}
 
 func (x *WatchRepositoryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[64]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4332,7 +4449,7 @@ func (x *WatchRepositoryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRepositoryResponse.ProtoReflect.Descriptor instead.
 func (*WatchRepositoryResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{64}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *WatchRepositoryResponse) GetWatch() *ImageWatch {
@@ -4351,7 +4468,7 @@ type AddHookRequest struct {
 
 func (x *AddHookRequest) Reset() {
 	*x = AddHookRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[65]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4363,7 +4480,7 @@ func (x *AddHookRequest) String() string {
 func (*AddHookRequest) ProtoMessage() {}
 
 func (x *AddHookRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[65]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4376,7 +4493,7 @@ func (x *AddHookRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddHookRequest.ProtoReflect.Descriptor instead.
 func (*AddHookRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{65}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *AddHookRequest) GetRegistry() string {
@@ -4396,7 +4513,7 @@ type AddHookResponse struct {
 
 func (x *AddHookResponse) Reset() {
 	*x = AddHookResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[66]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4408,7 +4525,7 @@ func (x *AddHookResponse) String() string {
 func (*AddHookResponse) ProtoMessage() {}
 
 func (x *AddHookResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[66]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4421,7 +4538,7 @@ func (x *AddHookResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddHookResponse.ProtoReflect.Descriptor instead.
 func (*AddHookResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{66}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *AddHookResponse) GetHook() *ImageHook {
@@ -4447,7 +4564,7 @@ type RemoveHookRequest struct {
 
 func (x *RemoveHookRequest) Reset() {
 	*x = RemoveHookRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[67]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4459,7 +4576,7 @@ func (x *RemoveHookRequest) String() string {
 func (*RemoveHookRequest) ProtoMessage() {}
 
 func (x *RemoveHookRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[67]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4472,7 +4589,7 @@ func (x *RemoveHookRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveHookRequest.ProtoReflect.Descriptor instead.
 func (*RemoveHookRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{67}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *RemoveHookRequest) GetId() string {
@@ -4490,7 +4607,7 @@ type RemoveHookResponse struct {
 
 func (x *RemoveHookResponse) Reset() {
 	*x = RemoveHookResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[68]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4502,7 +4619,7 @@ func (x *RemoveHookResponse) String() string {
 func (*RemoveHookResponse) ProtoMessage() {}
 
 func (x *RemoveHookResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[68]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4515,7 +4632,7 @@ func (x *RemoveHookResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveHookResponse.ProtoReflect.Descriptor instead.
 func (*RemoveHookResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{68}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{69}
 }
 
 // Endpoint is one end of an edge.
@@ -4529,7 +4646,7 @@ type Endpoint struct {
 
 func (x *Endpoint) Reset() {
 	*x = Endpoint{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[69]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4541,7 +4658,7 @@ func (x *Endpoint) String() string {
 func (*Endpoint) ProtoMessage() {}
 
 func (x *Endpoint) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[69]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4554,7 +4671,7 @@ func (x *Endpoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Endpoint.ProtoReflect.Descriptor instead.
 func (*Endpoint) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{69}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *Endpoint) GetKind() string {
@@ -4601,7 +4718,7 @@ type Flow struct {
 
 func (x *Flow) Reset() {
 	*x = Flow{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[70]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4613,7 +4730,7 @@ func (x *Flow) String() string {
 func (*Flow) ProtoMessage() {}
 
 func (x *Flow) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[70]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4626,7 +4743,7 @@ func (x *Flow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Flow.ProtoReflect.Descriptor instead.
 func (*Flow) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{70}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *Flow) GetCluster() string {
@@ -4790,7 +4907,7 @@ type ListFlowsRequest struct {
 
 func (x *ListFlowsRequest) Reset() {
 	*x = ListFlowsRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[71]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4802,7 +4919,7 @@ func (x *ListFlowsRequest) String() string {
 func (*ListFlowsRequest) ProtoMessage() {}
 
 func (x *ListFlowsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[71]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4815,7 +4932,7 @@ func (x *ListFlowsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListFlowsRequest.ProtoReflect.Descriptor instead.
 func (*ListFlowsRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{71}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *ListFlowsRequest) GetFrom() *timestamppb.Timestamp {
@@ -4873,7 +4990,7 @@ type ListFlowsResponse struct {
 
 func (x *ListFlowsResponse) Reset() {
 	*x = ListFlowsResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[72]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4885,7 +5002,7 @@ func (x *ListFlowsResponse) String() string {
 func (*ListFlowsResponse) ProtoMessage() {}
 
 func (x *ListFlowsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[72]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4898,7 +5015,7 @@ func (x *ListFlowsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListFlowsResponse.ProtoReflect.Descriptor instead.
 func (*ListFlowsResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{72}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *ListFlowsResponse) GetFlows() []*Flow {
@@ -4950,7 +5067,7 @@ type ListRequestsRequest struct {
 
 func (x *ListRequestsRequest) Reset() {
 	*x = ListRequestsRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[73]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4962,7 +5079,7 @@ func (x *ListRequestsRequest) String() string {
 func (*ListRequestsRequest) ProtoMessage() {}
 
 func (x *ListRequestsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[73]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4975,7 +5092,7 @@ func (x *ListRequestsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRequestsRequest.ProtoReflect.Descriptor instead.
 func (*ListRequestsRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{73}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *ListRequestsRequest) GetFrom() *timestamppb.Timestamp {
@@ -5030,7 +5147,7 @@ type ListRequestsResponse struct {
 
 func (x *ListRequestsResponse) Reset() {
 	*x = ListRequestsResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[74]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5042,7 +5159,7 @@ func (x *ListRequestsResponse) String() string {
 func (*ListRequestsResponse) ProtoMessage() {}
 
 func (x *ListRequestsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[74]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5055,7 +5172,7 @@ func (x *ListRequestsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRequestsResponse.ProtoReflect.Descriptor instead.
 func (*ListRequestsResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{74}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *ListRequestsResponse) GetRequests() []*FlowRequests {
@@ -5090,7 +5207,7 @@ type FlowRequests struct {
 
 func (x *FlowRequests) Reset() {
 	*x = FlowRequests{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[75]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5102,7 +5219,7 @@ func (x *FlowRequests) String() string {
 func (*FlowRequests) ProtoMessage() {}
 
 func (x *FlowRequests) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[75]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5115,7 +5232,7 @@ func (x *FlowRequests) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FlowRequests.ProtoReflect.Descriptor instead.
 func (*FlowRequests) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{75}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *FlowRequests) GetFlow() *Flow {
@@ -5192,7 +5309,7 @@ type GetFlowRequest struct {
 
 func (x *GetFlowRequest) Reset() {
 	*x = GetFlowRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[76]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5204,7 +5321,7 @@ func (x *GetFlowRequest) String() string {
 func (*GetFlowRequest) ProtoMessage() {}
 
 func (x *GetFlowRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[76]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5217,7 +5334,7 @@ func (x *GetFlowRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetFlowRequest.ProtoReflect.Descriptor instead.
 func (*GetFlowRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{76}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *GetFlowRequest) GetFlow() *Flow {
@@ -5251,7 +5368,7 @@ type GetFlowResponse struct {
 
 func (x *GetFlowResponse) Reset() {
 	*x = GetFlowResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[77]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5263,7 +5380,7 @@ func (x *GetFlowResponse) String() string {
 func (*GetFlowResponse) ProtoMessage() {}
 
 func (x *GetFlowResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[77]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5276,7 +5393,7 @@ func (x *GetFlowResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetFlowResponse.ProtoReflect.Descriptor instead.
 func (*GetFlowResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{77}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *GetFlowResponse) GetFlow() *Flow {
@@ -5307,7 +5424,7 @@ type Policy struct {
 
 func (x *Policy) Reset() {
 	*x = Policy{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[78]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5319,7 +5436,7 @@ func (x *Policy) String() string {
 func (*Policy) ProtoMessage() {}
 
 func (x *Policy) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[78]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5332,7 +5449,7 @@ func (x *Policy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Policy.ProtoReflect.Descriptor instead.
 func (*Policy) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{78}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *Policy) GetKind() string {
@@ -5382,7 +5499,7 @@ type ListTrustRequest struct {
 
 func (x *ListTrustRequest) Reset() {
 	*x = ListTrustRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[79]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5394,7 +5511,7 @@ func (x *ListTrustRequest) String() string {
 func (*ListTrustRequest) ProtoMessage() {}
 
 func (x *ListTrustRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[79]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5407,7 +5524,7 @@ func (x *ListTrustRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTrustRequest.ProtoReflect.Descriptor instead.
 func (*ListTrustRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{79}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *ListTrustRequest) GetFilter() string {
@@ -5451,7 +5568,7 @@ type ListTrustResponse struct {
 
 func (x *ListTrustResponse) Reset() {
 	*x = ListTrustResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[80]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5463,7 +5580,7 @@ func (x *ListTrustResponse) String() string {
 func (*ListTrustResponse) ProtoMessage() {}
 
 func (x *ListTrustResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[80]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5476,7 +5593,7 @@ func (x *ListTrustResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTrustResponse.ProtoReflect.Descriptor instead.
 func (*ListTrustResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{80}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *ListTrustResponse) GetImages() []*TrustedImage {
@@ -5534,7 +5651,7 @@ type TrustedImage struct {
 
 func (x *TrustedImage) Reset() {
 	*x = TrustedImage{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[81]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5546,7 +5663,7 @@ func (x *TrustedImage) String() string {
 func (*TrustedImage) ProtoMessage() {}
 
 func (x *TrustedImage) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[81]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5559,7 +5676,7 @@ func (x *TrustedImage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TrustedImage.ProtoReflect.Descriptor instead.
 func (*TrustedImage) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{81}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *TrustedImage) GetReference() string {
@@ -5648,7 +5765,7 @@ type ApplyPoliciesRequest struct {
 
 func (x *ApplyPoliciesRequest) Reset() {
 	*x = ApplyPoliciesRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[82]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5660,7 +5777,7 @@ func (x *ApplyPoliciesRequest) String() string {
 func (*ApplyPoliciesRequest) ProtoMessage() {}
 
 func (x *ApplyPoliciesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[82]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5673,7 +5790,7 @@ func (x *ApplyPoliciesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyPoliciesRequest.ProtoReflect.Descriptor instead.
 func (*ApplyPoliciesRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{82}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *ApplyPoliciesRequest) GetDocuments() [][]byte {
@@ -5694,7 +5811,7 @@ type ApplyPoliciesResponse struct {
 
 func (x *ApplyPoliciesResponse) Reset() {
 	*x = ApplyPoliciesResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[83]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5706,7 +5823,7 @@ func (x *ApplyPoliciesResponse) String() string {
 func (*ApplyPoliciesResponse) ProtoMessage() {}
 
 func (x *ApplyPoliciesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[83]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5719,7 +5836,7 @@ func (x *ApplyPoliciesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyPoliciesResponse.ProtoReflect.Descriptor instead.
 func (*ApplyPoliciesResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{83}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *ApplyPoliciesResponse) GetApplied() []*ApplyPoliciesResponse_AppliedPolicy {
@@ -5751,7 +5868,7 @@ type ListPoliciesRequest struct {
 
 func (x *ListPoliciesRequest) Reset() {
 	*x = ListPoliciesRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[84]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5763,7 +5880,7 @@ func (x *ListPoliciesRequest) String() string {
 func (*ListPoliciesRequest) ProtoMessage() {}
 
 func (x *ListPoliciesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[84]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5776,7 +5893,7 @@ func (x *ListPoliciesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPoliciesRequest.ProtoReflect.Descriptor instead.
 func (*ListPoliciesRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{84}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{85}
 }
 
 type ListPoliciesResponse struct {
@@ -5788,7 +5905,7 @@ type ListPoliciesResponse struct {
 
 func (x *ListPoliciesResponse) Reset() {
 	*x = ListPoliciesResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[85]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5800,7 +5917,7 @@ func (x *ListPoliciesResponse) String() string {
 func (*ListPoliciesResponse) ProtoMessage() {}
 
 func (x *ListPoliciesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[85]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5813,7 +5930,7 @@ func (x *ListPoliciesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPoliciesResponse.ProtoReflect.Descriptor instead.
 func (*ListPoliciesResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{85}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *ListPoliciesResponse) GetPolicies() []*Policy {
@@ -5833,7 +5950,7 @@ type RemovePolicyRequest struct {
 
 func (x *RemovePolicyRequest) Reset() {
 	*x = RemovePolicyRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[86]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5845,7 +5962,7 @@ func (x *RemovePolicyRequest) String() string {
 func (*RemovePolicyRequest) ProtoMessage() {}
 
 func (x *RemovePolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[86]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5858,7 +5975,7 @@ func (x *RemovePolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemovePolicyRequest.ProtoReflect.Descriptor instead.
 func (*RemovePolicyRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{86}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *RemovePolicyRequest) GetKind() string {
@@ -5884,7 +6001,7 @@ type RemovePolicyResponse struct {
 
 func (x *RemovePolicyResponse) Reset() {
 	*x = RemovePolicyResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[87]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5896,7 +6013,7 @@ func (x *RemovePolicyResponse) String() string {
 func (*RemovePolicyResponse) ProtoMessage() {}
 
 func (x *RemovePolicyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[87]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5909,7 +6026,7 @@ func (x *RemovePolicyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemovePolicyResponse.ProtoReflect.Descriptor instead.
 func (*RemovePolicyResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{87}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{88}
 }
 
 func (x *RemovePolicyResponse) GetNodes() []*NodeAnswer {
@@ -5935,7 +6052,7 @@ type GetMapRequest struct {
 
 func (x *GetMapRequest) Reset() {
 	*x = GetMapRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[88]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5947,7 +6064,7 @@ func (x *GetMapRequest) String() string {
 func (*GetMapRequest) ProtoMessage() {}
 
 func (x *GetMapRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[88]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5960,7 +6077,7 @@ func (x *GetMapRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetMapRequest.ProtoReflect.Descriptor instead.
 func (*GetMapRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{88}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{89}
 }
 
 func (x *GetMapRequest) GetFrom() *timestamppb.Timestamp {
@@ -6033,7 +6150,7 @@ type GetMapResponse struct {
 
 func (x *GetMapResponse) Reset() {
 	*x = GetMapResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[89]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[90]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6045,7 +6162,7 @@ func (x *GetMapResponse) String() string {
 func (*GetMapResponse) ProtoMessage() {}
 
 func (x *GetMapResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[89]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[90]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6058,7 +6175,7 @@ func (x *GetMapResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetMapResponse.ProtoReflect.Descriptor instead.
 func (*GetMapResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{89}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{90}
 }
 
 func (x *GetMapResponse) GetNodes() []*MapNode {
@@ -6117,7 +6234,7 @@ type MapNode struct {
 
 func (x *MapNode) Reset() {
 	*x = MapNode{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[90]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[91]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6129,7 +6246,7 @@ func (x *MapNode) String() string {
 func (*MapNode) ProtoMessage() {}
 
 func (x *MapNode) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[90]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[91]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6142,7 +6259,7 @@ func (x *MapNode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MapNode.ProtoReflect.Descriptor instead.
 func (*MapNode) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{90}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{91}
 }
 
 func (x *MapNode) GetId() string {
@@ -6205,7 +6322,7 @@ type MapLink struct {
 
 func (x *MapLink) Reset() {
 	*x = MapLink{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[91]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[92]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6217,7 +6334,7 @@ func (x *MapLink) String() string {
 func (*MapLink) ProtoMessage() {}
 
 func (x *MapLink) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[91]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[92]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6230,7 +6347,7 @@ func (x *MapLink) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MapLink.ProtoReflect.Descriptor instead.
 func (*MapLink) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{91}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{92}
 }
 
 func (x *MapLink) GetSource() string {
@@ -6316,7 +6433,7 @@ type ListRisksRequest struct {
 
 func (x *ListRisksRequest) Reset() {
 	*x = ListRisksRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[92]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[93]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6328,7 +6445,7 @@ func (x *ListRisksRequest) String() string {
 func (*ListRisksRequest) ProtoMessage() {}
 
 func (x *ListRisksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[92]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[93]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6341,7 +6458,7 @@ func (x *ListRisksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRisksRequest.ProtoReflect.Descriptor instead.
 func (*ListRisksRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{92}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{93}
 }
 
 func (x *ListRisksRequest) GetFrom() *timestamppb.Timestamp {
@@ -6388,7 +6505,7 @@ type ListRisksResponse struct {
 
 func (x *ListRisksResponse) Reset() {
 	*x = ListRisksResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[93]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[94]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6400,7 +6517,7 @@ func (x *ListRisksResponse) String() string {
 func (*ListRisksResponse) ProtoMessage() {}
 
 func (x *ListRisksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[93]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[94]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6413,7 +6530,7 @@ func (x *ListRisksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRisksResponse.ProtoReflect.Descriptor instead.
 func (*ListRisksResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{93}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{94}
 }
 
 func (x *ListRisksResponse) GetRisksJson() []byte {
@@ -6436,7 +6553,7 @@ type ProposeSegmentsRequest struct {
 
 func (x *ProposeSegmentsRequest) Reset() {
 	*x = ProposeSegmentsRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[94]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[95]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6448,7 +6565,7 @@ func (x *ProposeSegmentsRequest) String() string {
 func (*ProposeSegmentsRequest) ProtoMessage() {}
 
 func (x *ProposeSegmentsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[94]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[95]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6461,7 +6578,7 @@ func (x *ProposeSegmentsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposeSegmentsRequest.ProtoReflect.Descriptor instead.
 func (*ProposeSegmentsRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{94}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{95}
 }
 
 func (x *ProposeSegmentsRequest) GetFrom() *timestamppb.Timestamp {
@@ -6509,7 +6626,7 @@ type ProposeSegmentsResponse struct {
 
 func (x *ProposeSegmentsResponse) Reset() {
 	*x = ProposeSegmentsResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[95]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[96]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6521,7 +6638,7 @@ func (x *ProposeSegmentsResponse) String() string {
 func (*ProposeSegmentsResponse) ProtoMessage() {}
 
 func (x *ProposeSegmentsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[95]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[96]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6534,7 +6651,7 @@ func (x *ProposeSegmentsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposeSegmentsResponse.ProtoReflect.Descriptor instead.
 func (*ProposeSegmentsResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{95}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{96}
 }
 
 func (x *ProposeSegmentsResponse) GetDocuments() string {
@@ -6564,7 +6681,7 @@ type ReplaySegmentsRequest struct {
 
 func (x *ReplaySegmentsRequest) Reset() {
 	*x = ReplaySegmentsRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[96]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[97]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6576,7 +6693,7 @@ func (x *ReplaySegmentsRequest) String() string {
 func (*ReplaySegmentsRequest) ProtoMessage() {}
 
 func (x *ReplaySegmentsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[96]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[97]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6589,7 +6706,7 @@ func (x *ReplaySegmentsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplaySegmentsRequest.ProtoReflect.Descriptor instead.
 func (*ReplaySegmentsRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{96}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{97}
 }
 
 func (x *ReplaySegmentsRequest) GetFrom() *timestamppb.Timestamp {
@@ -6636,7 +6753,7 @@ type ReplaySegmentsResponse struct {
 
 func (x *ReplaySegmentsResponse) Reset() {
 	*x = ReplaySegmentsResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[97]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[98]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6648,7 +6765,7 @@ func (x *ReplaySegmentsResponse) String() string {
 func (*ReplaySegmentsResponse) ProtoMessage() {}
 
 func (x *ReplaySegmentsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[97]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[98]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6661,7 +6778,7 @@ func (x *ReplaySegmentsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplaySegmentsResponse.ProtoReflect.Descriptor instead.
 func (*ReplaySegmentsResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{97}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{98}
 }
 
 func (x *ReplaySegmentsResponse) GetOutcomeJson() []byte {
@@ -6687,7 +6804,7 @@ type Segment struct {
 
 func (x *Segment) Reset() {
 	*x = Segment{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[98]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[99]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6699,7 +6816,7 @@ func (x *Segment) String() string {
 func (*Segment) ProtoMessage() {}
 
 func (x *Segment) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[98]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[99]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6712,7 +6829,7 @@ func (x *Segment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Segment.ProtoReflect.Descriptor instead.
 func (*Segment) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{98}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{99}
 }
 
 func (x *Segment) GetKind() string {
@@ -6775,7 +6892,7 @@ type Quarantined struct {
 
 func (x *Quarantined) Reset() {
 	*x = Quarantined{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[99]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[100]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6787,7 +6904,7 @@ func (x *Quarantined) String() string {
 func (*Quarantined) ProtoMessage() {}
 
 func (x *Quarantined) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[99]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[100]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6800,7 +6917,7 @@ func (x *Quarantined) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Quarantined.ProtoReflect.Descriptor instead.
 func (*Quarantined) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{99}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{100}
 }
 
 func (x *Quarantined) GetWorkload() string {
@@ -6832,7 +6949,7 @@ type ListSegmentsRequest struct {
 
 func (x *ListSegmentsRequest) Reset() {
 	*x = ListSegmentsRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[100]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[101]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6844,7 +6961,7 @@ func (x *ListSegmentsRequest) String() string {
 func (*ListSegmentsRequest) ProtoMessage() {}
 
 func (x *ListSegmentsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[100]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[101]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6857,7 +6974,7 @@ func (x *ListSegmentsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSegmentsRequest.ProtoReflect.Descriptor instead.
 func (*ListSegmentsRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{100}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{101}
 }
 
 type ListSegmentsResponse struct {
@@ -6870,7 +6987,7 @@ type ListSegmentsResponse struct {
 
 func (x *ListSegmentsResponse) Reset() {
 	*x = ListSegmentsResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[101]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[102]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6882,7 +6999,7 @@ func (x *ListSegmentsResponse) String() string {
 func (*ListSegmentsResponse) ProtoMessage() {}
 
 func (x *ListSegmentsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[101]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[102]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6895,7 +7012,7 @@ func (x *ListSegmentsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSegmentsResponse.ProtoReflect.Descriptor instead.
 func (*ListSegmentsResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{101}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{102}
 }
 
 func (x *ListSegmentsResponse) GetSegments() []*Segment {
@@ -6924,7 +7041,7 @@ type ApplySegmentsRequest struct {
 
 func (x *ApplySegmentsRequest) Reset() {
 	*x = ApplySegmentsRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[102]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[103]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6936,7 +7053,7 @@ func (x *ApplySegmentsRequest) String() string {
 func (*ApplySegmentsRequest) ProtoMessage() {}
 
 func (x *ApplySegmentsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[102]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[103]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6949,7 +7066,7 @@ func (x *ApplySegmentsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplySegmentsRequest.ProtoReflect.Descriptor instead.
 func (*ApplySegmentsRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{102}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{103}
 }
 
 func (x *ApplySegmentsRequest) GetDocuments() string {
@@ -6991,7 +7108,7 @@ type ApplySegmentsResponse struct {
 
 func (x *ApplySegmentsResponse) Reset() {
 	*x = ApplySegmentsResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[103]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[104]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7003,7 +7120,7 @@ func (x *ApplySegmentsResponse) String() string {
 func (*ApplySegmentsResponse) ProtoMessage() {}
 
 func (x *ApplySegmentsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[103]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[104]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7016,7 +7133,7 @@ func (x *ApplySegmentsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplySegmentsResponse.ProtoReflect.Descriptor instead.
 func (*ApplySegmentsResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{103}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{104}
 }
 
 func (x *ApplySegmentsResponse) GetSegments() []*Segment {
@@ -7049,7 +7166,7 @@ type RemoveSegmentsRequest struct {
 
 func (x *RemoveSegmentsRequest) Reset() {
 	*x = RemoveSegmentsRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[104]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[105]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7061,7 +7178,7 @@ func (x *RemoveSegmentsRequest) String() string {
 func (*RemoveSegmentsRequest) ProtoMessage() {}
 
 func (x *RemoveSegmentsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[104]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[105]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7074,7 +7191,7 @@ func (x *RemoveSegmentsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveSegmentsRequest.ProtoReflect.Descriptor instead.
 func (*RemoveSegmentsRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{104}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{105}
 }
 
 func (x *RemoveSegmentsRequest) GetNames() []string {
@@ -7093,7 +7210,7 @@ type RemoveSegmentsResponse struct {
 
 func (x *RemoveSegmentsResponse) Reset() {
 	*x = RemoveSegmentsResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[105]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[106]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7105,7 +7222,7 @@ func (x *RemoveSegmentsResponse) String() string {
 func (*RemoveSegmentsResponse) ProtoMessage() {}
 
 func (x *RemoveSegmentsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[105]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[106]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7118,7 +7235,7 @@ func (x *RemoveSegmentsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveSegmentsResponse.ProtoReflect.Descriptor instead.
 func (*RemoveSegmentsResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{105}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{106}
 }
 
 func (x *RemoveSegmentsResponse) GetNodes() []*NodeAnswer {
@@ -7138,7 +7255,7 @@ type QuarantineRequest struct {
 
 func (x *QuarantineRequest) Reset() {
 	*x = QuarantineRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[106]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[107]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7150,7 +7267,7 @@ func (x *QuarantineRequest) String() string {
 func (*QuarantineRequest) ProtoMessage() {}
 
 func (x *QuarantineRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[106]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[107]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7163,7 +7280,7 @@ func (x *QuarantineRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuarantineRequest.ProtoReflect.Descriptor instead.
 func (*QuarantineRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{106}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{107}
 }
 
 func (x *QuarantineRequest) GetWorkload() string {
@@ -7189,7 +7306,7 @@ type QuarantineResponse struct {
 
 func (x *QuarantineResponse) Reset() {
 	*x = QuarantineResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[107]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[108]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7201,7 +7318,7 @@ func (x *QuarantineResponse) String() string {
 func (*QuarantineResponse) ProtoMessage() {}
 
 func (x *QuarantineResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[107]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[108]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7214,7 +7331,7 @@ func (x *QuarantineResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuarantineResponse.ProtoReflect.Descriptor instead.
 func (*QuarantineResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{107}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{108}
 }
 
 func (x *QuarantineResponse) GetNodes() []*NodeAnswer {
@@ -7243,7 +7360,7 @@ type FlowReport struct {
 
 func (x *FlowReport) Reset() {
 	*x = FlowReport{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[108]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[109]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7255,7 +7372,7 @@ func (x *FlowReport) String() string {
 func (*FlowReport) ProtoMessage() {}
 
 func (x *FlowReport) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[108]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[109]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7268,7 +7385,7 @@ func (x *FlowReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FlowReport.ProtoReflect.Descriptor instead.
 func (*FlowReport) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{108}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{109}
 }
 
 func (x *FlowReport) GetNode() string {
@@ -7374,7 +7491,7 @@ type NodeFlow struct {
 
 func (x *NodeFlow) Reset() {
 	*x = NodeFlow{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[109]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[110]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7386,7 +7503,7 @@ func (x *NodeFlow) String() string {
 func (*NodeFlow) ProtoMessage() {}
 
 func (x *NodeFlow) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[109]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[110]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7399,7 +7516,7 @@ func (x *NodeFlow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeFlow.ProtoReflect.Descriptor instead.
 func (*NodeFlow) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{109}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{110}
 }
 
 func (x *NodeFlow) GetWorkload() string {
@@ -7585,7 +7702,7 @@ type NodeRequest struct {
 
 func (x *NodeRequest) Reset() {
 	*x = NodeRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[110]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[111]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7597,7 +7714,7 @@ func (x *NodeRequest) String() string {
 func (*NodeRequest) ProtoMessage() {}
 
 func (x *NodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[110]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[111]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7610,7 +7727,7 @@ func (x *NodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeRequest.ProtoReflect.Descriptor instead.
 func (*NodeRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{110}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{111}
 }
 
 func (x *NodeRequest) GetShape() string {
@@ -7670,7 +7787,7 @@ type WorkloadAddresses struct {
 
 func (x *WorkloadAddresses) Reset() {
 	*x = WorkloadAddresses{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[111]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[112]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7682,7 +7799,7 @@ func (x *WorkloadAddresses) String() string {
 func (*WorkloadAddresses) ProtoMessage() {}
 
 func (x *WorkloadAddresses) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[111]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[112]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7695,7 +7812,7 @@ func (x *WorkloadAddresses) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkloadAddresses.ProtoReflect.Descriptor instead.
 func (*WorkloadAddresses) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{111}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{112}
 }
 
 func (x *WorkloadAddresses) GetWorkload() string {
@@ -7758,7 +7875,7 @@ type NamedPort struct {
 
 func (x *NamedPort) Reset() {
 	*x = NamedPort{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[112]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[113]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7770,7 +7887,7 @@ func (x *NamedPort) String() string {
 func (*NamedPort) ProtoMessage() {}
 
 func (x *NamedPort) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[112]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[113]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7783,7 +7900,7 @@ func (x *NamedPort) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NamedPort.ProtoReflect.Descriptor instead.
 func (*NamedPort) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{112}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{113}
 }
 
 func (x *NamedPort) GetName() string {
@@ -7817,7 +7934,7 @@ type NamespaceLabels struct {
 
 func (x *NamespaceLabels) Reset() {
 	*x = NamespaceLabels{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[113]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[114]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7829,7 +7946,7 @@ func (x *NamespaceLabels) String() string {
 func (*NamespaceLabels) ProtoMessage() {}
 
 func (x *NamespaceLabels) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[113]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[114]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7842,7 +7959,7 @@ func (x *NamespaceLabels) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NamespaceLabels.ProtoReflect.Descriptor instead.
 func (*NamespaceLabels) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{113}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{114}
 }
 
 func (x *NamespaceLabels) GetName() string {
@@ -7869,7 +7986,7 @@ type WorkloadPorts struct {
 
 func (x *WorkloadPorts) Reset() {
 	*x = WorkloadPorts{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[114]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[115]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7881,7 +7998,7 @@ func (x *WorkloadPorts) String() string {
 func (*WorkloadPorts) ProtoMessage() {}
 
 func (x *WorkloadPorts) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[114]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[115]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7894,7 +8011,7 @@ func (x *WorkloadPorts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkloadPorts.ProtoReflect.Descriptor instead.
 func (*WorkloadPorts) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{114}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{115}
 }
 
 func (x *WorkloadPorts) GetWorkload() string {
@@ -7924,7 +8041,7 @@ type PutInventoryRequest struct {
 
 func (x *PutInventoryRequest) Reset() {
 	*x = PutInventoryRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[115]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[116]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7936,7 +8053,7 @@ func (x *PutInventoryRequest) String() string {
 func (*PutInventoryRequest) ProtoMessage() {}
 
 func (x *PutInventoryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[115]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[116]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7949,7 +8066,7 @@ func (x *PutInventoryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutInventoryRequest.ProtoReflect.Descriptor instead.
 func (*PutInventoryRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{115}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{116}
 }
 
 func (x *PutInventoryRequest) GetCluster() string {
@@ -7988,7 +8105,7 @@ type PutInventoryResponse struct {
 
 func (x *PutInventoryResponse) Reset() {
 	*x = PutInventoryResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[116]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[117]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8000,7 +8117,7 @@ func (x *PutInventoryResponse) String() string {
 func (*PutInventoryResponse) ProtoMessage() {}
 
 func (x *PutInventoryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[116]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[117]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8013,7 +8130,7 @@ func (x *PutInventoryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutInventoryResponse.ProtoReflect.Descriptor instead.
 func (*PutInventoryResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{116}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{117}
 }
 
 // NetworkService is an address that nodes translate: a cluster's service, a published port.
@@ -8029,7 +8146,7 @@ type NetworkService struct {
 
 func (x *NetworkService) Reset() {
 	*x = NetworkService{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[117]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[118]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8041,7 +8158,7 @@ func (x *NetworkService) String() string {
 func (*NetworkService) ProtoMessage() {}
 
 func (x *NetworkService) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[117]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[118]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8054,7 +8171,7 @@ func (x *NetworkService) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkService.ProtoReflect.Descriptor instead.
 func (*NetworkService) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{117}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{118}
 }
 
 func (x *NetworkService) GetProtocol() uint32 {
@@ -8101,7 +8218,7 @@ type NetworkState struct {
 
 func (x *NetworkState) Reset() {
 	*x = NetworkState{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[118]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[119]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8113,7 +8230,7 @@ func (x *NetworkState) String() string {
 func (*NetworkState) ProtoMessage() {}
 
 func (x *NetworkState) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[118]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[119]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8126,7 +8243,7 @@ func (x *NetworkState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkState.ProtoReflect.Descriptor instead.
 func (*NetworkState) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{118}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{119}
 }
 
 func (x *NetworkState) GetGeneration() uint64 {
@@ -8188,7 +8305,7 @@ type HostAddresses struct {
 
 func (x *HostAddresses) Reset() {
 	*x = HostAddresses{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[119]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[120]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8200,7 +8317,7 @@ func (x *HostAddresses) String() string {
 func (*HostAddresses) ProtoMessage() {}
 
 func (x *HostAddresses) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[119]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[120]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8213,7 +8330,7 @@ func (x *HostAddresses) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostAddresses.ProtoReflect.Descriptor instead.
 func (*HostAddresses) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{119}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{120}
 }
 
 func (x *HostAddresses) GetNode() string {
@@ -8241,7 +8358,7 @@ type NodeReport struct {
 
 func (x *NodeReport) Reset() {
 	*x = NodeReport{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[120]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[121]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8253,7 +8370,7 @@ func (x *NodeReport) String() string {
 func (*NodeReport) ProtoMessage() {}
 
 func (x *NodeReport) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[120]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[121]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8266,7 +8383,7 @@ func (x *NodeReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeReport.ProtoReflect.Descriptor instead.
 func (*NodeReport) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{120}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{121}
 }
 
 func (x *NodeReport) GetNode() *Node {
@@ -8293,7 +8410,7 @@ type WorkloadReport struct {
 
 func (x *WorkloadReport) Reset() {
 	*x = WorkloadReport{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[121]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[122]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8305,7 +8422,7 @@ func (x *WorkloadReport) String() string {
 func (*WorkloadReport) ProtoMessage() {}
 
 func (x *WorkloadReport) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[121]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[122]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8318,7 +8435,7 @@ func (x *WorkloadReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkloadReport.ProtoReflect.Descriptor instead.
 func (*WorkloadReport) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{121}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{122}
 }
 
 func (x *WorkloadReport) GetWorkload() *Workload {
@@ -8344,7 +8461,7 @@ type AlertBatch struct {
 
 func (x *AlertBatch) Reset() {
 	*x = AlertBatch{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[122]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[123]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8356,7 +8473,7 @@ func (x *AlertBatch) String() string {
 func (*AlertBatch) ProtoMessage() {}
 
 func (x *AlertBatch) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[122]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[123]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8369,7 +8486,7 @@ func (x *AlertBatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AlertBatch.ProtoReflect.Descriptor instead.
 func (*AlertBatch) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{122}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{123}
 }
 
 func (x *AlertBatch) GetAlerts() []*Alert {
@@ -8399,7 +8516,7 @@ type NodeCommand struct {
 
 func (x *NodeCommand) Reset() {
 	*x = NodeCommand{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[123]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[124]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8411,7 +8528,7 @@ func (x *NodeCommand) String() string {
 func (*NodeCommand) ProtoMessage() {}
 
 func (x *NodeCommand) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[123]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[124]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8424,7 +8541,7 @@ func (x *NodeCommand) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeCommand.ProtoReflect.Descriptor instead.
 func (*NodeCommand) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{123}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{124}
 }
 
 func (x *NodeCommand) GetCommand() isNodeCommand_Command {
@@ -8568,7 +8685,7 @@ type SetPolicies struct {
 
 func (x *SetPolicies) Reset() {
 	*x = SetPolicies{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[124]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[125]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8580,7 +8697,7 @@ func (x *SetPolicies) String() string {
 func (*SetPolicies) ProtoMessage() {}
 
 func (x *SetPolicies) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[124]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[125]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8593,7 +8710,7 @@ func (x *SetPolicies) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetPolicies.ProtoReflect.Descriptor instead.
 func (*SetPolicies) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{124}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{125}
 }
 
 func (x *SetPolicies) GetDocuments() [][]byte {
@@ -8615,7 +8732,7 @@ type NodeCommandAnswer struct {
 
 func (x *NodeCommandAnswer) Reset() {
 	*x = NodeCommandAnswer{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[125]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[126]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8627,7 +8744,7 @@ func (x *NodeCommandAnswer) String() string {
 func (*NodeCommandAnswer) ProtoMessage() {}
 
 func (x *NodeCommandAnswer) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[125]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[126]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8640,7 +8757,7 @@ func (x *NodeCommandAnswer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeCommandAnswer.ProtoReflect.Descriptor instead.
 func (*NodeCommandAnswer) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{125}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{126}
 }
 
 func (x *NodeCommandAnswer) GetAnswer() *NodeAnswer {
@@ -8689,7 +8806,7 @@ type WebSetting struct {
 
 func (x *WebSetting) Reset() {
 	*x = WebSetting{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[126]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[127]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8701,7 +8818,7 @@ func (x *WebSetting) String() string {
 func (*WebSetting) ProtoMessage() {}
 
 func (x *WebSetting) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[126]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[127]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8714,7 +8831,7 @@ func (x *WebSetting) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WebSetting.ProtoReflect.Descriptor instead.
 func (*WebSetting) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{126}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{127}
 }
 
 func (x *WebSetting) GetWorkload() string {
@@ -8794,7 +8911,7 @@ type WebException struct {
 
 func (x *WebException) Reset() {
 	*x = WebException{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[127]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[128]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8806,7 +8923,7 @@ func (x *WebException) String() string {
 func (*WebException) ProtoMessage() {}
 
 func (x *WebException) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[127]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[128]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8819,7 +8936,7 @@ func (x *WebException) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WebException.ProtoReflect.Descriptor instead.
 func (*WebException) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{127}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{128}
 }
 
 func (x *WebException) GetId() string {
@@ -8879,7 +8996,7 @@ type WebPatch struct {
 
 func (x *WebPatch) Reset() {
 	*x = WebPatch{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[128]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[129]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8891,7 +9008,7 @@ func (x *WebPatch) String() string {
 func (*WebPatch) ProtoMessage() {}
 
 func (x *WebPatch) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[128]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[129]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8904,7 +9021,7 @@ func (x *WebPatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WebPatch.ProtoReflect.Descriptor instead.
 func (*WebPatch) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{128}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{129}
 }
 
 func (x *WebPatch) GetId() string {
@@ -8976,7 +9093,7 @@ type WebState struct {
 
 func (x *WebState) Reset() {
 	*x = WebState{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[129]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[130]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8988,7 +9105,7 @@ func (x *WebState) String() string {
 func (*WebState) ProtoMessage() {}
 
 func (x *WebState) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[129]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[130]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9001,7 +9118,7 @@ func (x *WebState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WebState.ProtoReflect.Descriptor instead.
 func (*WebState) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{129}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{130}
 }
 
 func (x *WebState) GetMode() string {
@@ -9102,7 +9219,7 @@ type WebRequest struct {
 
 func (x *WebRequest) Reset() {
 	*x = WebRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[130]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[131]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9114,7 +9231,7 @@ func (x *WebRequest) String() string {
 func (*WebRequest) ProtoMessage() {}
 
 func (x *WebRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[130]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[131]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9127,7 +9244,7 @@ func (x *WebRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WebRequest.ProtoReflect.Descriptor instead.
 func (*WebRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{130}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{131}
 }
 
 func (x *WebRequest) GetId() string {
@@ -9235,7 +9352,7 @@ type WebReason struct {
 
 func (x *WebReason) Reset() {
 	*x = WebReason{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[131]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[132]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9247,7 +9364,7 @@ func (x *WebReason) String() string {
 func (*WebReason) ProtoMessage() {}
 
 func (x *WebReason) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[131]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[132]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9260,7 +9377,7 @@ func (x *WebReason) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WebReason.ProtoReflect.Descriptor instead.
 func (*WebReason) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{131}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{132}
 }
 
 func (x *WebReason) GetRule() string {
@@ -9325,7 +9442,7 @@ type WebCause struct {
 
 func (x *WebCause) Reset() {
 	*x = WebCause{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[132]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[133]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9337,7 +9454,7 @@ func (x *WebCause) String() string {
 func (*WebCause) ProtoMessage() {}
 
 func (x *WebCause) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[132]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[133]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9350,7 +9467,7 @@ func (x *WebCause) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WebCause.ProtoReflect.Descriptor instead.
 func (*WebCause) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{132}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{133}
 }
 
 func (x *WebCause) GetId() string {
@@ -9441,7 +9558,7 @@ type SetWebs struct {
 
 func (x *SetWebs) Reset() {
 	*x = SetWebs{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[133]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[134]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9453,7 +9570,7 @@ func (x *SetWebs) String() string {
 func (*SetWebs) ProtoMessage() {}
 
 func (x *SetWebs) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[133]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[134]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9466,7 +9583,7 @@ func (x *SetWebs) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetWebs.ProtoReflect.Descriptor instead.
 func (*SetWebs) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{133}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{134}
 }
 
 func (x *SetWebs) GetSettings() []*WebSetting {
@@ -9492,7 +9609,7 @@ type ListWebRequest struct {
 
 func (x *ListWebRequest) Reset() {
 	*x = ListWebRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[134]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[135]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9504,7 +9621,7 @@ func (x *ListWebRequest) String() string {
 func (*ListWebRequest) ProtoMessage() {}
 
 func (x *ListWebRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[134]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[135]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9517,7 +9634,7 @@ func (x *ListWebRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWebRequest.ProtoReflect.Descriptor instead.
 func (*ListWebRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{134}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{135}
 }
 
 func (x *ListWebRequest) GetWorkload() string {
@@ -9536,7 +9653,7 @@ type ListWebResponse struct {
 
 func (x *ListWebResponse) Reset() {
 	*x = ListWebResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[135]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[136]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9548,7 +9665,7 @@ func (x *ListWebResponse) String() string {
 func (*ListWebResponse) ProtoMessage() {}
 
 func (x *ListWebResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[135]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[136]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9561,7 +9678,7 @@ func (x *ListWebResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWebResponse.ProtoReflect.Descriptor instead.
 func (*ListWebResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{135}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{136}
 }
 
 func (x *ListWebResponse) GetWorkloads() []*ListWebResponse_WebWorkload {
@@ -9585,7 +9702,7 @@ type SetWebRequest struct {
 
 func (x *SetWebRequest) Reset() {
 	*x = SetWebRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[136]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[137]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9597,7 +9714,7 @@ func (x *SetWebRequest) String() string {
 func (*SetWebRequest) ProtoMessage() {}
 
 func (x *SetWebRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[136]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[137]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9610,7 +9727,7 @@ func (x *SetWebRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetWebRequest.ProtoReflect.Descriptor instead.
 func (*SetWebRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{136}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{137}
 }
 
 func (x *SetWebRequest) GetWorkload() string {
@@ -9665,7 +9782,7 @@ type SetWebResponse struct {
 
 func (x *SetWebResponse) Reset() {
 	*x = SetWebResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[137]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[138]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9677,7 +9794,7 @@ func (x *SetWebResponse) String() string {
 func (*SetWebResponse) ProtoMessage() {}
 
 func (x *SetWebResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[137]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[138]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9690,7 +9807,7 @@ func (x *SetWebResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetWebResponse.ProtoReflect.Descriptor instead.
 func (*SetWebResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{137}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{138}
 }
 
 func (x *SetWebResponse) GetSetting() *WebSetting {
@@ -9719,7 +9836,7 @@ type AllowWebRequest struct {
 
 func (x *AllowWebRequest) Reset() {
 	*x = AllowWebRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[138]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[139]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9731,7 +9848,7 @@ func (x *AllowWebRequest) String() string {
 func (*AllowWebRequest) ProtoMessage() {}
 
 func (x *AllowWebRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[138]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[139]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9744,7 +9861,7 @@ func (x *AllowWebRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AllowWebRequest.ProtoReflect.Descriptor instead.
 func (*AllowWebRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{138}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{139}
 }
 
 func (x *AllowWebRequest) GetEvent() string {
@@ -9787,7 +9904,7 @@ type PatchWebRequest struct {
 
 func (x *PatchWebRequest) Reset() {
 	*x = PatchWebRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[139]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[140]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9799,7 +9916,7 @@ func (x *PatchWebRequest) String() string {
 func (*PatchWebRequest) ProtoMessage() {}
 
 func (x *PatchWebRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[139]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[140]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9812,7 +9929,7 @@ func (x *PatchWebRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PatchWebRequest.ProtoReflect.Descriptor instead.
 func (*PatchWebRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{139}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{140}
 }
 
 func (x *PatchWebRequest) GetAlert() string {
@@ -9856,7 +9973,7 @@ type ListWebEventsRequest struct {
 
 func (x *ListWebEventsRequest) Reset() {
 	*x = ListWebEventsRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[140]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[141]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9868,7 +9985,7 @@ func (x *ListWebEventsRequest) String() string {
 func (*ListWebEventsRequest) ProtoMessage() {}
 
 func (x *ListWebEventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[140]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[141]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9881,7 +9998,7 @@ func (x *ListWebEventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWebEventsRequest.ProtoReflect.Descriptor instead.
 func (*ListWebEventsRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{140}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{141}
 }
 
 func (x *ListWebEventsRequest) GetWorkload() string {
@@ -9930,7 +10047,7 @@ type ListWebEventsResponse struct {
 
 func (x *ListWebEventsResponse) Reset() {
 	*x = ListWebEventsResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[141]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[142]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9942,7 +10059,7 @@ func (x *ListWebEventsResponse) String() string {
 func (*ListWebEventsResponse) ProtoMessage() {}
 
 func (x *ListWebEventsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[141]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[142]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9955,7 +10072,7 @@ func (x *ListWebEventsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWebEventsResponse.ProtoReflect.Descriptor instead.
 func (*ListWebEventsResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{141}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{142}
 }
 
 func (x *ListWebEventsResponse) GetEvents() []*Alert {
@@ -9988,7 +10105,7 @@ type GetWebEventRequest struct {
 
 func (x *GetWebEventRequest) Reset() {
 	*x = GetWebEventRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[142]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[143]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10000,7 +10117,7 @@ func (x *GetWebEventRequest) String() string {
 func (*GetWebEventRequest) ProtoMessage() {}
 
 func (x *GetWebEventRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[142]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[143]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10013,7 +10130,7 @@ func (x *GetWebEventRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetWebEventRequest.ProtoReflect.Descriptor instead.
 func (*GetWebEventRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{142}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{143}
 }
 
 func (x *GetWebEventRequest) GetId() string {
@@ -10032,7 +10149,7 @@ type GetWebEventResponse struct {
 
 func (x *GetWebEventResponse) Reset() {
 	*x = GetWebEventResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[143]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[144]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10044,7 +10161,7 @@ func (x *GetWebEventResponse) String() string {
 func (*GetWebEventResponse) ProtoMessage() {}
 
 func (x *GetWebEventResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[143]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[144]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10057,7 +10174,7 @@ func (x *GetWebEventResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetWebEventResponse.ProtoReflect.Descriptor instead.
 func (*GetWebEventResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{143}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{144}
 }
 
 func (x *GetWebEventResponse) GetEvent() *Alert {
@@ -10077,7 +10194,7 @@ type GetPortraitRequest struct {
 
 func (x *GetPortraitRequest) Reset() {
 	*x = GetPortraitRequest{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[144]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[145]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10089,7 +10206,7 @@ func (x *GetPortraitRequest) String() string {
 func (*GetPortraitRequest) ProtoMessage() {}
 
 func (x *GetPortraitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[144]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[145]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10102,7 +10219,7 @@ func (x *GetPortraitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPortraitRequest.ProtoReflect.Descriptor instead.
 func (*GetPortraitRequest) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{144}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{145}
 }
 
 func (x *GetPortraitRequest) GetWorkload() string {
@@ -10133,7 +10250,7 @@ type GetPortraitResponse struct {
 
 func (x *GetPortraitResponse) Reset() {
 	*x = GetPortraitResponse{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[145]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[146]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10145,7 +10262,7 @@ func (x *GetPortraitResponse) String() string {
 func (*GetPortraitResponse) ProtoMessage() {}
 
 func (x *GetPortraitResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[145]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[146]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10158,7 +10275,7 @@ func (x *GetPortraitResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPortraitResponse.ProtoReflect.Descriptor instead.
 func (*GetPortraitResponse) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{145}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{146}
 }
 
 func (x *GetPortraitResponse) GetWorkload() string {
@@ -10203,6 +10320,1018 @@ func (x *GetPortraitResponse) GetDigests() []string {
 	return nil
 }
 
+// AuditCounts say how many checks have which answer.
+type AuditCounts struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Pass          int32                  `protobuf:"varint,1,opt,name=pass,proto3" json:"pass,omitempty"`
+	Fail          int32                  `protobuf:"varint,2,opt,name=fail,proto3" json:"fail,omitempty"`
+	Manual        int32                  `protobuf:"varint,3,opt,name=manual,proto3" json:"manual,omitempty"`
+	NotApplicable int32                  `protobuf:"varint,4,opt,name=not_applicable,json=notApplicable,proto3" json:"not_applicable,omitempty"`
+	Excepted      int32                  `protobuf:"varint,5,opt,name=excepted,proto3" json:"excepted,omitempty"` // of those that fail
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AuditCounts) Reset() {
+	*x = AuditCounts{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[147]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AuditCounts) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AuditCounts) ProtoMessage() {}
+
+func (x *AuditCounts) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[147]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AuditCounts.ProtoReflect.Descriptor instead.
+func (*AuditCounts) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{147}
+}
+
+func (x *AuditCounts) GetPass() int32 {
+	if x != nil {
+		return x.Pass
+	}
+	return 0
+}
+
+func (x *AuditCounts) GetFail() int32 {
+	if x != nil {
+		return x.Fail
+	}
+	return 0
+}
+
+func (x *AuditCounts) GetManual() int32 {
+	if x != nil {
+		return x.Manual
+	}
+	return 0
+}
+
+func (x *AuditCounts) GetNotApplicable() int32 {
+	if x != nil {
+		return x.NotApplicable
+	}
+	return 0
+}
+
+func (x *AuditCounts) GetExcepted() int32 {
+	if x != nil {
+		return x.Excepted
+	}
+	return 0
+}
+
+// AuditReport is what an agent found on its node.
+type AuditReport struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	Cluster       string                 `protobuf:"bytes,2,opt,name=cluster,proto3" json:"cluster,omitempty"`
+	Time          *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=time,proto3" json:"time,omitempty"`
+	Cause         string                 `protobuf:"bytes,4,opt,name=cause,proto3" json:"cause,omitempty"` // start, change, time
+	Score         float64                `protobuf:"fixed64,5,opt,name=score,proto3" json:"score,omitempty"`
+	Layers        map[string]float64     `protobuf:"bytes,6,rep,name=layers,proto3" json:"layers,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"fixed64,2,opt,name=value"`
+	Counts        *AuditCounts           `protobuf:"bytes,7,opt,name=counts,proto3" json:"counts,omitempty"`
+	Report        []byte                 `protobuf:"bytes,8,opt,name=report,proto3" json:"report,omitempty"` // JSON, compressed with gzip
+	Drift         int32                  `protobuf:"varint,9,opt,name=drift,proto3" json:"drift,omitempty"`  // how many answers are others than at the audit before
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AuditReport) Reset() {
+	*x = AuditReport{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[148]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AuditReport) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AuditReport) ProtoMessage() {}
+
+func (x *AuditReport) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[148]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AuditReport.ProtoReflect.Descriptor instead.
+func (*AuditReport) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{148}
+}
+
+func (x *AuditReport) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *AuditReport) GetCluster() string {
+	if x != nil {
+		return x.Cluster
+	}
+	return ""
+}
+
+func (x *AuditReport) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+func (x *AuditReport) GetCause() string {
+	if x != nil {
+		return x.Cause
+	}
+	return ""
+}
+
+func (x *AuditReport) GetScore() float64 {
+	if x != nil {
+		return x.Score
+	}
+	return 0
+}
+
+func (x *AuditReport) GetLayers() map[string]float64 {
+	if x != nil {
+		return x.Layers
+	}
+	return nil
+}
+
+func (x *AuditReport) GetCounts() *AuditCounts {
+	if x != nil {
+		return x.Counts
+	}
+	return nil
+}
+
+func (x *AuditReport) GetReport() []byte {
+	if x != nil {
+		return x.Report
+	}
+	return nil
+}
+
+func (x *AuditReport) GetDrift() int32 {
+	if x != nil {
+		return x.Drift
+	}
+	return 0
+}
+
+// Audit is one audit of one host.
+type Audit struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Node          string                 `protobuf:"bytes,2,opt,name=node,proto3" json:"node,omitempty"`
+	Cluster       string                 `protobuf:"bytes,3,opt,name=cluster,proto3" json:"cluster,omitempty"`
+	Time          *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=time,proto3" json:"time,omitempty"`
+	Cause         string                 `protobuf:"bytes,5,opt,name=cause,proto3" json:"cause,omitempty"`
+	Score         float64                `protobuf:"fixed64,6,opt,name=score,proto3" json:"score,omitempty"`
+	Layers        map[string]float64     `protobuf:"bytes,7,rep,name=layers,proto3" json:"layers,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"fixed64,2,opt,name=value"`
+	Counts        *AuditCounts           `protobuf:"bytes,8,opt,name=counts,proto3" json:"counts,omitempty"`
+	Drift         int32                  `protobuf:"varint,9,opt,name=drift,proto3" json:"drift,omitempty"` // how many answers changed
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Audit) Reset() {
+	*x = Audit{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[149]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Audit) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Audit) ProtoMessage() {}
+
+func (x *Audit) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[149]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Audit.ProtoReflect.Descriptor instead.
+func (*Audit) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{149}
+}
+
+func (x *Audit) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Audit) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *Audit) GetCluster() string {
+	if x != nil {
+		return x.Cluster
+	}
+	return ""
+}
+
+func (x *Audit) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+func (x *Audit) GetCause() string {
+	if x != nil {
+		return x.Cause
+	}
+	return ""
+}
+
+func (x *Audit) GetScore() float64 {
+	if x != nil {
+		return x.Score
+	}
+	return 0
+}
+
+func (x *Audit) GetLayers() map[string]float64 {
+	if x != nil {
+		return x.Layers
+	}
+	return nil
+}
+
+func (x *Audit) GetCounts() *AuditCounts {
+	if x != nil {
+		return x.Counts
+	}
+	return nil
+}
+
+func (x *Audit) GetDrift() int32 {
+	if x != nil {
+		return x.Drift
+	}
+	return 0
+}
+
+type ListAuditsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"` // empty: all
+	Cluster       string                 `protobuf:"bytes,2,opt,name=cluster,proto3" json:"cluster,omitempty"`
+	Since         *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=since,proto3" json:"since,omitempty"` // of the history; default 30 days ago
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListAuditsRequest) Reset() {
+	*x = ListAuditsRequest{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[150]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListAuditsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListAuditsRequest) ProtoMessage() {}
+
+func (x *ListAuditsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[150]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListAuditsRequest.ProtoReflect.Descriptor instead.
+func (*ListAuditsRequest) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{150}
+}
+
+func (x *ListAuditsRequest) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *ListAuditsRequest) GetCluster() string {
+	if x != nil {
+		return x.Cluster
+	}
+	return ""
+}
+
+func (x *ListAuditsRequest) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+type ListAuditsResponse struct {
+	state         protoimpl.MessageState      `protogen:"open.v1"`
+	Hosts         []*ListAuditsResponse_Host  `protobuf:"bytes,1,rep,name=hosts,proto3" json:"hosts,omitempty"`       // the worst first
+	Clusters      []*ListAuditsResponse_Point `protobuf:"bytes,2,rep,name=clusters,proto3" json:"clusters,omitempty"` // the mean over the hosts of a cluster, day by day
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListAuditsResponse) Reset() {
+	*x = ListAuditsResponse{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[151]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListAuditsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListAuditsResponse) ProtoMessage() {}
+
+func (x *ListAuditsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[151]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListAuditsResponse.ProtoReflect.Descriptor instead.
+func (*ListAuditsResponse) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{151}
+}
+
+func (x *ListAuditsResponse) GetHosts() []*ListAuditsResponse_Host {
+	if x != nil {
+		return x.Hosts
+	}
+	return nil
+}
+
+func (x *ListAuditsResponse) GetClusters() []*ListAuditsResponse_Point {
+	if x != nil {
+		return x.Clusters
+	}
+	return nil
+}
+
+type GetAuditRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"` // its newest …
+	Id            string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`     // … or this one
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetAuditRequest) Reset() {
+	*x = GetAuditRequest{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[152]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetAuditRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetAuditRequest) ProtoMessage() {}
+
+func (x *GetAuditRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[152]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetAuditRequest.ProtoReflect.Descriptor instead.
+func (*GetAuditRequest) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{152}
+}
+
+func (x *GetAuditRequest) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *GetAuditRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+type GetAuditResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Audit         *Audit                 `protobuf:"bytes,1,opt,name=audit,proto3" json:"audit,omitempty"`
+	Json          []byte                 `protobuf:"bytes,2,opt,name=json,proto3" json:"json,omitempty"` // with exceptions
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetAuditResponse) Reset() {
+	*x = GetAuditResponse{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[153]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetAuditResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetAuditResponse) ProtoMessage() {}
+
+func (x *GetAuditResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[153]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetAuditResponse.ProtoReflect.Descriptor instead.
+func (*GetAuditResponse) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{153}
+}
+
+func (x *GetAuditResponse) GetAudit() *Audit {
+	if x != nil {
+		return x.Audit
+	}
+	return nil
+}
+
+func (x *GetAuditResponse) GetJson() []byte {
+	if x != nil {
+		return x.Json
+	}
+	return nil
+}
+
+type ListDriftRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	Check         string                 `protobuf:"bytes,2,opt,name=check,proto3" json:"check,omitempty"`
+	Since         *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=since,proto3" json:"since,omitempty"`
+	Limit         int32                  `protobuf:"varint,4,opt,name=limit,proto3" json:"limit,omitempty"` // default 100, at most 1000
+	Page          string                 `protobuf:"bytes,5,opt,name=page,proto3" json:"page,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListDriftRequest) Reset() {
+	*x = ListDriftRequest{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[154]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListDriftRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListDriftRequest) ProtoMessage() {}
+
+func (x *ListDriftRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[154]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListDriftRequest.ProtoReflect.Descriptor instead.
+func (*ListDriftRequest) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{154}
+}
+
+func (x *ListDriftRequest) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *ListDriftRequest) GetCheck() string {
+	if x != nil {
+		return x.Check
+	}
+	return ""
+}
+
+func (x *ListDriftRequest) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *ListDriftRequest) GetLimit() int32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *ListDriftRequest) GetPage() string {
+	if x != nil {
+		return x.Page
+	}
+	return ""
+}
+
+type ListDriftResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Drift         []*Alert               `protobuf:"bytes,1,rep,name=drift,proto3" json:"drift,omitempty"`
+	NextPage      string                 `protobuf:"bytes,2,opt,name=next_page,json=nextPage,proto3" json:"next_page,omitempty"`
+	Total         uint64                 `protobuf:"varint,3,opt,name=total,proto3" json:"total,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListDriftResponse) Reset() {
+	*x = ListDriftResponse{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[155]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListDriftResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListDriftResponse) ProtoMessage() {}
+
+func (x *ListDriftResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[155]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListDriftResponse.ProtoReflect.Descriptor instead.
+func (*ListDriftResponse) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{155}
+}
+
+func (x *ListDriftResponse) GetDrift() []*Alert {
+	if x != nil {
+		return x.Drift
+	}
+	return nil
+}
+
+func (x *ListDriftResponse) GetNextPage() string {
+	if x != nil {
+		return x.NextPage
+	}
+	return ""
+}
+
+func (x *ListDriftResponse) GetTotal() uint64 {
+	if x != nil {
+		return x.Total
+	}
+	return 0
+}
+
+// AuditException is somebody's word that a check may fail, until a day.
+type AuditException struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Check         string                 `protobuf:"bytes,2,opt,name=check,proto3" json:"check,omitempty"` // BH-H176, or a pattern: BH-H0*
+	Node          string                 `protobuf:"bytes,3,opt,name=node,proto3" json:"node,omitempty"`   // a pattern of names; empty: every host
+	Owner         string                 `protobuf:"bytes,4,opt,name=owner,proto3" json:"owner,omitempty"`
+	Reason        string                 `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
+	Expires       string                 `protobuf:"bytes,6,opt,name=expires,proto3" json:"expires,omitempty"` // the last day: 2027-01-31
+	By            string                 `protobuf:"bytes,7,opt,name=by,proto3" json:"by,omitempty"`
+	At            *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=at,proto3" json:"at,omitempty"`
+	Over          bool                   `protobuf:"varint,9,opt,name=over,proto3" json:"over,omitempty"`      // its last day is past: the check counts again
+	Covers        int32                  `protobuf:"varint,10,opt,name=covers,proto3" json:"covers,omitempty"` // failed checks that it is about now
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AuditException) Reset() {
+	*x = AuditException{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[156]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AuditException) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AuditException) ProtoMessage() {}
+
+func (x *AuditException) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[156]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AuditException.ProtoReflect.Descriptor instead.
+func (*AuditException) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{156}
+}
+
+func (x *AuditException) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *AuditException) GetCheck() string {
+	if x != nil {
+		return x.Check
+	}
+	return ""
+}
+
+func (x *AuditException) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *AuditException) GetOwner() string {
+	if x != nil {
+		return x.Owner
+	}
+	return ""
+}
+
+func (x *AuditException) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *AuditException) GetExpires() string {
+	if x != nil {
+		return x.Expires
+	}
+	return ""
+}
+
+func (x *AuditException) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+func (x *AuditException) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
+func (x *AuditException) GetOver() bool {
+	if x != nil {
+		return x.Over
+	}
+	return false
+}
+
+func (x *AuditException) GetCovers() int32 {
+	if x != nil {
+		return x.Covers
+	}
+	return 0
+}
+
+type ListExceptionsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListExceptionsRequest) Reset() {
+	*x = ListExceptionsRequest{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[157]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListExceptionsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListExceptionsRequest) ProtoMessage() {}
+
+func (x *ListExceptionsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[157]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListExceptionsRequest.ProtoReflect.Descriptor instead.
+func (*ListExceptionsRequest) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{157}
+}
+
+type ListExceptionsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Exceptions    []*AuditException      `protobuf:"bytes,1,rep,name=exceptions,proto3" json:"exceptions,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListExceptionsResponse) Reset() {
+	*x = ListExceptionsResponse{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[158]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListExceptionsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListExceptionsResponse) ProtoMessage() {}
+
+func (x *ListExceptionsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[158]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListExceptionsResponse.ProtoReflect.Descriptor instead.
+func (*ListExceptionsResponse) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{158}
+}
+
+func (x *ListExceptionsResponse) GetExceptions() []*AuditException {
+	if x != nil {
+		return x.Exceptions
+	}
+	return nil
+}
+
+type PutExceptionRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Exception     *AuditException        `protobuf:"bytes,1,opt,name=exception,proto3" json:"exception,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PutExceptionRequest) Reset() {
+	*x = PutExceptionRequest{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[159]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PutExceptionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PutExceptionRequest) ProtoMessage() {}
+
+func (x *PutExceptionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[159]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PutExceptionRequest.ProtoReflect.Descriptor instead.
+func (*PutExceptionRequest) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{159}
+}
+
+func (x *PutExceptionRequest) GetException() *AuditException {
+	if x != nil {
+		return x.Exception
+	}
+	return nil
+}
+
+type PutExceptionResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Exception     *AuditException        `protobuf:"bytes,1,opt,name=exception,proto3" json:"exception,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PutExceptionResponse) Reset() {
+	*x = PutExceptionResponse{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[160]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PutExceptionResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PutExceptionResponse) ProtoMessage() {}
+
+func (x *PutExceptionResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[160]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PutExceptionResponse.ProtoReflect.Descriptor instead.
+func (*PutExceptionResponse) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{160}
+}
+
+func (x *PutExceptionResponse) GetException() *AuditException {
+	if x != nil {
+		return x.Exception
+	}
+	return nil
+}
+
+type RemoveExceptionRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveExceptionRequest) Reset() {
+	*x = RemoveExceptionRequest{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[161]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveExceptionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveExceptionRequest) ProtoMessage() {}
+
+func (x *RemoveExceptionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[161]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveExceptionRequest.ProtoReflect.Descriptor instead.
+func (*RemoveExceptionRequest) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{161}
+}
+
+func (x *RemoveExceptionRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+type RemoveExceptionResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveExceptionResponse) Reset() {
+	*x = RemoveExceptionResponse{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[162]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveExceptionResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveExceptionResponse) ProtoMessage() {}
+
+func (x *RemoveExceptionResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[162]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveExceptionResponse.ProtoReflect.Descriptor instead.
+func (*RemoveExceptionResponse) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{162}
+}
+
 type Completeness_Point struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Seconds       float64                `protobuf:"fixed64,1,opt,name=seconds,proto3" json:"seconds,omitempty"`
@@ -10214,7 +11343,7 @@ type Completeness_Point struct {
 
 func (x *Completeness_Point) Reset() {
 	*x = Completeness_Point{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[146]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[163]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10226,7 +11355,7 @@ func (x *Completeness_Point) String() string {
 func (*Completeness_Point) ProtoMessage() {}
 
 func (x *Completeness_Point) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[146]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[163]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10273,7 +11402,7 @@ type ScannedImage_ImageWorkload struct {
 
 func (x *ScannedImage_ImageWorkload) Reset() {
 	*x = ScannedImage_ImageWorkload{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[149]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[166]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10285,7 +11414,7 @@ func (x *ScannedImage_ImageWorkload) String() string {
 func (*ScannedImage_ImageWorkload) ProtoMessage() {}
 
 func (x *ScannedImage_ImageWorkload) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[149]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[166]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10298,7 +11427,7 @@ func (x *ScannedImage_ImageWorkload) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScannedImage_ImageWorkload.ProtoReflect.Descriptor instead.
 func (*ScannedImage_ImageWorkload) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{44, 1}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{45, 1}
 }
 
 func (x *ScannedImage_ImageWorkload) GetName() string {
@@ -10327,7 +11456,7 @@ type TrustedImage_PolicyVerdict struct {
 
 func (x *TrustedImage_PolicyVerdict) Reset() {
 	*x = TrustedImage_PolicyVerdict{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[150]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[167]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10339,7 +11468,7 @@ func (x *TrustedImage_PolicyVerdict) String() string {
 func (*TrustedImage_PolicyVerdict) ProtoMessage() {}
 
 func (x *TrustedImage_PolicyVerdict) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[150]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[167]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10352,7 +11481,7 @@ func (x *TrustedImage_PolicyVerdict) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TrustedImage_PolicyVerdict.ProtoReflect.Descriptor instead.
 func (*TrustedImage_PolicyVerdict) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{81, 0}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{82, 0}
 }
 
 func (x *TrustedImage_PolicyVerdict) GetName() string {
@@ -10394,7 +11523,7 @@ type TrustedImage_TrustReason struct {
 
 func (x *TrustedImage_TrustReason) Reset() {
 	*x = TrustedImage_TrustReason{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[151]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[168]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10406,7 +11535,7 @@ func (x *TrustedImage_TrustReason) String() string {
 func (*TrustedImage_TrustReason) ProtoMessage() {}
 
 func (x *TrustedImage_TrustReason) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[151]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[168]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10419,7 +11548,7 @@ func (x *TrustedImage_TrustReason) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TrustedImage_TrustReason.ProtoReflect.Descriptor instead.
 func (*TrustedImage_TrustReason) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{81, 1}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{82, 1}
 }
 
 func (x *TrustedImage_TrustReason) GetRule() string {
@@ -10457,7 +11586,7 @@ type TrustedImage_ImageSignature struct {
 
 func (x *TrustedImage_ImageSignature) Reset() {
 	*x = TrustedImage_ImageSignature{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[152]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[169]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10469,7 +11598,7 @@ func (x *TrustedImage_ImageSignature) String() string {
 func (*TrustedImage_ImageSignature) ProtoMessage() {}
 
 func (x *TrustedImage_ImageSignature) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[152]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[169]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10482,7 +11611,7 @@ func (x *TrustedImage_ImageSignature) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TrustedImage_ImageSignature.ProtoReflect.Descriptor instead.
 func (*TrustedImage_ImageSignature) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{81, 2}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{82, 2}
 }
 
 func (x *TrustedImage_ImageSignature) GetKind() string {
@@ -10538,7 +11667,7 @@ type ApplyPoliciesResponse_AppliedPolicy struct {
 
 func (x *ApplyPoliciesResponse_AppliedPolicy) Reset() {
 	*x = ApplyPoliciesResponse_AppliedPolicy{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[153]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[170]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10550,7 +11679,7 @@ func (x *ApplyPoliciesResponse_AppliedPolicy) String() string {
 func (*ApplyPoliciesResponse_AppliedPolicy) ProtoMessage() {}
 
 func (x *ApplyPoliciesResponse_AppliedPolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[153]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[170]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10563,7 +11692,7 @@ func (x *ApplyPoliciesResponse_AppliedPolicy) ProtoReflect() protoreflect.Messag
 
 // Deprecated: Use ApplyPoliciesResponse_AppliedPolicy.ProtoReflect.Descriptor instead.
 func (*ApplyPoliciesResponse_AppliedPolicy) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{83, 0}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{84, 0}
 }
 
 func (x *ApplyPoliciesResponse_AppliedPolicy) GetKind() string {
@@ -10598,7 +11727,7 @@ type ListWebResponse_WebWorkload struct {
 
 func (x *ListWebResponse_WebWorkload) Reset() {
 	*x = ListWebResponse_WebWorkload{}
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[156]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[173]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10610,7 +11739,7 @@ func (x *ListWebResponse_WebWorkload) String() string {
 func (*ListWebResponse_WebWorkload) ProtoMessage() {}
 
 func (x *ListWebResponse_WebWorkload) ProtoReflect() protoreflect.Message {
-	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[156]
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[173]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10623,7 +11752,7 @@ func (x *ListWebResponse_WebWorkload) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWebResponse_WebWorkload.ProtoReflect.Descriptor instead.
 func (*ListWebResponse_WebWorkload) Descriptor() ([]byte, []int) {
-	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{135, 0}
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{136, 0}
 }
 
 func (x *ListWebResponse_WebWorkload) GetSetting() *WebSetting {
@@ -10645,6 +11774,142 @@ func (x *ListWebResponse_WebWorkload) GetNodes() []string {
 		return x.Nodes
 	}
 	return nil
+}
+
+type ListAuditsResponse_Host struct {
+	state         protoimpl.MessageState      `protogen:"open.v1"`
+	Audit         *Audit                      `protobuf:"bytes,1,opt,name=audit,proto3" json:"audit,omitempty"`                                 // the newest
+	History       []*ListAuditsResponse_Point `protobuf:"bytes,2,rep,name=history,proto3" json:"history,omitempty"`                             // the oldest first
+	FailingHigh   int32                       `protobuf:"varint,3,opt,name=failing_high,json=failingHigh,proto3" json:"failing_high,omitempty"` // checks of severity high or critical that fail and that nobody answers for
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListAuditsResponse_Host) Reset() {
+	*x = ListAuditsResponse_Host{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[176]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListAuditsResponse_Host) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListAuditsResponse_Host) ProtoMessage() {}
+
+func (x *ListAuditsResponse_Host) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[176]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListAuditsResponse_Host.ProtoReflect.Descriptor instead.
+func (*ListAuditsResponse_Host) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{151, 0}
+}
+
+func (x *ListAuditsResponse_Host) GetAudit() *Audit {
+	if x != nil {
+		return x.Audit
+	}
+	return nil
+}
+
+func (x *ListAuditsResponse_Host) GetHistory() []*ListAuditsResponse_Point {
+	if x != nil {
+		return x.History
+	}
+	return nil
+}
+
+func (x *ListAuditsResponse_Host) GetFailingHigh() int32 {
+	if x != nil {
+		return x.FailingHigh
+	}
+	return 0
+}
+
+type ListAuditsResponse_Point struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Time          *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=time,proto3" json:"time,omitempty"`
+	Score         float64                `protobuf:"fixed64,2,opt,name=score,proto3" json:"score,omitempty"`
+	Audit         string                 `protobuf:"bytes,3,opt,name=audit,proto3" json:"audit,omitempty"` // its id
+	Cluster       string                 `protobuf:"bytes,4,opt,name=cluster,proto3" json:"cluster,omitempty"`
+	Hosts         int32                  `protobuf:"varint,5,opt,name=hosts,proto3" json:"hosts,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListAuditsResponse_Point) Reset() {
+	*x = ListAuditsResponse_Point{}
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[177]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListAuditsResponse_Point) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListAuditsResponse_Point) ProtoMessage() {}
+
+func (x *ListAuditsResponse_Point) ProtoReflect() protoreflect.Message {
+	mi := &file_bulkhead_v1_bulkhead_proto_msgTypes[177]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListAuditsResponse_Point.ProtoReflect.Descriptor instead.
+func (*ListAuditsResponse_Point) Descriptor() ([]byte, []int) {
+	return file_bulkhead_v1_bulkhead_proto_rawDescGZIP(), []int{151, 1}
+}
+
+func (x *ListAuditsResponse_Point) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+func (x *ListAuditsResponse_Point) GetScore() float64 {
+	if x != nil {
+		return x.Score
+	}
+	return 0
+}
+
+func (x *ListAuditsResponse_Point) GetAudit() string {
+	if x != nil {
+		return x.Audit
+	}
+	return ""
+}
+
+func (x *ListAuditsResponse_Point) GetCluster() string {
+	if x != nil {
+		return x.Cluster
+	}
+	return ""
+}
+
+func (x *ListAuditsResponse_Point) GetHosts() int32 {
+	if x != nil {
+		return x.Hosts
+	}
+	return 0
 }
 
 var File_bulkhead_v1_bulkhead_proto protoreflect.FileDescriptor
@@ -10779,13 +12044,25 @@ const file_bulkhead_v1_bulkhead_proto_rawDesc = "" +
 	"\bAncestor\x12\x10\n" +
 	"\x03pid\x18\x01 \x01(\x05R\x03pid\x12\x12\n" +
 	"\x04comm\x18\x02 \x01(\tR\x04comm\x12\x10\n" +
-	"\x03exe\x18\x03 \x01(\tR\x03exe\"\x81\x01\n" +
+	"\x03exe\x18\x03 \x01(\tR\x03exe\"\xb0\x01\n" +
 	"\n" +
 	"AlertCause\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x16\n" +
 	"\x06object\x18\x03 \x01(\tR\x06object\x12/\n" +
-	"\arequest\x18\x1e \x01(\v2\x15.bulkhead.v1.WebCauseR\arequest\"f\n" +
+	"\arequest\x18\x1e \x01(\v2\x15.bulkhead.v1.WebCauseR\arequest\x12-\n" +
+	"\x05drift\x18\x1f \x01(\v2\x17.bulkhead.v1.DriftCauseR\x05drift\"\xc8\x01\n" +
+	"\n" +
+	"DriftCause\x12\x14\n" +
+	"\x05check\x18\x01 \x01(\tR\x05check\x12\x14\n" +
+	"\x05title\x18\x02 \x01(\tR\x05title\x12\x14\n" +
+	"\x05layer\x18\x03 \x01(\tR\x05layer\x12\x16\n" +
+	"\x06before\x18\x04 \x01(\tR\x06before\x12\x14\n" +
+	"\x05after\x18\x05 \x01(\tR\x05after\x12\x10\n" +
+	"\x03was\x18\x06 \x01(\tR\x03was\x12\x0e\n" +
+	"\x02is\x18\a \x01(\tR\x02is\x12\x14\n" +
+	"\x05paths\x18\b \x03(\tR\x05paths\x12\x12\n" +
+	"\x04user\x18\t \x01(\tR\x04user\"f\n" +
 	"\bApproval\x12\x1a\n" +
 	"\bworkload\x18\x01 \x01(\tR\bworkload\x12\x18\n" +
 	"\asection\x18\x02 \x01(\tR\asection\x12\x14\n" +
@@ -11501,7 +12778,96 @@ const file_bulkhead_v1_bulkhead_proto_rawDesc = "" +
 	"\x04node\x18\x03 \x01(\tR\x04node\x12\x12\n" +
 	"\x04json\x18\x04 \x01(\fR\x04json\x12\x18\n" +
 	"\aopenapi\x18\x05 \x01(\fR\aopenapi\x12\x18\n" +
-	"\adigests\x18\x06 \x03(\tR\adigests*P\n" +
+	"\adigests\x18\x06 \x03(\tR\adigests\"\x90\x01\n" +
+	"\vAuditCounts\x12\x12\n" +
+	"\x04pass\x18\x01 \x01(\x05R\x04pass\x12\x12\n" +
+	"\x04fail\x18\x02 \x01(\x05R\x04fail\x12\x16\n" +
+	"\x06manual\x18\x03 \x01(\x05R\x06manual\x12%\n" +
+	"\x0enot_applicable\x18\x04 \x01(\x05R\rnotApplicable\x12\x1a\n" +
+	"\bexcepted\x18\x05 \x01(\x05R\bexcepted\"\xf0\x02\n" +
+	"\vAuditReport\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x18\n" +
+	"\acluster\x18\x02 \x01(\tR\acluster\x12.\n" +
+	"\x04time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x14\n" +
+	"\x05cause\x18\x04 \x01(\tR\x05cause\x12\x14\n" +
+	"\x05score\x18\x05 \x01(\x01R\x05score\x12<\n" +
+	"\x06layers\x18\x06 \x03(\v2$.bulkhead.v1.AuditReport.LayersEntryR\x06layers\x120\n" +
+	"\x06counts\x18\a \x01(\v2\x18.bulkhead.v1.AuditCountsR\x06counts\x12\x16\n" +
+	"\x06report\x18\b \x01(\fR\x06report\x12\x14\n" +
+	"\x05drift\x18\t \x01(\x05R\x05drift\x1a9\n" +
+	"\vLayersEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x01R\x05value:\x028\x01\"\xdc\x02\n" +
+	"\x05Audit\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
+	"\x04node\x18\x02 \x01(\tR\x04node\x12\x18\n" +
+	"\acluster\x18\x03 \x01(\tR\acluster\x12.\n" +
+	"\x04time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x14\n" +
+	"\x05cause\x18\x05 \x01(\tR\x05cause\x12\x14\n" +
+	"\x05score\x18\x06 \x01(\x01R\x05score\x126\n" +
+	"\x06layers\x18\a \x03(\v2\x1e.bulkhead.v1.Audit.LayersEntryR\x06layers\x120\n" +
+	"\x06counts\x18\b \x01(\v2\x18.bulkhead.v1.AuditCountsR\x06counts\x12\x14\n" +
+	"\x05drift\x18\t \x01(\x05R\x05drift\x1a9\n" +
+	"\vLayersEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x01R\x05value:\x028\x01\"s\n" +
+	"\x11ListAuditsRequest\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x18\n" +
+	"\acluster\x18\x02 \x01(\tR\acluster\x120\n" +
+	"\x05since\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\"\xc0\x03\n" +
+	"\x12ListAuditsResponse\x12:\n" +
+	"\x05hosts\x18\x01 \x03(\v2$.bulkhead.v1.ListAuditsResponse.HostR\x05hosts\x12A\n" +
+	"\bclusters\x18\x02 \x03(\v2%.bulkhead.v1.ListAuditsResponse.PointR\bclusters\x1a\x94\x01\n" +
+	"\x04Host\x12(\n" +
+	"\x05audit\x18\x01 \x01(\v2\x12.bulkhead.v1.AuditR\x05audit\x12?\n" +
+	"\ahistory\x18\x02 \x03(\v2%.bulkhead.v1.ListAuditsResponse.PointR\ahistory\x12!\n" +
+	"\ffailing_high\x18\x03 \x01(\x05R\vfailingHigh\x1a\x93\x01\n" +
+	"\x05Point\x12.\n" +
+	"\x04time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x14\n" +
+	"\x05score\x18\x02 \x01(\x01R\x05score\x12\x14\n" +
+	"\x05audit\x18\x03 \x01(\tR\x05audit\x12\x18\n" +
+	"\acluster\x18\x04 \x01(\tR\acluster\x12\x14\n" +
+	"\x05hosts\x18\x05 \x01(\x05R\x05hosts\"5\n" +
+	"\x0fGetAuditRequest\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\"P\n" +
+	"\x10GetAuditResponse\x12(\n" +
+	"\x05audit\x18\x01 \x01(\v2\x12.bulkhead.v1.AuditR\x05audit\x12\x12\n" +
+	"\x04json\x18\x02 \x01(\fR\x04json\"\x98\x01\n" +
+	"\x10ListDriftRequest\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x14\n" +
+	"\x05check\x18\x02 \x01(\tR\x05check\x120\n" +
+	"\x05since\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12\x14\n" +
+	"\x05limit\x18\x04 \x01(\x05R\x05limit\x12\x12\n" +
+	"\x04page\x18\x05 \x01(\tR\x04page\"p\n" +
+	"\x11ListDriftResponse\x12(\n" +
+	"\x05drift\x18\x01 \x03(\v2\x12.bulkhead.v1.AlertR\x05drift\x12\x1b\n" +
+	"\tnext_page\x18\x02 \x01(\tR\bnextPage\x12\x14\n" +
+	"\x05total\x18\x03 \x01(\x04R\x05total\"\xfa\x01\n" +
+	"\x0eAuditException\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
+	"\x05check\x18\x02 \x01(\tR\x05check\x12\x12\n" +
+	"\x04node\x18\x03 \x01(\tR\x04node\x12\x14\n" +
+	"\x05owner\x18\x04 \x01(\tR\x05owner\x12\x16\n" +
+	"\x06reason\x18\x05 \x01(\tR\x06reason\x12\x18\n" +
+	"\aexpires\x18\x06 \x01(\tR\aexpires\x12\x0e\n" +
+	"\x02by\x18\a \x01(\tR\x02by\x12*\n" +
+	"\x02at\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x12\n" +
+	"\x04over\x18\t \x01(\bR\x04over\x12\x16\n" +
+	"\x06covers\x18\n" +
+	" \x01(\x05R\x06covers\"\x17\n" +
+	"\x15ListExceptionsRequest\"U\n" +
+	"\x16ListExceptionsResponse\x12;\n" +
+	"\n" +
+	"exceptions\x18\x01 \x03(\v2\x1b.bulkhead.v1.AuditExceptionR\n" +
+	"exceptions\"P\n" +
+	"\x13PutExceptionRequest\x129\n" +
+	"\texception\x18\x01 \x01(\v2\x1b.bulkhead.v1.AuditExceptionR\texception\"Q\n" +
+	"\x14PutExceptionResponse\x129\n" +
+	"\texception\x18\x01 \x01(\v2\x1b.bulkhead.v1.AuditExceptionR\texception\"(\n" +
+	"\x16RemoveExceptionRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\"\x19\n" +
+	"\x17RemoveExceptionResponse*P\n" +
 	"\x04Mode\x12\x14\n" +
 	"\x10MODE_UNSPECIFIED\x10\x00\x12\x0e\n" +
 	"\n" +
@@ -11567,7 +12933,15 @@ const file_bulkhead_v1_bulkhead_proto_rawDesc = "" +
 	"\bPatchWeb\x12\x1c.bulkhead.v1.PatchWebRequest\x1a\x1b.bulkhead.v1.SetWebResponse\x12V\n" +
 	"\rListWebEvents\x12!.bulkhead.v1.ListWebEventsRequest\x1a\".bulkhead.v1.ListWebEventsResponse\x12P\n" +
 	"\vGetWebEvent\x12\x1f.bulkhead.v1.GetWebEventRequest\x1a .bulkhead.v1.GetWebEventResponse\x12P\n" +
-	"\vGetPortrait\x12\x1f.bulkhead.v1.GetPortraitRequest\x1a .bulkhead.v1.GetPortraitResponse2\x91\x02\n" +
+	"\vGetPortrait\x12\x1f.bulkhead.v1.GetPortraitRequest\x1a .bulkhead.v1.GetPortraitResponse2\x83\x04\n" +
+	"\x0fBaselineService\x12M\n" +
+	"\n" +
+	"ListAudits\x12\x1e.bulkhead.v1.ListAuditsRequest\x1a\x1f.bulkhead.v1.ListAuditsResponse\x12G\n" +
+	"\bGetAudit\x12\x1c.bulkhead.v1.GetAuditRequest\x1a\x1d.bulkhead.v1.GetAuditResponse\x12J\n" +
+	"\tListDrift\x12\x1d.bulkhead.v1.ListDriftRequest\x1a\x1e.bulkhead.v1.ListDriftResponse\x12Y\n" +
+	"\x0eListExceptions\x12\".bulkhead.v1.ListExceptionsRequest\x1a#.bulkhead.v1.ListExceptionsResponse\x12S\n" +
+	"\fPutException\x12 .bulkhead.v1.PutExceptionRequest\x1a!.bulkhead.v1.PutExceptionResponse\x12\\\n" +
+	"\x0fRemoveException\x12#.bulkhead.v1.RemoveExceptionRequest\x1a$.bulkhead.v1.RemoveExceptionResponse2\x91\x02\n" +
 	"\rPolicyService\x12V\n" +
 	"\rApplyPolicies\x12!.bulkhead.v1.ApplyPoliciesRequest\x1a\".bulkhead.v1.ApplyPoliciesResponse\x12S\n" +
 	"\fListPolicies\x12 .bulkhead.v1.ListPoliciesRequest\x1a!.bulkhead.v1.ListPoliciesResponse\x12S\n" +
@@ -11586,7 +12960,7 @@ func file_bulkhead_v1_bulkhead_proto_rawDescGZIP() []byte {
 }
 
 var file_bulkhead_v1_bulkhead_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_bulkhead_v1_bulkhead_proto_msgTypes = make([]protoimpl.MessageInfo, 157)
+var file_bulkhead_v1_bulkhead_proto_msgTypes = make([]protoimpl.MessageInfo, 178)
 var file_bulkhead_v1_bulkhead_proto_goTypes = []any{
 	(Mode)(0),                                   // 0: bulkhead.v1.Mode
 	(*SignInRequest)(nil),                       // 1: bulkhead.v1.SignInRequest
@@ -11616,408 +12990,461 @@ var file_bulkhead_v1_bulkhead_proto_goTypes = []any{
 	(*AlertProcess)(nil),                        // 25: bulkhead.v1.AlertProcess
 	(*Ancestor)(nil),                            // 26: bulkhead.v1.Ancestor
 	(*AlertCause)(nil),                          // 27: bulkhead.v1.AlertCause
-	(*Approval)(nil),                            // 28: bulkhead.v1.Approval
-	(*ListAlertsRequest)(nil),                   // 29: bulkhead.v1.ListAlertsRequest
-	(*ListAlertsResponse)(nil),                  // 30: bulkhead.v1.ListAlertsResponse
-	(*WatchAlertsRequest)(nil),                  // 31: bulkhead.v1.WatchAlertsRequest
-	(*ListIncidentsRequest)(nil),                // 32: bulkhead.v1.ListIncidentsRequest
-	(*ListIncidentsResponse)(nil),               // 33: bulkhead.v1.ListIncidentsResponse
-	(*Drill)(nil),                               // 34: bulkhead.v1.Drill
-	(*DrillCell)(nil),                           // 35: bulkhead.v1.DrillCell
-	(*GetDrillRequest)(nil),                     // 36: bulkhead.v1.GetDrillRequest
-	(*GetDrillResponse)(nil),                    // 37: bulkhead.v1.GetDrillResponse
-	(*PutDrillRequest)(nil),                     // 38: bulkhead.v1.PutDrillRequest
-	(*PutDrillResponse)(nil),                    // 39: bulkhead.v1.PutDrillResponse
-	(*Node)(nil),                                // 40: bulkhead.v1.Node
-	(*Engine)(nil),                              // 41: bulkhead.v1.Engine
-	(*ListNodesRequest)(nil),                    // 42: bulkhead.v1.ListNodesRequest
-	(*ListNodesResponse)(nil),                   // 43: bulkhead.v1.ListNodesResponse
-	(*SeverityCounts)(nil),                      // 44: bulkhead.v1.SeverityCounts
-	(*ScannedImage)(nil),                        // 45: bulkhead.v1.ScannedImage
-	(*TrendPoint)(nil),                          // 46: bulkhead.v1.TrendPoint
-	(*ListImagesRequest)(nil),                   // 47: bulkhead.v1.ListImagesRequest
-	(*ListImagesResponse)(nil),                  // 48: bulkhead.v1.ListImagesResponse
-	(*GetImageRequest)(nil),                     // 49: bulkhead.v1.GetImageRequest
-	(*GetImageResponse)(nil),                    // 50: bulkhead.v1.GetImageResponse
-	(*Upgrade)(nil),                             // 51: bulkhead.v1.Upgrade
-	(*NewVulnerability)(nil),                    // 52: bulkhead.v1.NewVulnerability
-	(*DiffImagesRequest)(nil),                   // 53: bulkhead.v1.DiffImagesRequest
-	(*DiffImagesResponse)(nil),                  // 54: bulkhead.v1.DiffImagesResponse
-	(*ImageScan)(nil),                           // 55: bulkhead.v1.ImageScan
-	(*ScanImageRequest)(nil),                    // 56: bulkhead.v1.ScanImageRequest
-	(*ScanImageResponse)(nil),                   // 57: bulkhead.v1.ScanImageResponse
-	(*ListScansRequest)(nil),                    // 58: bulkhead.v1.ListScansRequest
-	(*ListScansResponse)(nil),                   // 59: bulkhead.v1.ListScansResponse
-	(*ImageWatch)(nil),                          // 60: bulkhead.v1.ImageWatch
-	(*ImageHook)(nil),                           // 61: bulkhead.v1.ImageHook
-	(*ListWatchesRequest)(nil),                  // 62: bulkhead.v1.ListWatchesRequest
-	(*ListWatchesResponse)(nil),                 // 63: bulkhead.v1.ListWatchesResponse
-	(*WatchRepositoryRequest)(nil),              // 64: bulkhead.v1.WatchRepositoryRequest
-	(*WatchRepositoryResponse)(nil),             // 65: bulkhead.v1.WatchRepositoryResponse
-	(*AddHookRequest)(nil),                      // 66: bulkhead.v1.AddHookRequest
-	(*AddHookResponse)(nil),                     // 67: bulkhead.v1.AddHookResponse
-	(*RemoveHookRequest)(nil),                   // 68: bulkhead.v1.RemoveHookRequest
-	(*RemoveHookResponse)(nil),                  // 69: bulkhead.v1.RemoveHookResponse
-	(*Endpoint)(nil),                            // 70: bulkhead.v1.Endpoint
-	(*Flow)(nil),                                // 71: bulkhead.v1.Flow
-	(*ListFlowsRequest)(nil),                    // 72: bulkhead.v1.ListFlowsRequest
-	(*ListFlowsResponse)(nil),                   // 73: bulkhead.v1.ListFlowsResponse
-	(*ListRequestsRequest)(nil),                 // 74: bulkhead.v1.ListRequestsRequest
-	(*ListRequestsResponse)(nil),                // 75: bulkhead.v1.ListRequestsResponse
-	(*FlowRequests)(nil),                        // 76: bulkhead.v1.FlowRequests
-	(*GetFlowRequest)(nil),                      // 77: bulkhead.v1.GetFlowRequest
-	(*GetFlowResponse)(nil),                     // 78: bulkhead.v1.GetFlowResponse
-	(*Policy)(nil),                              // 79: bulkhead.v1.Policy
-	(*ListTrustRequest)(nil),                    // 80: bulkhead.v1.ListTrustRequest
-	(*ListTrustResponse)(nil),                   // 81: bulkhead.v1.ListTrustResponse
-	(*TrustedImage)(nil),                        // 82: bulkhead.v1.TrustedImage
-	(*ApplyPoliciesRequest)(nil),                // 83: bulkhead.v1.ApplyPoliciesRequest
-	(*ApplyPoliciesResponse)(nil),               // 84: bulkhead.v1.ApplyPoliciesResponse
-	(*ListPoliciesRequest)(nil),                 // 85: bulkhead.v1.ListPoliciesRequest
-	(*ListPoliciesResponse)(nil),                // 86: bulkhead.v1.ListPoliciesResponse
-	(*RemovePolicyRequest)(nil),                 // 87: bulkhead.v1.RemovePolicyRequest
-	(*RemovePolicyResponse)(nil),                // 88: bulkhead.v1.RemovePolicyResponse
-	(*GetMapRequest)(nil),                       // 89: bulkhead.v1.GetMapRequest
-	(*GetMapResponse)(nil),                      // 90: bulkhead.v1.GetMapResponse
-	(*MapNode)(nil),                             // 91: bulkhead.v1.MapNode
-	(*MapLink)(nil),                             // 92: bulkhead.v1.MapLink
-	(*ListRisksRequest)(nil),                    // 93: bulkhead.v1.ListRisksRequest
-	(*ListRisksResponse)(nil),                   // 94: bulkhead.v1.ListRisksResponse
-	(*ProposeSegmentsRequest)(nil),              // 95: bulkhead.v1.ProposeSegmentsRequest
-	(*ProposeSegmentsResponse)(nil),             // 96: bulkhead.v1.ProposeSegmentsResponse
-	(*ReplaySegmentsRequest)(nil),               // 97: bulkhead.v1.ReplaySegmentsRequest
-	(*ReplaySegmentsResponse)(nil),              // 98: bulkhead.v1.ReplaySegmentsResponse
-	(*Segment)(nil),                             // 99: bulkhead.v1.Segment
-	(*Quarantined)(nil),                         // 100: bulkhead.v1.Quarantined
-	(*ListSegmentsRequest)(nil),                 // 101: bulkhead.v1.ListSegmentsRequest
-	(*ListSegmentsResponse)(nil),                // 102: bulkhead.v1.ListSegmentsResponse
-	(*ApplySegmentsRequest)(nil),                // 103: bulkhead.v1.ApplySegmentsRequest
-	(*ApplySegmentsResponse)(nil),               // 104: bulkhead.v1.ApplySegmentsResponse
-	(*RemoveSegmentsRequest)(nil),               // 105: bulkhead.v1.RemoveSegmentsRequest
-	(*RemoveSegmentsResponse)(nil),              // 106: bulkhead.v1.RemoveSegmentsResponse
-	(*QuarantineRequest)(nil),                   // 107: bulkhead.v1.QuarantineRequest
-	(*QuarantineResponse)(nil),                  // 108: bulkhead.v1.QuarantineResponse
-	(*FlowReport)(nil),                          // 109: bulkhead.v1.FlowReport
-	(*NodeFlow)(nil),                            // 110: bulkhead.v1.NodeFlow
-	(*NodeRequest)(nil),                         // 111: bulkhead.v1.NodeRequest
-	(*WorkloadAddresses)(nil),                   // 112: bulkhead.v1.WorkloadAddresses
-	(*NamedPort)(nil),                           // 113: bulkhead.v1.NamedPort
-	(*NamespaceLabels)(nil),                     // 114: bulkhead.v1.NamespaceLabels
-	(*WorkloadPorts)(nil),                       // 115: bulkhead.v1.WorkloadPorts
-	(*PutInventoryRequest)(nil),                 // 116: bulkhead.v1.PutInventoryRequest
-	(*PutInventoryResponse)(nil),                // 117: bulkhead.v1.PutInventoryResponse
-	(*NetworkService)(nil),                      // 118: bulkhead.v1.NetworkService
-	(*NetworkState)(nil),                        // 119: bulkhead.v1.NetworkState
-	(*HostAddresses)(nil),                       // 120: bulkhead.v1.HostAddresses
-	(*NodeReport)(nil),                          // 121: bulkhead.v1.NodeReport
-	(*WorkloadReport)(nil),                      // 122: bulkhead.v1.WorkloadReport
-	(*AlertBatch)(nil),                          // 123: bulkhead.v1.AlertBatch
-	(*NodeCommand)(nil),                         // 124: bulkhead.v1.NodeCommand
-	(*SetPolicies)(nil),                         // 125: bulkhead.v1.SetPolicies
-	(*NodeCommandAnswer)(nil),                   // 126: bulkhead.v1.NodeCommandAnswer
-	(*WebSetting)(nil),                          // 127: bulkhead.v1.WebSetting
-	(*WebException)(nil),                        // 128: bulkhead.v1.WebException
-	(*WebPatch)(nil),                            // 129: bulkhead.v1.WebPatch
-	(*WebState)(nil),                            // 130: bulkhead.v1.WebState
-	(*WebRequest)(nil),                          // 131: bulkhead.v1.WebRequest
-	(*WebReason)(nil),                           // 132: bulkhead.v1.WebReason
-	(*WebCause)(nil),                            // 133: bulkhead.v1.WebCause
-	(*SetWebs)(nil),                             // 134: bulkhead.v1.SetWebs
-	(*ListWebRequest)(nil),                      // 135: bulkhead.v1.ListWebRequest
-	(*ListWebResponse)(nil),                     // 136: bulkhead.v1.ListWebResponse
-	(*SetWebRequest)(nil),                       // 137: bulkhead.v1.SetWebRequest
-	(*SetWebResponse)(nil),                      // 138: bulkhead.v1.SetWebResponse
-	(*AllowWebRequest)(nil),                     // 139: bulkhead.v1.AllowWebRequest
-	(*PatchWebRequest)(nil),                     // 140: bulkhead.v1.PatchWebRequest
-	(*ListWebEventsRequest)(nil),                // 141: bulkhead.v1.ListWebEventsRequest
-	(*ListWebEventsResponse)(nil),               // 142: bulkhead.v1.ListWebEventsResponse
-	(*GetWebEventRequest)(nil),                  // 143: bulkhead.v1.GetWebEventRequest
-	(*GetWebEventResponse)(nil),                 // 144: bulkhead.v1.GetWebEventResponse
-	(*GetPortraitRequest)(nil),                  // 145: bulkhead.v1.GetPortraitRequest
-	(*GetPortraitResponse)(nil),                 // 146: bulkhead.v1.GetPortraitResponse
-	(*Completeness_Point)(nil),                  // 147: bulkhead.v1.Completeness.Point
-	nil,                                         // 148: bulkhead.v1.Workload.SectionsEntry
-	nil,                                         // 149: bulkhead.v1.ScannedImage.FindingsEntry
-	(*ScannedImage_ImageWorkload)(nil),          // 150: bulkhead.v1.ScannedImage.ImageWorkload
-	(*TrustedImage_PolicyVerdict)(nil),          // 151: bulkhead.v1.TrustedImage.PolicyVerdict
-	(*TrustedImage_TrustReason)(nil),            // 152: bulkhead.v1.TrustedImage.TrustReason
-	(*TrustedImage_ImageSignature)(nil),         // 153: bulkhead.v1.TrustedImage.ImageSignature
-	(*ApplyPoliciesResponse_AppliedPolicy)(nil), // 154: bulkhead.v1.ApplyPoliciesResponse.AppliedPolicy
-	nil,                                 // 155: bulkhead.v1.WorkloadAddresses.LabelsEntry
-	nil,                                 // 156: bulkhead.v1.NamespaceLabels.LabelsEntry
-	(*ListWebResponse_WebWorkload)(nil), // 157: bulkhead.v1.ListWebResponse.WebWorkload
-	(*timestamppb.Timestamp)(nil),       // 158: google.protobuf.Timestamp
+	(*DriftCause)(nil),                          // 28: bulkhead.v1.DriftCause
+	(*Approval)(nil),                            // 29: bulkhead.v1.Approval
+	(*ListAlertsRequest)(nil),                   // 30: bulkhead.v1.ListAlertsRequest
+	(*ListAlertsResponse)(nil),                  // 31: bulkhead.v1.ListAlertsResponse
+	(*WatchAlertsRequest)(nil),                  // 32: bulkhead.v1.WatchAlertsRequest
+	(*ListIncidentsRequest)(nil),                // 33: bulkhead.v1.ListIncidentsRequest
+	(*ListIncidentsResponse)(nil),               // 34: bulkhead.v1.ListIncidentsResponse
+	(*Drill)(nil),                               // 35: bulkhead.v1.Drill
+	(*DrillCell)(nil),                           // 36: bulkhead.v1.DrillCell
+	(*GetDrillRequest)(nil),                     // 37: bulkhead.v1.GetDrillRequest
+	(*GetDrillResponse)(nil),                    // 38: bulkhead.v1.GetDrillResponse
+	(*PutDrillRequest)(nil),                     // 39: bulkhead.v1.PutDrillRequest
+	(*PutDrillResponse)(nil),                    // 40: bulkhead.v1.PutDrillResponse
+	(*Node)(nil),                                // 41: bulkhead.v1.Node
+	(*Engine)(nil),                              // 42: bulkhead.v1.Engine
+	(*ListNodesRequest)(nil),                    // 43: bulkhead.v1.ListNodesRequest
+	(*ListNodesResponse)(nil),                   // 44: bulkhead.v1.ListNodesResponse
+	(*SeverityCounts)(nil),                      // 45: bulkhead.v1.SeverityCounts
+	(*ScannedImage)(nil),                        // 46: bulkhead.v1.ScannedImage
+	(*TrendPoint)(nil),                          // 47: bulkhead.v1.TrendPoint
+	(*ListImagesRequest)(nil),                   // 48: bulkhead.v1.ListImagesRequest
+	(*ListImagesResponse)(nil),                  // 49: bulkhead.v1.ListImagesResponse
+	(*GetImageRequest)(nil),                     // 50: bulkhead.v1.GetImageRequest
+	(*GetImageResponse)(nil),                    // 51: bulkhead.v1.GetImageResponse
+	(*Upgrade)(nil),                             // 52: bulkhead.v1.Upgrade
+	(*NewVulnerability)(nil),                    // 53: bulkhead.v1.NewVulnerability
+	(*DiffImagesRequest)(nil),                   // 54: bulkhead.v1.DiffImagesRequest
+	(*DiffImagesResponse)(nil),                  // 55: bulkhead.v1.DiffImagesResponse
+	(*ImageScan)(nil),                           // 56: bulkhead.v1.ImageScan
+	(*ScanImageRequest)(nil),                    // 57: bulkhead.v1.ScanImageRequest
+	(*ScanImageResponse)(nil),                   // 58: bulkhead.v1.ScanImageResponse
+	(*ListScansRequest)(nil),                    // 59: bulkhead.v1.ListScansRequest
+	(*ListScansResponse)(nil),                   // 60: bulkhead.v1.ListScansResponse
+	(*ImageWatch)(nil),                          // 61: bulkhead.v1.ImageWatch
+	(*ImageHook)(nil),                           // 62: bulkhead.v1.ImageHook
+	(*ListWatchesRequest)(nil),                  // 63: bulkhead.v1.ListWatchesRequest
+	(*ListWatchesResponse)(nil),                 // 64: bulkhead.v1.ListWatchesResponse
+	(*WatchRepositoryRequest)(nil),              // 65: bulkhead.v1.WatchRepositoryRequest
+	(*WatchRepositoryResponse)(nil),             // 66: bulkhead.v1.WatchRepositoryResponse
+	(*AddHookRequest)(nil),                      // 67: bulkhead.v1.AddHookRequest
+	(*AddHookResponse)(nil),                     // 68: bulkhead.v1.AddHookResponse
+	(*RemoveHookRequest)(nil),                   // 69: bulkhead.v1.RemoveHookRequest
+	(*RemoveHookResponse)(nil),                  // 70: bulkhead.v1.RemoveHookResponse
+	(*Endpoint)(nil),                            // 71: bulkhead.v1.Endpoint
+	(*Flow)(nil),                                // 72: bulkhead.v1.Flow
+	(*ListFlowsRequest)(nil),                    // 73: bulkhead.v1.ListFlowsRequest
+	(*ListFlowsResponse)(nil),                   // 74: bulkhead.v1.ListFlowsResponse
+	(*ListRequestsRequest)(nil),                 // 75: bulkhead.v1.ListRequestsRequest
+	(*ListRequestsResponse)(nil),                // 76: bulkhead.v1.ListRequestsResponse
+	(*FlowRequests)(nil),                        // 77: bulkhead.v1.FlowRequests
+	(*GetFlowRequest)(nil),                      // 78: bulkhead.v1.GetFlowRequest
+	(*GetFlowResponse)(nil),                     // 79: bulkhead.v1.GetFlowResponse
+	(*Policy)(nil),                              // 80: bulkhead.v1.Policy
+	(*ListTrustRequest)(nil),                    // 81: bulkhead.v1.ListTrustRequest
+	(*ListTrustResponse)(nil),                   // 82: bulkhead.v1.ListTrustResponse
+	(*TrustedImage)(nil),                        // 83: bulkhead.v1.TrustedImage
+	(*ApplyPoliciesRequest)(nil),                // 84: bulkhead.v1.ApplyPoliciesRequest
+	(*ApplyPoliciesResponse)(nil),               // 85: bulkhead.v1.ApplyPoliciesResponse
+	(*ListPoliciesRequest)(nil),                 // 86: bulkhead.v1.ListPoliciesRequest
+	(*ListPoliciesResponse)(nil),                // 87: bulkhead.v1.ListPoliciesResponse
+	(*RemovePolicyRequest)(nil),                 // 88: bulkhead.v1.RemovePolicyRequest
+	(*RemovePolicyResponse)(nil),                // 89: bulkhead.v1.RemovePolicyResponse
+	(*GetMapRequest)(nil),                       // 90: bulkhead.v1.GetMapRequest
+	(*GetMapResponse)(nil),                      // 91: bulkhead.v1.GetMapResponse
+	(*MapNode)(nil),                             // 92: bulkhead.v1.MapNode
+	(*MapLink)(nil),                             // 93: bulkhead.v1.MapLink
+	(*ListRisksRequest)(nil),                    // 94: bulkhead.v1.ListRisksRequest
+	(*ListRisksResponse)(nil),                   // 95: bulkhead.v1.ListRisksResponse
+	(*ProposeSegmentsRequest)(nil),              // 96: bulkhead.v1.ProposeSegmentsRequest
+	(*ProposeSegmentsResponse)(nil),             // 97: bulkhead.v1.ProposeSegmentsResponse
+	(*ReplaySegmentsRequest)(nil),               // 98: bulkhead.v1.ReplaySegmentsRequest
+	(*ReplaySegmentsResponse)(nil),              // 99: bulkhead.v1.ReplaySegmentsResponse
+	(*Segment)(nil),                             // 100: bulkhead.v1.Segment
+	(*Quarantined)(nil),                         // 101: bulkhead.v1.Quarantined
+	(*ListSegmentsRequest)(nil),                 // 102: bulkhead.v1.ListSegmentsRequest
+	(*ListSegmentsResponse)(nil),                // 103: bulkhead.v1.ListSegmentsResponse
+	(*ApplySegmentsRequest)(nil),                // 104: bulkhead.v1.ApplySegmentsRequest
+	(*ApplySegmentsResponse)(nil),               // 105: bulkhead.v1.ApplySegmentsResponse
+	(*RemoveSegmentsRequest)(nil),               // 106: bulkhead.v1.RemoveSegmentsRequest
+	(*RemoveSegmentsResponse)(nil),              // 107: bulkhead.v1.RemoveSegmentsResponse
+	(*QuarantineRequest)(nil),                   // 108: bulkhead.v1.QuarantineRequest
+	(*QuarantineResponse)(nil),                  // 109: bulkhead.v1.QuarantineResponse
+	(*FlowReport)(nil),                          // 110: bulkhead.v1.FlowReport
+	(*NodeFlow)(nil),                            // 111: bulkhead.v1.NodeFlow
+	(*NodeRequest)(nil),                         // 112: bulkhead.v1.NodeRequest
+	(*WorkloadAddresses)(nil),                   // 113: bulkhead.v1.WorkloadAddresses
+	(*NamedPort)(nil),                           // 114: bulkhead.v1.NamedPort
+	(*NamespaceLabels)(nil),                     // 115: bulkhead.v1.NamespaceLabels
+	(*WorkloadPorts)(nil),                       // 116: bulkhead.v1.WorkloadPorts
+	(*PutInventoryRequest)(nil),                 // 117: bulkhead.v1.PutInventoryRequest
+	(*PutInventoryResponse)(nil),                // 118: bulkhead.v1.PutInventoryResponse
+	(*NetworkService)(nil),                      // 119: bulkhead.v1.NetworkService
+	(*NetworkState)(nil),                        // 120: bulkhead.v1.NetworkState
+	(*HostAddresses)(nil),                       // 121: bulkhead.v1.HostAddresses
+	(*NodeReport)(nil),                          // 122: bulkhead.v1.NodeReport
+	(*WorkloadReport)(nil),                      // 123: bulkhead.v1.WorkloadReport
+	(*AlertBatch)(nil),                          // 124: bulkhead.v1.AlertBatch
+	(*NodeCommand)(nil),                         // 125: bulkhead.v1.NodeCommand
+	(*SetPolicies)(nil),                         // 126: bulkhead.v1.SetPolicies
+	(*NodeCommandAnswer)(nil),                   // 127: bulkhead.v1.NodeCommandAnswer
+	(*WebSetting)(nil),                          // 128: bulkhead.v1.WebSetting
+	(*WebException)(nil),                        // 129: bulkhead.v1.WebException
+	(*WebPatch)(nil),                            // 130: bulkhead.v1.WebPatch
+	(*WebState)(nil),                            // 131: bulkhead.v1.WebState
+	(*WebRequest)(nil),                          // 132: bulkhead.v1.WebRequest
+	(*WebReason)(nil),                           // 133: bulkhead.v1.WebReason
+	(*WebCause)(nil),                            // 134: bulkhead.v1.WebCause
+	(*SetWebs)(nil),                             // 135: bulkhead.v1.SetWebs
+	(*ListWebRequest)(nil),                      // 136: bulkhead.v1.ListWebRequest
+	(*ListWebResponse)(nil),                     // 137: bulkhead.v1.ListWebResponse
+	(*SetWebRequest)(nil),                       // 138: bulkhead.v1.SetWebRequest
+	(*SetWebResponse)(nil),                      // 139: bulkhead.v1.SetWebResponse
+	(*AllowWebRequest)(nil),                     // 140: bulkhead.v1.AllowWebRequest
+	(*PatchWebRequest)(nil),                     // 141: bulkhead.v1.PatchWebRequest
+	(*ListWebEventsRequest)(nil),                // 142: bulkhead.v1.ListWebEventsRequest
+	(*ListWebEventsResponse)(nil),               // 143: bulkhead.v1.ListWebEventsResponse
+	(*GetWebEventRequest)(nil),                  // 144: bulkhead.v1.GetWebEventRequest
+	(*GetWebEventResponse)(nil),                 // 145: bulkhead.v1.GetWebEventResponse
+	(*GetPortraitRequest)(nil),                  // 146: bulkhead.v1.GetPortraitRequest
+	(*GetPortraitResponse)(nil),                 // 147: bulkhead.v1.GetPortraitResponse
+	(*AuditCounts)(nil),                         // 148: bulkhead.v1.AuditCounts
+	(*AuditReport)(nil),                         // 149: bulkhead.v1.AuditReport
+	(*Audit)(nil),                               // 150: bulkhead.v1.Audit
+	(*ListAuditsRequest)(nil),                   // 151: bulkhead.v1.ListAuditsRequest
+	(*ListAuditsResponse)(nil),                  // 152: bulkhead.v1.ListAuditsResponse
+	(*GetAuditRequest)(nil),                     // 153: bulkhead.v1.GetAuditRequest
+	(*GetAuditResponse)(nil),                    // 154: bulkhead.v1.GetAuditResponse
+	(*ListDriftRequest)(nil),                    // 155: bulkhead.v1.ListDriftRequest
+	(*ListDriftResponse)(nil),                   // 156: bulkhead.v1.ListDriftResponse
+	(*AuditException)(nil),                      // 157: bulkhead.v1.AuditException
+	(*ListExceptionsRequest)(nil),               // 158: bulkhead.v1.ListExceptionsRequest
+	(*ListExceptionsResponse)(nil),              // 159: bulkhead.v1.ListExceptionsResponse
+	(*PutExceptionRequest)(nil),                 // 160: bulkhead.v1.PutExceptionRequest
+	(*PutExceptionResponse)(nil),                // 161: bulkhead.v1.PutExceptionResponse
+	(*RemoveExceptionRequest)(nil),              // 162: bulkhead.v1.RemoveExceptionRequest
+	(*RemoveExceptionResponse)(nil),             // 163: bulkhead.v1.RemoveExceptionResponse
+	(*Completeness_Point)(nil),                  // 164: bulkhead.v1.Completeness.Point
+	nil,                                         // 165: bulkhead.v1.Workload.SectionsEntry
+	nil,                                         // 166: bulkhead.v1.ScannedImage.FindingsEntry
+	(*ScannedImage_ImageWorkload)(nil),          // 167: bulkhead.v1.ScannedImage.ImageWorkload
+	(*TrustedImage_PolicyVerdict)(nil),          // 168: bulkhead.v1.TrustedImage.PolicyVerdict
+	(*TrustedImage_TrustReason)(nil),            // 169: bulkhead.v1.TrustedImage.TrustReason
+	(*TrustedImage_ImageSignature)(nil),         // 170: bulkhead.v1.TrustedImage.ImageSignature
+	(*ApplyPoliciesResponse_AppliedPolicy)(nil), // 171: bulkhead.v1.ApplyPoliciesResponse.AppliedPolicy
+	nil,                                 // 172: bulkhead.v1.WorkloadAddresses.LabelsEntry
+	nil,                                 // 173: bulkhead.v1.NamespaceLabels.LabelsEntry
+	(*ListWebResponse_WebWorkload)(nil), // 174: bulkhead.v1.ListWebResponse.WebWorkload
+	nil,                                 // 175: bulkhead.v1.AuditReport.LayersEntry
+	nil,                                 // 176: bulkhead.v1.Audit.LayersEntry
+	(*ListAuditsResponse_Host)(nil),     // 177: bulkhead.v1.ListAuditsResponse.Host
+	(*ListAuditsResponse_Point)(nil),    // 178: bulkhead.v1.ListAuditsResponse.Point
+	(*timestamppb.Timestamp)(nil),       // 179: google.protobuf.Timestamp
 }
 var file_bulkhead_v1_bulkhead_proto_depIdxs = []int32{
-	158, // 0: bulkhead.v1.SignInResponse.expires:type_name -> google.protobuf.Timestamp
-	147, // 1: bulkhead.v1.Completeness.curve:type_name -> bulkhead.v1.Completeness.Point
+	179, // 0: bulkhead.v1.SignInResponse.expires:type_name -> google.protobuf.Timestamp
+	164, // 1: bulkhead.v1.Completeness.curve:type_name -> bulkhead.v1.Completeness.Point
 	0,   // 2: bulkhead.v1.Workload.mode:type_name -> bulkhead.v1.Mode
-	148, // 3: bulkhead.v1.Workload.sections:type_name -> bulkhead.v1.Workload.SectionsEntry
-	158, // 4: bulkhead.v1.Workload.last_seen:type_name -> google.protobuf.Timestamp
+	165, // 3: bulkhead.v1.Workload.sections:type_name -> bulkhead.v1.Workload.SectionsEntry
+	179, // 4: bulkhead.v1.Workload.last_seen:type_name -> google.protobuf.Timestamp
 	10,  // 5: bulkhead.v1.Workload.enforcement:type_name -> bulkhead.v1.Enforcement
 	9,   // 6: bulkhead.v1.Workload.trust:type_name -> bulkhead.v1.ImageTrust
-	130, // 7: bulkhead.v1.Workload.web:type_name -> bulkhead.v1.WebState
+	131, // 7: bulkhead.v1.Workload.web:type_name -> bulkhead.v1.WebState
 	8,   // 8: bulkhead.v1.ListWorkloadsResponse.workloads:type_name -> bulkhead.v1.Workload
 	8,   // 9: bulkhead.v1.GetWorkloadResponse.workload:type_name -> bulkhead.v1.Workload
 	0,   // 10: bulkhead.v1.SetModeRequest.mode:type_name -> bulkhead.v1.Mode
 	8,   // 11: bulkhead.v1.SetModeResponse.workload:type_name -> bulkhead.v1.Workload
 	17,  // 12: bulkhead.v1.SetModeResponse.nodes:type_name -> bulkhead.v1.NodeAnswer
 	17,  // 13: bulkhead.v1.ApproveResponse.nodes:type_name -> bulkhead.v1.NodeAnswer
-	158, // 14: bulkhead.v1.Alert.time:type_name -> google.protobuf.Timestamp
+	179, // 14: bulkhead.v1.Alert.time:type_name -> google.protobuf.Timestamp
 	25,  // 15: bulkhead.v1.Alert.process:type_name -> bulkhead.v1.AlertProcess
 	27,  // 16: bulkhead.v1.Alert.cause:type_name -> bulkhead.v1.AlertCause
-	28,  // 17: bulkhead.v1.Alert.heal:type_name -> bulkhead.v1.Approval
-	131, // 18: bulkhead.v1.Alert.web:type_name -> bulkhead.v1.WebRequest
+	29,  // 17: bulkhead.v1.Alert.heal:type_name -> bulkhead.v1.Approval
+	132, // 18: bulkhead.v1.Alert.web:type_name -> bulkhead.v1.WebRequest
 	26,  // 19: bulkhead.v1.AlertProcess.ancestry:type_name -> bulkhead.v1.Ancestor
-	133, // 20: bulkhead.v1.AlertCause.request:type_name -> bulkhead.v1.WebCause
-	158, // 21: bulkhead.v1.ListAlertsRequest.since:type_name -> google.protobuf.Timestamp
-	24,  // 22: bulkhead.v1.ListAlertsResponse.alerts:type_name -> bulkhead.v1.Alert
-	158, // 23: bulkhead.v1.ListIncidentsRequest.since:type_name -> google.protobuf.Timestamp
-	158, // 24: bulkhead.v1.Drill.time:type_name -> google.protobuf.Timestamp
-	35,  // 25: bulkhead.v1.Drill.cells:type_name -> bulkhead.v1.DrillCell
-	34,  // 26: bulkhead.v1.GetDrillResponse.drill:type_name -> bulkhead.v1.Drill
-	34,  // 27: bulkhead.v1.PutDrillRequest.drill:type_name -> bulkhead.v1.Drill
-	158, // 28: bulkhead.v1.Node.last_seen:type_name -> google.protobuf.Timestamp
-	10,  // 29: bulkhead.v1.Node.backends:type_name -> bulkhead.v1.Enforcement
-	41,  // 30: bulkhead.v1.Node.engines:type_name -> bulkhead.v1.Engine
-	40,  // 31: bulkhead.v1.ListNodesResponse.nodes:type_name -> bulkhead.v1.Node
-	158, // 32: bulkhead.v1.ScannedImage.scanned:type_name -> google.protobuf.Timestamp
-	158, // 33: bulkhead.v1.ScannedImage.matched:type_name -> google.protobuf.Timestamp
-	44,  // 34: bulkhead.v1.ScannedImage.vulnerabilities:type_name -> bulkhead.v1.SeverityCounts
-	149, // 35: bulkhead.v1.ScannedImage.findings:type_name -> bulkhead.v1.ScannedImage.FindingsEntry
-	158, // 36: bulkhead.v1.ScannedImage.fresh_since:type_name -> google.protobuf.Timestamp
-	46,  // 37: bulkhead.v1.ScannedImage.trend:type_name -> bulkhead.v1.TrendPoint
-	150, // 38: bulkhead.v1.ScannedImage.workloads:type_name -> bulkhead.v1.ScannedImage.ImageWorkload
-	158, // 39: bulkhead.v1.TrendPoint.time:type_name -> google.protobuf.Timestamp
-	44,  // 40: bulkhead.v1.TrendPoint.vulnerabilities:type_name -> bulkhead.v1.SeverityCounts
-	45,  // 41: bulkhead.v1.ListImagesResponse.images:type_name -> bulkhead.v1.ScannedImage
-	45,  // 42: bulkhead.v1.GetImageResponse.image:type_name -> bulkhead.v1.ScannedImage
-	52,  // 43: bulkhead.v1.GetImageResponse.fresh:type_name -> bulkhead.v1.NewVulnerability
-	51,  // 44: bulkhead.v1.GetImageResponse.upgrades:type_name -> bulkhead.v1.Upgrade
-	158, // 45: bulkhead.v1.NewVulnerability.since:type_name -> google.protobuf.Timestamp
-	45,  // 46: bulkhead.v1.DiffImagesResponse.from:type_name -> bulkhead.v1.ScannedImage
-	45,  // 47: bulkhead.v1.DiffImagesResponse.to:type_name -> bulkhead.v1.ScannedImage
-	158, // 48: bulkhead.v1.ImageScan.created:type_name -> google.protobuf.Timestamp
-	158, // 49: bulkhead.v1.ImageScan.ended:type_name -> google.protobuf.Timestamp
-	55,  // 50: bulkhead.v1.ScanImageResponse.scan:type_name -> bulkhead.v1.ImageScan
-	55,  // 51: bulkhead.v1.ListScansResponse.scans:type_name -> bulkhead.v1.ImageScan
-	158, // 52: bulkhead.v1.ImageWatch.last:type_name -> google.protobuf.Timestamp
-	158, // 53: bulkhead.v1.ImageWatch.next:type_name -> google.protobuf.Timestamp
-	158, // 54: bulkhead.v1.ImageHook.created:type_name -> google.protobuf.Timestamp
-	158, // 55: bulkhead.v1.ImageHook.used:type_name -> google.protobuf.Timestamp
-	60,  // 56: bulkhead.v1.ListWatchesResponse.watches:type_name -> bulkhead.v1.ImageWatch
-	61,  // 57: bulkhead.v1.ListWatchesResponse.hooks:type_name -> bulkhead.v1.ImageHook
-	60,  // 58: bulkhead.v1.WatchRepositoryResponse.watch:type_name -> bulkhead.v1.ImageWatch
-	61,  // 59: bulkhead.v1.AddHookResponse.hook:type_name -> bulkhead.v1.ImageHook
-	70,  // 60: bulkhead.v1.Flow.source:type_name -> bulkhead.v1.Endpoint
-	70,  // 61: bulkhead.v1.Flow.destination:type_name -> bulkhead.v1.Endpoint
-	158, // 62: bulkhead.v1.Flow.first:type_name -> google.protobuf.Timestamp
-	158, // 63: bulkhead.v1.Flow.last:type_name -> google.protobuf.Timestamp
-	158, // 64: bulkhead.v1.ListFlowsRequest.from:type_name -> google.protobuf.Timestamp
-	158, // 65: bulkhead.v1.ListFlowsRequest.to:type_name -> google.protobuf.Timestamp
-	71,  // 66: bulkhead.v1.ListFlowsResponse.flows:type_name -> bulkhead.v1.Flow
-	158, // 67: bulkhead.v1.ListFlowsResponse.since:type_name -> google.protobuf.Timestamp
-	112, // 68: bulkhead.v1.ListFlowsResponse.workloads:type_name -> bulkhead.v1.WorkloadAddresses
-	158, // 69: bulkhead.v1.ListRequestsRequest.from:type_name -> google.protobuf.Timestamp
-	158, // 70: bulkhead.v1.ListRequestsRequest.to:type_name -> google.protobuf.Timestamp
-	71,  // 71: bulkhead.v1.ListRequestsRequest.flow:type_name -> bulkhead.v1.Flow
-	76,  // 72: bulkhead.v1.ListRequestsResponse.requests:type_name -> bulkhead.v1.FlowRequests
-	71,  // 73: bulkhead.v1.FlowRequests.flow:type_name -> bulkhead.v1.Flow
-	158, // 74: bulkhead.v1.FlowRequests.first:type_name -> google.protobuf.Timestamp
-	158, // 75: bulkhead.v1.FlowRequests.last:type_name -> google.protobuf.Timestamp
-	71,  // 76: bulkhead.v1.GetFlowRequest.flow:type_name -> bulkhead.v1.Flow
-	158, // 77: bulkhead.v1.GetFlowRequest.from:type_name -> google.protobuf.Timestamp
-	158, // 78: bulkhead.v1.GetFlowRequest.to:type_name -> google.protobuf.Timestamp
-	71,  // 79: bulkhead.v1.GetFlowResponse.flow:type_name -> bulkhead.v1.Flow
-	71,  // 80: bulkhead.v1.GetFlowResponse.history:type_name -> bulkhead.v1.Flow
-	158, // 81: bulkhead.v1.Policy.applied:type_name -> google.protobuf.Timestamp
-	82,  // 82: bulkhead.v1.ListTrustResponse.images:type_name -> bulkhead.v1.TrustedImage
-	151, // 83: bulkhead.v1.TrustedImage.policies:type_name -> bulkhead.v1.TrustedImage.PolicyVerdict
-	153, // 84: bulkhead.v1.TrustedImage.signatures:type_name -> bulkhead.v1.TrustedImage.ImageSignature
-	153, // 85: bulkhead.v1.TrustedImage.attestations:type_name -> bulkhead.v1.TrustedImage.ImageSignature
-	158, // 86: bulkhead.v1.TrustedImage.asked:type_name -> google.protobuf.Timestamp
-	150, // 87: bulkhead.v1.TrustedImage.workloads:type_name -> bulkhead.v1.ScannedImage.ImageWorkload
-	154, // 88: bulkhead.v1.ApplyPoliciesResponse.applied:type_name -> bulkhead.v1.ApplyPoliciesResponse.AppliedPolicy
-	17,  // 89: bulkhead.v1.ApplyPoliciesResponse.nodes:type_name -> bulkhead.v1.NodeAnswer
-	79,  // 90: bulkhead.v1.ListPoliciesResponse.policies:type_name -> bulkhead.v1.Policy
-	17,  // 91: bulkhead.v1.RemovePolicyResponse.nodes:type_name -> bulkhead.v1.NodeAnswer
-	158, // 92: bulkhead.v1.GetMapRequest.from:type_name -> google.protobuf.Timestamp
-	158, // 93: bulkhead.v1.GetMapRequest.to:type_name -> google.protobuf.Timestamp
-	158, // 94: bulkhead.v1.GetMapRequest.before_from:type_name -> google.protobuf.Timestamp
-	158, // 95: bulkhead.v1.GetMapRequest.before_to:type_name -> google.protobuf.Timestamp
-	91,  // 96: bulkhead.v1.GetMapResponse.nodes:type_name -> bulkhead.v1.MapNode
-	92,  // 97: bulkhead.v1.GetMapResponse.links:type_name -> bulkhead.v1.MapLink
-	71,  // 98: bulkhead.v1.GetMapResponse.flows:type_name -> bulkhead.v1.Flow
-	158, // 99: bulkhead.v1.GetMapResponse.since:type_name -> google.protobuf.Timestamp
-	158, // 100: bulkhead.v1.ListRisksRequest.from:type_name -> google.protobuf.Timestamp
-	158, // 101: bulkhead.v1.ListRisksRequest.to:type_name -> google.protobuf.Timestamp
-	158, // 102: bulkhead.v1.ListRisksRequest.learned_from:type_name -> google.protobuf.Timestamp
-	158, // 103: bulkhead.v1.ListRisksRequest.learned_to:type_name -> google.protobuf.Timestamp
-	158, // 104: bulkhead.v1.ProposeSegmentsRequest.from:type_name -> google.protobuf.Timestamp
-	158, // 105: bulkhead.v1.ProposeSegmentsRequest.to:type_name -> google.protobuf.Timestamp
-	158, // 106: bulkhead.v1.ReplaySegmentsRequest.from:type_name -> google.protobuf.Timestamp
-	158, // 107: bulkhead.v1.ReplaySegmentsRequest.to:type_name -> google.protobuf.Timestamp
-	158, // 108: bulkhead.v1.Segment.at:type_name -> google.protobuf.Timestamp
-	158, // 109: bulkhead.v1.Quarantined.at:type_name -> google.protobuf.Timestamp
-	99,  // 110: bulkhead.v1.ListSegmentsResponse.segments:type_name -> bulkhead.v1.Segment
-	100, // 111: bulkhead.v1.ListSegmentsResponse.quarantined:type_name -> bulkhead.v1.Quarantined
-	99,  // 112: bulkhead.v1.ApplySegmentsResponse.segments:type_name -> bulkhead.v1.Segment
-	17,  // 113: bulkhead.v1.ApplySegmentsResponse.nodes:type_name -> bulkhead.v1.NodeAnswer
-	17,  // 114: bulkhead.v1.RemoveSegmentsResponse.nodes:type_name -> bulkhead.v1.NodeAnswer
-	17,  // 115: bulkhead.v1.QuarantineResponse.nodes:type_name -> bulkhead.v1.NodeAnswer
-	110, // 116: bulkhead.v1.FlowReport.flows:type_name -> bulkhead.v1.NodeFlow
-	112, // 117: bulkhead.v1.FlowReport.addresses:type_name -> bulkhead.v1.WorkloadAddresses
-	118, // 118: bulkhead.v1.FlowReport.services:type_name -> bulkhead.v1.NetworkService
-	158, // 119: bulkhead.v1.NodeFlow.first:type_name -> google.protobuf.Timestamp
-	158, // 120: bulkhead.v1.NodeFlow.last:type_name -> google.protobuf.Timestamp
-	111, // 121: bulkhead.v1.NodeFlow.requests:type_name -> bulkhead.v1.NodeRequest
-	155, // 122: bulkhead.v1.WorkloadAddresses.labels:type_name -> bulkhead.v1.WorkloadAddresses.LabelsEntry
-	113, // 123: bulkhead.v1.WorkloadAddresses.ports:type_name -> bulkhead.v1.NamedPort
-	156, // 124: bulkhead.v1.NamespaceLabels.labels:type_name -> bulkhead.v1.NamespaceLabels.LabelsEntry
-	113, // 125: bulkhead.v1.WorkloadPorts.ports:type_name -> bulkhead.v1.NamedPort
-	114, // 126: bulkhead.v1.PutInventoryRequest.namespaces:type_name -> bulkhead.v1.NamespaceLabels
-	115, // 127: bulkhead.v1.PutInventoryRequest.workloads:type_name -> bulkhead.v1.WorkloadPorts
-	118, // 128: bulkhead.v1.PutInventoryRequest.services:type_name -> bulkhead.v1.NetworkService
-	99,  // 129: bulkhead.v1.NetworkState.segments:type_name -> bulkhead.v1.Segment
-	112, // 130: bulkhead.v1.NetworkState.workloads:type_name -> bulkhead.v1.WorkloadAddresses
-	120, // 131: bulkhead.v1.NetworkState.hosts:type_name -> bulkhead.v1.HostAddresses
-	118, // 132: bulkhead.v1.NetworkState.services:type_name -> bulkhead.v1.NetworkService
-	114, // 133: bulkhead.v1.NetworkState.namespaces:type_name -> bulkhead.v1.NamespaceLabels
-	40,  // 134: bulkhead.v1.NodeReport.node:type_name -> bulkhead.v1.Node
-	122, // 135: bulkhead.v1.NodeReport.workloads:type_name -> bulkhead.v1.WorkloadReport
-	8,   // 136: bulkhead.v1.WorkloadReport.workload:type_name -> bulkhead.v1.Workload
-	24,  // 137: bulkhead.v1.AlertBatch.alerts:type_name -> bulkhead.v1.Alert
-	15,  // 138: bulkhead.v1.NodeCommand.set_mode:type_name -> bulkhead.v1.SetModeRequest
-	28,  // 139: bulkhead.v1.NodeCommand.approve:type_name -> bulkhead.v1.Approval
-	18,  // 140: bulkhead.v1.NodeCommand.get_profile:type_name -> bulkhead.v1.GetProfileRequest
-	125, // 141: bulkhead.v1.NodeCommand.set_policies:type_name -> bulkhead.v1.SetPolicies
-	119, // 142: bulkhead.v1.NodeCommand.network:type_name -> bulkhead.v1.NetworkState
-	134, // 143: bulkhead.v1.NodeCommand.set_webs:type_name -> bulkhead.v1.SetWebs
-	145, // 144: bulkhead.v1.NodeCommand.get_portrait:type_name -> bulkhead.v1.GetPortraitRequest
-	20,  // 145: bulkhead.v1.NodeCommand.get_grants:type_name -> bulkhead.v1.GetLeastRequest
-	17,  // 146: bulkhead.v1.NodeCommandAnswer.answer:type_name -> bulkhead.v1.NodeAnswer
-	146, // 147: bulkhead.v1.NodeCommandAnswer.portrait:type_name -> bulkhead.v1.GetPortraitResponse
-	128, // 148: bulkhead.v1.WebSetting.exceptions:type_name -> bulkhead.v1.WebException
-	129, // 149: bulkhead.v1.WebSetting.patches:type_name -> bulkhead.v1.WebPatch
-	158, // 150: bulkhead.v1.WebSetting.at:type_name -> google.protobuf.Timestamp
-	158, // 151: bulkhead.v1.WebException.at:type_name -> google.protobuf.Timestamp
-	158, // 152: bulkhead.v1.WebPatch.at:type_name -> google.protobuf.Timestamp
-	132, // 153: bulkhead.v1.WebRequest.reasons:type_name -> bulkhead.v1.WebReason
-	129, // 154: bulkhead.v1.WebCause.patch:type_name -> bulkhead.v1.WebPatch
-	127, // 155: bulkhead.v1.SetWebs.settings:type_name -> bulkhead.v1.WebSetting
-	157, // 156: bulkhead.v1.ListWebResponse.workloads:type_name -> bulkhead.v1.ListWebResponse.WebWorkload
-	127, // 157: bulkhead.v1.SetWebResponse.setting:type_name -> bulkhead.v1.WebSetting
-	17,  // 158: bulkhead.v1.SetWebResponse.nodes:type_name -> bulkhead.v1.NodeAnswer
-	128, // 159: bulkhead.v1.AllowWebRequest.exception:type_name -> bulkhead.v1.WebException
-	129, // 160: bulkhead.v1.PatchWebRequest.patch:type_name -> bulkhead.v1.WebPatch
-	158, // 161: bulkhead.v1.ListWebEventsRequest.since:type_name -> google.protobuf.Timestamp
-	24,  // 162: bulkhead.v1.ListWebEventsResponse.events:type_name -> bulkhead.v1.Alert
-	24,  // 163: bulkhead.v1.GetWebEventResponse.event:type_name -> bulkhead.v1.Alert
-	7,   // 164: bulkhead.v1.Workload.SectionsEntry.value:type_name -> bulkhead.v1.Completeness
-	0,   // 165: bulkhead.v1.ScannedImage.ImageWorkload.mode:type_name -> bulkhead.v1.Mode
-	152, // 166: bulkhead.v1.TrustedImage.PolicyVerdict.reasons:type_name -> bulkhead.v1.TrustedImage.TrustReason
-	158, // 167: bulkhead.v1.TrustedImage.ImageSignature.time:type_name -> google.protobuf.Timestamp
-	127, // 168: bulkhead.v1.ListWebResponse.WebWorkload.setting:type_name -> bulkhead.v1.WebSetting
-	130, // 169: bulkhead.v1.ListWebResponse.WebWorkload.states:type_name -> bulkhead.v1.WebState
-	1,   // 170: bulkhead.v1.AuthService.SignIn:input_type -> bulkhead.v1.SignInRequest
-	3,   // 171: bulkhead.v1.AuthService.SignOut:input_type -> bulkhead.v1.SignOutRequest
-	5,   // 172: bulkhead.v1.AuthService.WhoAmI:input_type -> bulkhead.v1.WhoAmIRequest
-	11,  // 173: bulkhead.v1.WorkloadService.ListWorkloads:input_type -> bulkhead.v1.ListWorkloadsRequest
-	13,  // 174: bulkhead.v1.WorkloadService.GetWorkload:input_type -> bulkhead.v1.GetWorkloadRequest
-	15,  // 175: bulkhead.v1.WorkloadService.SetMode:input_type -> bulkhead.v1.SetModeRequest
-	18,  // 176: bulkhead.v1.WorkloadService.GetProfile:input_type -> bulkhead.v1.GetProfileRequest
-	20,  // 177: bulkhead.v1.WorkloadService.GetLeast:input_type -> bulkhead.v1.GetLeastRequest
-	22,  // 178: bulkhead.v1.WorkloadService.Approve:input_type -> bulkhead.v1.ApproveRequest
-	29,  // 179: bulkhead.v1.AlertService.ListAlerts:input_type -> bulkhead.v1.ListAlertsRequest
-	31,  // 180: bulkhead.v1.AlertService.WatchAlerts:input_type -> bulkhead.v1.WatchAlertsRequest
-	32,  // 181: bulkhead.v1.AlertService.ListIncidents:input_type -> bulkhead.v1.ListIncidentsRequest
-	36,  // 182: bulkhead.v1.DrillService.GetDrill:input_type -> bulkhead.v1.GetDrillRequest
-	38,  // 183: bulkhead.v1.DrillService.PutDrill:input_type -> bulkhead.v1.PutDrillRequest
-	42,  // 184: bulkhead.v1.NodeService.ListNodes:input_type -> bulkhead.v1.ListNodesRequest
-	47,  // 185: bulkhead.v1.ImageService.ListImages:input_type -> bulkhead.v1.ListImagesRequest
-	49,  // 186: bulkhead.v1.ImageService.GetImage:input_type -> bulkhead.v1.GetImageRequest
-	53,  // 187: bulkhead.v1.ImageService.DiffImages:input_type -> bulkhead.v1.DiffImagesRequest
-	56,  // 188: bulkhead.v1.ImageService.ScanImage:input_type -> bulkhead.v1.ScanImageRequest
-	58,  // 189: bulkhead.v1.ImageService.ListScans:input_type -> bulkhead.v1.ListScansRequest
-	62,  // 190: bulkhead.v1.ImageService.ListWatches:input_type -> bulkhead.v1.ListWatchesRequest
-	64,  // 191: bulkhead.v1.ImageService.WatchRepository:input_type -> bulkhead.v1.WatchRepositoryRequest
-	66,  // 192: bulkhead.v1.ImageService.AddHook:input_type -> bulkhead.v1.AddHookRequest
-	68,  // 193: bulkhead.v1.ImageService.RemoveHook:input_type -> bulkhead.v1.RemoveHookRequest
-	80,  // 194: bulkhead.v1.ImageService.ListTrust:input_type -> bulkhead.v1.ListTrustRequest
-	72,  // 195: bulkhead.v1.FlowService.ListFlows:input_type -> bulkhead.v1.ListFlowsRequest
-	77,  // 196: bulkhead.v1.FlowService.GetFlow:input_type -> bulkhead.v1.GetFlowRequest
-	89,  // 197: bulkhead.v1.FlowService.GetMap:input_type -> bulkhead.v1.GetMapRequest
-	74,  // 198: bulkhead.v1.FlowService.ListRequests:input_type -> bulkhead.v1.ListRequestsRequest
-	93,  // 199: bulkhead.v1.FlowService.ListRisks:input_type -> bulkhead.v1.ListRisksRequest
-	95,  // 200: bulkhead.v1.SegmentService.ProposeSegments:input_type -> bulkhead.v1.ProposeSegmentsRequest
-	97,  // 201: bulkhead.v1.SegmentService.ReplaySegments:input_type -> bulkhead.v1.ReplaySegmentsRequest
-	101, // 202: bulkhead.v1.SegmentService.ListSegments:input_type -> bulkhead.v1.ListSegmentsRequest
-	103, // 203: bulkhead.v1.SegmentService.ApplySegments:input_type -> bulkhead.v1.ApplySegmentsRequest
-	105, // 204: bulkhead.v1.SegmentService.RemoveSegments:input_type -> bulkhead.v1.RemoveSegmentsRequest
-	107, // 205: bulkhead.v1.SegmentService.Quarantine:input_type -> bulkhead.v1.QuarantineRequest
-	116, // 206: bulkhead.v1.SegmentService.PutInventory:input_type -> bulkhead.v1.PutInventoryRequest
-	135, // 207: bulkhead.v1.WebService.ListWeb:input_type -> bulkhead.v1.ListWebRequest
-	137, // 208: bulkhead.v1.WebService.SetWeb:input_type -> bulkhead.v1.SetWebRequest
-	139, // 209: bulkhead.v1.WebService.AllowWeb:input_type -> bulkhead.v1.AllowWebRequest
-	140, // 210: bulkhead.v1.WebService.PatchWeb:input_type -> bulkhead.v1.PatchWebRequest
-	141, // 211: bulkhead.v1.WebService.ListWebEvents:input_type -> bulkhead.v1.ListWebEventsRequest
-	143, // 212: bulkhead.v1.WebService.GetWebEvent:input_type -> bulkhead.v1.GetWebEventRequest
-	145, // 213: bulkhead.v1.WebService.GetPortrait:input_type -> bulkhead.v1.GetPortraitRequest
-	83,  // 214: bulkhead.v1.PolicyService.ApplyPolicies:input_type -> bulkhead.v1.ApplyPoliciesRequest
-	85,  // 215: bulkhead.v1.PolicyService.ListPolicies:input_type -> bulkhead.v1.ListPoliciesRequest
-	87,  // 216: bulkhead.v1.PolicyService.RemovePolicy:input_type -> bulkhead.v1.RemovePolicyRequest
-	2,   // 217: bulkhead.v1.AuthService.SignIn:output_type -> bulkhead.v1.SignInResponse
-	4,   // 218: bulkhead.v1.AuthService.SignOut:output_type -> bulkhead.v1.SignOutResponse
-	6,   // 219: bulkhead.v1.AuthService.WhoAmI:output_type -> bulkhead.v1.WhoAmIResponse
-	12,  // 220: bulkhead.v1.WorkloadService.ListWorkloads:output_type -> bulkhead.v1.ListWorkloadsResponse
-	14,  // 221: bulkhead.v1.WorkloadService.GetWorkload:output_type -> bulkhead.v1.GetWorkloadResponse
-	16,  // 222: bulkhead.v1.WorkloadService.SetMode:output_type -> bulkhead.v1.SetModeResponse
-	19,  // 223: bulkhead.v1.WorkloadService.GetProfile:output_type -> bulkhead.v1.GetProfileResponse
-	21,  // 224: bulkhead.v1.WorkloadService.GetLeast:output_type -> bulkhead.v1.GetLeastResponse
-	23,  // 225: bulkhead.v1.WorkloadService.Approve:output_type -> bulkhead.v1.ApproveResponse
-	30,  // 226: bulkhead.v1.AlertService.ListAlerts:output_type -> bulkhead.v1.ListAlertsResponse
-	24,  // 227: bulkhead.v1.AlertService.WatchAlerts:output_type -> bulkhead.v1.Alert
-	33,  // 228: bulkhead.v1.AlertService.ListIncidents:output_type -> bulkhead.v1.ListIncidentsResponse
-	37,  // 229: bulkhead.v1.DrillService.GetDrill:output_type -> bulkhead.v1.GetDrillResponse
-	39,  // 230: bulkhead.v1.DrillService.PutDrill:output_type -> bulkhead.v1.PutDrillResponse
-	43,  // 231: bulkhead.v1.NodeService.ListNodes:output_type -> bulkhead.v1.ListNodesResponse
-	48,  // 232: bulkhead.v1.ImageService.ListImages:output_type -> bulkhead.v1.ListImagesResponse
-	50,  // 233: bulkhead.v1.ImageService.GetImage:output_type -> bulkhead.v1.GetImageResponse
-	54,  // 234: bulkhead.v1.ImageService.DiffImages:output_type -> bulkhead.v1.DiffImagesResponse
-	57,  // 235: bulkhead.v1.ImageService.ScanImage:output_type -> bulkhead.v1.ScanImageResponse
-	59,  // 236: bulkhead.v1.ImageService.ListScans:output_type -> bulkhead.v1.ListScansResponse
-	63,  // 237: bulkhead.v1.ImageService.ListWatches:output_type -> bulkhead.v1.ListWatchesResponse
-	65,  // 238: bulkhead.v1.ImageService.WatchRepository:output_type -> bulkhead.v1.WatchRepositoryResponse
-	67,  // 239: bulkhead.v1.ImageService.AddHook:output_type -> bulkhead.v1.AddHookResponse
-	69,  // 240: bulkhead.v1.ImageService.RemoveHook:output_type -> bulkhead.v1.RemoveHookResponse
-	81,  // 241: bulkhead.v1.ImageService.ListTrust:output_type -> bulkhead.v1.ListTrustResponse
-	73,  // 242: bulkhead.v1.FlowService.ListFlows:output_type -> bulkhead.v1.ListFlowsResponse
-	78,  // 243: bulkhead.v1.FlowService.GetFlow:output_type -> bulkhead.v1.GetFlowResponse
-	90,  // 244: bulkhead.v1.FlowService.GetMap:output_type -> bulkhead.v1.GetMapResponse
-	75,  // 245: bulkhead.v1.FlowService.ListRequests:output_type -> bulkhead.v1.ListRequestsResponse
-	94,  // 246: bulkhead.v1.FlowService.ListRisks:output_type -> bulkhead.v1.ListRisksResponse
-	96,  // 247: bulkhead.v1.SegmentService.ProposeSegments:output_type -> bulkhead.v1.ProposeSegmentsResponse
-	98,  // 248: bulkhead.v1.SegmentService.ReplaySegments:output_type -> bulkhead.v1.ReplaySegmentsResponse
-	102, // 249: bulkhead.v1.SegmentService.ListSegments:output_type -> bulkhead.v1.ListSegmentsResponse
-	104, // 250: bulkhead.v1.SegmentService.ApplySegments:output_type -> bulkhead.v1.ApplySegmentsResponse
-	106, // 251: bulkhead.v1.SegmentService.RemoveSegments:output_type -> bulkhead.v1.RemoveSegmentsResponse
-	108, // 252: bulkhead.v1.SegmentService.Quarantine:output_type -> bulkhead.v1.QuarantineResponse
-	117, // 253: bulkhead.v1.SegmentService.PutInventory:output_type -> bulkhead.v1.PutInventoryResponse
-	136, // 254: bulkhead.v1.WebService.ListWeb:output_type -> bulkhead.v1.ListWebResponse
-	138, // 255: bulkhead.v1.WebService.SetWeb:output_type -> bulkhead.v1.SetWebResponse
-	138, // 256: bulkhead.v1.WebService.AllowWeb:output_type -> bulkhead.v1.SetWebResponse
-	138, // 257: bulkhead.v1.WebService.PatchWeb:output_type -> bulkhead.v1.SetWebResponse
-	142, // 258: bulkhead.v1.WebService.ListWebEvents:output_type -> bulkhead.v1.ListWebEventsResponse
-	144, // 259: bulkhead.v1.WebService.GetWebEvent:output_type -> bulkhead.v1.GetWebEventResponse
-	146, // 260: bulkhead.v1.WebService.GetPortrait:output_type -> bulkhead.v1.GetPortraitResponse
-	84,  // 261: bulkhead.v1.PolicyService.ApplyPolicies:output_type -> bulkhead.v1.ApplyPoliciesResponse
-	86,  // 262: bulkhead.v1.PolicyService.ListPolicies:output_type -> bulkhead.v1.ListPoliciesResponse
-	88,  // 263: bulkhead.v1.PolicyService.RemovePolicy:output_type -> bulkhead.v1.RemovePolicyResponse
-	217, // [217:264] is the sub-list for method output_type
-	170, // [170:217] is the sub-list for method input_type
-	170, // [170:170] is the sub-list for extension type_name
-	170, // [170:170] is the sub-list for extension extendee
-	0,   // [0:170] is the sub-list for field type_name
+	134, // 20: bulkhead.v1.AlertCause.request:type_name -> bulkhead.v1.WebCause
+	28,  // 21: bulkhead.v1.AlertCause.drift:type_name -> bulkhead.v1.DriftCause
+	179, // 22: bulkhead.v1.ListAlertsRequest.since:type_name -> google.protobuf.Timestamp
+	24,  // 23: bulkhead.v1.ListAlertsResponse.alerts:type_name -> bulkhead.v1.Alert
+	179, // 24: bulkhead.v1.ListIncidentsRequest.since:type_name -> google.protobuf.Timestamp
+	179, // 25: bulkhead.v1.Drill.time:type_name -> google.protobuf.Timestamp
+	36,  // 26: bulkhead.v1.Drill.cells:type_name -> bulkhead.v1.DrillCell
+	35,  // 27: bulkhead.v1.GetDrillResponse.drill:type_name -> bulkhead.v1.Drill
+	35,  // 28: bulkhead.v1.PutDrillRequest.drill:type_name -> bulkhead.v1.Drill
+	179, // 29: bulkhead.v1.Node.last_seen:type_name -> google.protobuf.Timestamp
+	10,  // 30: bulkhead.v1.Node.backends:type_name -> bulkhead.v1.Enforcement
+	42,  // 31: bulkhead.v1.Node.engines:type_name -> bulkhead.v1.Engine
+	41,  // 32: bulkhead.v1.ListNodesResponse.nodes:type_name -> bulkhead.v1.Node
+	179, // 33: bulkhead.v1.ScannedImage.scanned:type_name -> google.protobuf.Timestamp
+	179, // 34: bulkhead.v1.ScannedImage.matched:type_name -> google.protobuf.Timestamp
+	45,  // 35: bulkhead.v1.ScannedImage.vulnerabilities:type_name -> bulkhead.v1.SeverityCounts
+	166, // 36: bulkhead.v1.ScannedImage.findings:type_name -> bulkhead.v1.ScannedImage.FindingsEntry
+	179, // 37: bulkhead.v1.ScannedImage.fresh_since:type_name -> google.protobuf.Timestamp
+	47,  // 38: bulkhead.v1.ScannedImage.trend:type_name -> bulkhead.v1.TrendPoint
+	167, // 39: bulkhead.v1.ScannedImage.workloads:type_name -> bulkhead.v1.ScannedImage.ImageWorkload
+	179, // 40: bulkhead.v1.TrendPoint.time:type_name -> google.protobuf.Timestamp
+	45,  // 41: bulkhead.v1.TrendPoint.vulnerabilities:type_name -> bulkhead.v1.SeverityCounts
+	46,  // 42: bulkhead.v1.ListImagesResponse.images:type_name -> bulkhead.v1.ScannedImage
+	46,  // 43: bulkhead.v1.GetImageResponse.image:type_name -> bulkhead.v1.ScannedImage
+	53,  // 44: bulkhead.v1.GetImageResponse.fresh:type_name -> bulkhead.v1.NewVulnerability
+	52,  // 45: bulkhead.v1.GetImageResponse.upgrades:type_name -> bulkhead.v1.Upgrade
+	179, // 46: bulkhead.v1.NewVulnerability.since:type_name -> google.protobuf.Timestamp
+	46,  // 47: bulkhead.v1.DiffImagesResponse.from:type_name -> bulkhead.v1.ScannedImage
+	46,  // 48: bulkhead.v1.DiffImagesResponse.to:type_name -> bulkhead.v1.ScannedImage
+	179, // 49: bulkhead.v1.ImageScan.created:type_name -> google.protobuf.Timestamp
+	179, // 50: bulkhead.v1.ImageScan.ended:type_name -> google.protobuf.Timestamp
+	56,  // 51: bulkhead.v1.ScanImageResponse.scan:type_name -> bulkhead.v1.ImageScan
+	56,  // 52: bulkhead.v1.ListScansResponse.scans:type_name -> bulkhead.v1.ImageScan
+	179, // 53: bulkhead.v1.ImageWatch.last:type_name -> google.protobuf.Timestamp
+	179, // 54: bulkhead.v1.ImageWatch.next:type_name -> google.protobuf.Timestamp
+	179, // 55: bulkhead.v1.ImageHook.created:type_name -> google.protobuf.Timestamp
+	179, // 56: bulkhead.v1.ImageHook.used:type_name -> google.protobuf.Timestamp
+	61,  // 57: bulkhead.v1.ListWatchesResponse.watches:type_name -> bulkhead.v1.ImageWatch
+	62,  // 58: bulkhead.v1.ListWatchesResponse.hooks:type_name -> bulkhead.v1.ImageHook
+	61,  // 59: bulkhead.v1.WatchRepositoryResponse.watch:type_name -> bulkhead.v1.ImageWatch
+	62,  // 60: bulkhead.v1.AddHookResponse.hook:type_name -> bulkhead.v1.ImageHook
+	71,  // 61: bulkhead.v1.Flow.source:type_name -> bulkhead.v1.Endpoint
+	71,  // 62: bulkhead.v1.Flow.destination:type_name -> bulkhead.v1.Endpoint
+	179, // 63: bulkhead.v1.Flow.first:type_name -> google.protobuf.Timestamp
+	179, // 64: bulkhead.v1.Flow.last:type_name -> google.protobuf.Timestamp
+	179, // 65: bulkhead.v1.ListFlowsRequest.from:type_name -> google.protobuf.Timestamp
+	179, // 66: bulkhead.v1.ListFlowsRequest.to:type_name -> google.protobuf.Timestamp
+	72,  // 67: bulkhead.v1.ListFlowsResponse.flows:type_name -> bulkhead.v1.Flow
+	179, // 68: bulkhead.v1.ListFlowsResponse.since:type_name -> google.protobuf.Timestamp
+	113, // 69: bulkhead.v1.ListFlowsResponse.workloads:type_name -> bulkhead.v1.WorkloadAddresses
+	179, // 70: bulkhead.v1.ListRequestsRequest.from:type_name -> google.protobuf.Timestamp
+	179, // 71: bulkhead.v1.ListRequestsRequest.to:type_name -> google.protobuf.Timestamp
+	72,  // 72: bulkhead.v1.ListRequestsRequest.flow:type_name -> bulkhead.v1.Flow
+	77,  // 73: bulkhead.v1.ListRequestsResponse.requests:type_name -> bulkhead.v1.FlowRequests
+	72,  // 74: bulkhead.v1.FlowRequests.flow:type_name -> bulkhead.v1.Flow
+	179, // 75: bulkhead.v1.FlowRequests.first:type_name -> google.protobuf.Timestamp
+	179, // 76: bulkhead.v1.FlowRequests.last:type_name -> google.protobuf.Timestamp
+	72,  // 77: bulkhead.v1.GetFlowRequest.flow:type_name -> bulkhead.v1.Flow
+	179, // 78: bulkhead.v1.GetFlowRequest.from:type_name -> google.protobuf.Timestamp
+	179, // 79: bulkhead.v1.GetFlowRequest.to:type_name -> google.protobuf.Timestamp
+	72,  // 80: bulkhead.v1.GetFlowResponse.flow:type_name -> bulkhead.v1.Flow
+	72,  // 81: bulkhead.v1.GetFlowResponse.history:type_name -> bulkhead.v1.Flow
+	179, // 82: bulkhead.v1.Policy.applied:type_name -> google.protobuf.Timestamp
+	83,  // 83: bulkhead.v1.ListTrustResponse.images:type_name -> bulkhead.v1.TrustedImage
+	168, // 84: bulkhead.v1.TrustedImage.policies:type_name -> bulkhead.v1.TrustedImage.PolicyVerdict
+	170, // 85: bulkhead.v1.TrustedImage.signatures:type_name -> bulkhead.v1.TrustedImage.ImageSignature
+	170, // 86: bulkhead.v1.TrustedImage.attestations:type_name -> bulkhead.v1.TrustedImage.ImageSignature
+	179, // 87: bulkhead.v1.TrustedImage.asked:type_name -> google.protobuf.Timestamp
+	167, // 88: bulkhead.v1.TrustedImage.workloads:type_name -> bulkhead.v1.ScannedImage.ImageWorkload
+	171, // 89: bulkhead.v1.ApplyPoliciesResponse.applied:type_name -> bulkhead.v1.ApplyPoliciesResponse.AppliedPolicy
+	17,  // 90: bulkhead.v1.ApplyPoliciesResponse.nodes:type_name -> bulkhead.v1.NodeAnswer
+	80,  // 91: bulkhead.v1.ListPoliciesResponse.policies:type_name -> bulkhead.v1.Policy
+	17,  // 92: bulkhead.v1.RemovePolicyResponse.nodes:type_name -> bulkhead.v1.NodeAnswer
+	179, // 93: bulkhead.v1.GetMapRequest.from:type_name -> google.protobuf.Timestamp
+	179, // 94: bulkhead.v1.GetMapRequest.to:type_name -> google.protobuf.Timestamp
+	179, // 95: bulkhead.v1.GetMapRequest.before_from:type_name -> google.protobuf.Timestamp
+	179, // 96: bulkhead.v1.GetMapRequest.before_to:type_name -> google.protobuf.Timestamp
+	92,  // 97: bulkhead.v1.GetMapResponse.nodes:type_name -> bulkhead.v1.MapNode
+	93,  // 98: bulkhead.v1.GetMapResponse.links:type_name -> bulkhead.v1.MapLink
+	72,  // 99: bulkhead.v1.GetMapResponse.flows:type_name -> bulkhead.v1.Flow
+	179, // 100: bulkhead.v1.GetMapResponse.since:type_name -> google.protobuf.Timestamp
+	179, // 101: bulkhead.v1.ListRisksRequest.from:type_name -> google.protobuf.Timestamp
+	179, // 102: bulkhead.v1.ListRisksRequest.to:type_name -> google.protobuf.Timestamp
+	179, // 103: bulkhead.v1.ListRisksRequest.learned_from:type_name -> google.protobuf.Timestamp
+	179, // 104: bulkhead.v1.ListRisksRequest.learned_to:type_name -> google.protobuf.Timestamp
+	179, // 105: bulkhead.v1.ProposeSegmentsRequest.from:type_name -> google.protobuf.Timestamp
+	179, // 106: bulkhead.v1.ProposeSegmentsRequest.to:type_name -> google.protobuf.Timestamp
+	179, // 107: bulkhead.v1.ReplaySegmentsRequest.from:type_name -> google.protobuf.Timestamp
+	179, // 108: bulkhead.v1.ReplaySegmentsRequest.to:type_name -> google.protobuf.Timestamp
+	179, // 109: bulkhead.v1.Segment.at:type_name -> google.protobuf.Timestamp
+	179, // 110: bulkhead.v1.Quarantined.at:type_name -> google.protobuf.Timestamp
+	100, // 111: bulkhead.v1.ListSegmentsResponse.segments:type_name -> bulkhead.v1.Segment
+	101, // 112: bulkhead.v1.ListSegmentsResponse.quarantined:type_name -> bulkhead.v1.Quarantined
+	100, // 113: bulkhead.v1.ApplySegmentsResponse.segments:type_name -> bulkhead.v1.Segment
+	17,  // 114: bulkhead.v1.ApplySegmentsResponse.nodes:type_name -> bulkhead.v1.NodeAnswer
+	17,  // 115: bulkhead.v1.RemoveSegmentsResponse.nodes:type_name -> bulkhead.v1.NodeAnswer
+	17,  // 116: bulkhead.v1.QuarantineResponse.nodes:type_name -> bulkhead.v1.NodeAnswer
+	111, // 117: bulkhead.v1.FlowReport.flows:type_name -> bulkhead.v1.NodeFlow
+	113, // 118: bulkhead.v1.FlowReport.addresses:type_name -> bulkhead.v1.WorkloadAddresses
+	119, // 119: bulkhead.v1.FlowReport.services:type_name -> bulkhead.v1.NetworkService
+	179, // 120: bulkhead.v1.NodeFlow.first:type_name -> google.protobuf.Timestamp
+	179, // 121: bulkhead.v1.NodeFlow.last:type_name -> google.protobuf.Timestamp
+	112, // 122: bulkhead.v1.NodeFlow.requests:type_name -> bulkhead.v1.NodeRequest
+	172, // 123: bulkhead.v1.WorkloadAddresses.labels:type_name -> bulkhead.v1.WorkloadAddresses.LabelsEntry
+	114, // 124: bulkhead.v1.WorkloadAddresses.ports:type_name -> bulkhead.v1.NamedPort
+	173, // 125: bulkhead.v1.NamespaceLabels.labels:type_name -> bulkhead.v1.NamespaceLabels.LabelsEntry
+	114, // 126: bulkhead.v1.WorkloadPorts.ports:type_name -> bulkhead.v1.NamedPort
+	115, // 127: bulkhead.v1.PutInventoryRequest.namespaces:type_name -> bulkhead.v1.NamespaceLabels
+	116, // 128: bulkhead.v1.PutInventoryRequest.workloads:type_name -> bulkhead.v1.WorkloadPorts
+	119, // 129: bulkhead.v1.PutInventoryRequest.services:type_name -> bulkhead.v1.NetworkService
+	100, // 130: bulkhead.v1.NetworkState.segments:type_name -> bulkhead.v1.Segment
+	113, // 131: bulkhead.v1.NetworkState.workloads:type_name -> bulkhead.v1.WorkloadAddresses
+	121, // 132: bulkhead.v1.NetworkState.hosts:type_name -> bulkhead.v1.HostAddresses
+	119, // 133: bulkhead.v1.NetworkState.services:type_name -> bulkhead.v1.NetworkService
+	115, // 134: bulkhead.v1.NetworkState.namespaces:type_name -> bulkhead.v1.NamespaceLabels
+	41,  // 135: bulkhead.v1.NodeReport.node:type_name -> bulkhead.v1.Node
+	123, // 136: bulkhead.v1.NodeReport.workloads:type_name -> bulkhead.v1.WorkloadReport
+	8,   // 137: bulkhead.v1.WorkloadReport.workload:type_name -> bulkhead.v1.Workload
+	24,  // 138: bulkhead.v1.AlertBatch.alerts:type_name -> bulkhead.v1.Alert
+	15,  // 139: bulkhead.v1.NodeCommand.set_mode:type_name -> bulkhead.v1.SetModeRequest
+	29,  // 140: bulkhead.v1.NodeCommand.approve:type_name -> bulkhead.v1.Approval
+	18,  // 141: bulkhead.v1.NodeCommand.get_profile:type_name -> bulkhead.v1.GetProfileRequest
+	126, // 142: bulkhead.v1.NodeCommand.set_policies:type_name -> bulkhead.v1.SetPolicies
+	120, // 143: bulkhead.v1.NodeCommand.network:type_name -> bulkhead.v1.NetworkState
+	135, // 144: bulkhead.v1.NodeCommand.set_webs:type_name -> bulkhead.v1.SetWebs
+	146, // 145: bulkhead.v1.NodeCommand.get_portrait:type_name -> bulkhead.v1.GetPortraitRequest
+	20,  // 146: bulkhead.v1.NodeCommand.get_grants:type_name -> bulkhead.v1.GetLeastRequest
+	17,  // 147: bulkhead.v1.NodeCommandAnswer.answer:type_name -> bulkhead.v1.NodeAnswer
+	147, // 148: bulkhead.v1.NodeCommandAnswer.portrait:type_name -> bulkhead.v1.GetPortraitResponse
+	129, // 149: bulkhead.v1.WebSetting.exceptions:type_name -> bulkhead.v1.WebException
+	130, // 150: bulkhead.v1.WebSetting.patches:type_name -> bulkhead.v1.WebPatch
+	179, // 151: bulkhead.v1.WebSetting.at:type_name -> google.protobuf.Timestamp
+	179, // 152: bulkhead.v1.WebException.at:type_name -> google.protobuf.Timestamp
+	179, // 153: bulkhead.v1.WebPatch.at:type_name -> google.protobuf.Timestamp
+	133, // 154: bulkhead.v1.WebRequest.reasons:type_name -> bulkhead.v1.WebReason
+	130, // 155: bulkhead.v1.WebCause.patch:type_name -> bulkhead.v1.WebPatch
+	128, // 156: bulkhead.v1.SetWebs.settings:type_name -> bulkhead.v1.WebSetting
+	174, // 157: bulkhead.v1.ListWebResponse.workloads:type_name -> bulkhead.v1.ListWebResponse.WebWorkload
+	128, // 158: bulkhead.v1.SetWebResponse.setting:type_name -> bulkhead.v1.WebSetting
+	17,  // 159: bulkhead.v1.SetWebResponse.nodes:type_name -> bulkhead.v1.NodeAnswer
+	129, // 160: bulkhead.v1.AllowWebRequest.exception:type_name -> bulkhead.v1.WebException
+	130, // 161: bulkhead.v1.PatchWebRequest.patch:type_name -> bulkhead.v1.WebPatch
+	179, // 162: bulkhead.v1.ListWebEventsRequest.since:type_name -> google.protobuf.Timestamp
+	24,  // 163: bulkhead.v1.ListWebEventsResponse.events:type_name -> bulkhead.v1.Alert
+	24,  // 164: bulkhead.v1.GetWebEventResponse.event:type_name -> bulkhead.v1.Alert
+	179, // 165: bulkhead.v1.AuditReport.time:type_name -> google.protobuf.Timestamp
+	175, // 166: bulkhead.v1.AuditReport.layers:type_name -> bulkhead.v1.AuditReport.LayersEntry
+	148, // 167: bulkhead.v1.AuditReport.counts:type_name -> bulkhead.v1.AuditCounts
+	179, // 168: bulkhead.v1.Audit.time:type_name -> google.protobuf.Timestamp
+	176, // 169: bulkhead.v1.Audit.layers:type_name -> bulkhead.v1.Audit.LayersEntry
+	148, // 170: bulkhead.v1.Audit.counts:type_name -> bulkhead.v1.AuditCounts
+	179, // 171: bulkhead.v1.ListAuditsRequest.since:type_name -> google.protobuf.Timestamp
+	177, // 172: bulkhead.v1.ListAuditsResponse.hosts:type_name -> bulkhead.v1.ListAuditsResponse.Host
+	178, // 173: bulkhead.v1.ListAuditsResponse.clusters:type_name -> bulkhead.v1.ListAuditsResponse.Point
+	150, // 174: bulkhead.v1.GetAuditResponse.audit:type_name -> bulkhead.v1.Audit
+	179, // 175: bulkhead.v1.ListDriftRequest.since:type_name -> google.protobuf.Timestamp
+	24,  // 176: bulkhead.v1.ListDriftResponse.drift:type_name -> bulkhead.v1.Alert
+	179, // 177: bulkhead.v1.AuditException.at:type_name -> google.protobuf.Timestamp
+	157, // 178: bulkhead.v1.ListExceptionsResponse.exceptions:type_name -> bulkhead.v1.AuditException
+	157, // 179: bulkhead.v1.PutExceptionRequest.exception:type_name -> bulkhead.v1.AuditException
+	157, // 180: bulkhead.v1.PutExceptionResponse.exception:type_name -> bulkhead.v1.AuditException
+	7,   // 181: bulkhead.v1.Workload.SectionsEntry.value:type_name -> bulkhead.v1.Completeness
+	0,   // 182: bulkhead.v1.ScannedImage.ImageWorkload.mode:type_name -> bulkhead.v1.Mode
+	169, // 183: bulkhead.v1.TrustedImage.PolicyVerdict.reasons:type_name -> bulkhead.v1.TrustedImage.TrustReason
+	179, // 184: bulkhead.v1.TrustedImage.ImageSignature.time:type_name -> google.protobuf.Timestamp
+	128, // 185: bulkhead.v1.ListWebResponse.WebWorkload.setting:type_name -> bulkhead.v1.WebSetting
+	131, // 186: bulkhead.v1.ListWebResponse.WebWorkload.states:type_name -> bulkhead.v1.WebState
+	150, // 187: bulkhead.v1.ListAuditsResponse.Host.audit:type_name -> bulkhead.v1.Audit
+	178, // 188: bulkhead.v1.ListAuditsResponse.Host.history:type_name -> bulkhead.v1.ListAuditsResponse.Point
+	179, // 189: bulkhead.v1.ListAuditsResponse.Point.time:type_name -> google.protobuf.Timestamp
+	1,   // 190: bulkhead.v1.AuthService.SignIn:input_type -> bulkhead.v1.SignInRequest
+	3,   // 191: bulkhead.v1.AuthService.SignOut:input_type -> bulkhead.v1.SignOutRequest
+	5,   // 192: bulkhead.v1.AuthService.WhoAmI:input_type -> bulkhead.v1.WhoAmIRequest
+	11,  // 193: bulkhead.v1.WorkloadService.ListWorkloads:input_type -> bulkhead.v1.ListWorkloadsRequest
+	13,  // 194: bulkhead.v1.WorkloadService.GetWorkload:input_type -> bulkhead.v1.GetWorkloadRequest
+	15,  // 195: bulkhead.v1.WorkloadService.SetMode:input_type -> bulkhead.v1.SetModeRequest
+	18,  // 196: bulkhead.v1.WorkloadService.GetProfile:input_type -> bulkhead.v1.GetProfileRequest
+	20,  // 197: bulkhead.v1.WorkloadService.GetLeast:input_type -> bulkhead.v1.GetLeastRequest
+	22,  // 198: bulkhead.v1.WorkloadService.Approve:input_type -> bulkhead.v1.ApproveRequest
+	30,  // 199: bulkhead.v1.AlertService.ListAlerts:input_type -> bulkhead.v1.ListAlertsRequest
+	32,  // 200: bulkhead.v1.AlertService.WatchAlerts:input_type -> bulkhead.v1.WatchAlertsRequest
+	33,  // 201: bulkhead.v1.AlertService.ListIncidents:input_type -> bulkhead.v1.ListIncidentsRequest
+	37,  // 202: bulkhead.v1.DrillService.GetDrill:input_type -> bulkhead.v1.GetDrillRequest
+	39,  // 203: bulkhead.v1.DrillService.PutDrill:input_type -> bulkhead.v1.PutDrillRequest
+	43,  // 204: bulkhead.v1.NodeService.ListNodes:input_type -> bulkhead.v1.ListNodesRequest
+	48,  // 205: bulkhead.v1.ImageService.ListImages:input_type -> bulkhead.v1.ListImagesRequest
+	50,  // 206: bulkhead.v1.ImageService.GetImage:input_type -> bulkhead.v1.GetImageRequest
+	54,  // 207: bulkhead.v1.ImageService.DiffImages:input_type -> bulkhead.v1.DiffImagesRequest
+	57,  // 208: bulkhead.v1.ImageService.ScanImage:input_type -> bulkhead.v1.ScanImageRequest
+	59,  // 209: bulkhead.v1.ImageService.ListScans:input_type -> bulkhead.v1.ListScansRequest
+	63,  // 210: bulkhead.v1.ImageService.ListWatches:input_type -> bulkhead.v1.ListWatchesRequest
+	65,  // 211: bulkhead.v1.ImageService.WatchRepository:input_type -> bulkhead.v1.WatchRepositoryRequest
+	67,  // 212: bulkhead.v1.ImageService.AddHook:input_type -> bulkhead.v1.AddHookRequest
+	69,  // 213: bulkhead.v1.ImageService.RemoveHook:input_type -> bulkhead.v1.RemoveHookRequest
+	81,  // 214: bulkhead.v1.ImageService.ListTrust:input_type -> bulkhead.v1.ListTrustRequest
+	73,  // 215: bulkhead.v1.FlowService.ListFlows:input_type -> bulkhead.v1.ListFlowsRequest
+	78,  // 216: bulkhead.v1.FlowService.GetFlow:input_type -> bulkhead.v1.GetFlowRequest
+	90,  // 217: bulkhead.v1.FlowService.GetMap:input_type -> bulkhead.v1.GetMapRequest
+	75,  // 218: bulkhead.v1.FlowService.ListRequests:input_type -> bulkhead.v1.ListRequestsRequest
+	94,  // 219: bulkhead.v1.FlowService.ListRisks:input_type -> bulkhead.v1.ListRisksRequest
+	96,  // 220: bulkhead.v1.SegmentService.ProposeSegments:input_type -> bulkhead.v1.ProposeSegmentsRequest
+	98,  // 221: bulkhead.v1.SegmentService.ReplaySegments:input_type -> bulkhead.v1.ReplaySegmentsRequest
+	102, // 222: bulkhead.v1.SegmentService.ListSegments:input_type -> bulkhead.v1.ListSegmentsRequest
+	104, // 223: bulkhead.v1.SegmentService.ApplySegments:input_type -> bulkhead.v1.ApplySegmentsRequest
+	106, // 224: bulkhead.v1.SegmentService.RemoveSegments:input_type -> bulkhead.v1.RemoveSegmentsRequest
+	108, // 225: bulkhead.v1.SegmentService.Quarantine:input_type -> bulkhead.v1.QuarantineRequest
+	117, // 226: bulkhead.v1.SegmentService.PutInventory:input_type -> bulkhead.v1.PutInventoryRequest
+	136, // 227: bulkhead.v1.WebService.ListWeb:input_type -> bulkhead.v1.ListWebRequest
+	138, // 228: bulkhead.v1.WebService.SetWeb:input_type -> bulkhead.v1.SetWebRequest
+	140, // 229: bulkhead.v1.WebService.AllowWeb:input_type -> bulkhead.v1.AllowWebRequest
+	141, // 230: bulkhead.v1.WebService.PatchWeb:input_type -> bulkhead.v1.PatchWebRequest
+	142, // 231: bulkhead.v1.WebService.ListWebEvents:input_type -> bulkhead.v1.ListWebEventsRequest
+	144, // 232: bulkhead.v1.WebService.GetWebEvent:input_type -> bulkhead.v1.GetWebEventRequest
+	146, // 233: bulkhead.v1.WebService.GetPortrait:input_type -> bulkhead.v1.GetPortraitRequest
+	151, // 234: bulkhead.v1.BaselineService.ListAudits:input_type -> bulkhead.v1.ListAuditsRequest
+	153, // 235: bulkhead.v1.BaselineService.GetAudit:input_type -> bulkhead.v1.GetAuditRequest
+	155, // 236: bulkhead.v1.BaselineService.ListDrift:input_type -> bulkhead.v1.ListDriftRequest
+	158, // 237: bulkhead.v1.BaselineService.ListExceptions:input_type -> bulkhead.v1.ListExceptionsRequest
+	160, // 238: bulkhead.v1.BaselineService.PutException:input_type -> bulkhead.v1.PutExceptionRequest
+	162, // 239: bulkhead.v1.BaselineService.RemoveException:input_type -> bulkhead.v1.RemoveExceptionRequest
+	84,  // 240: bulkhead.v1.PolicyService.ApplyPolicies:input_type -> bulkhead.v1.ApplyPoliciesRequest
+	86,  // 241: bulkhead.v1.PolicyService.ListPolicies:input_type -> bulkhead.v1.ListPoliciesRequest
+	88,  // 242: bulkhead.v1.PolicyService.RemovePolicy:input_type -> bulkhead.v1.RemovePolicyRequest
+	2,   // 243: bulkhead.v1.AuthService.SignIn:output_type -> bulkhead.v1.SignInResponse
+	4,   // 244: bulkhead.v1.AuthService.SignOut:output_type -> bulkhead.v1.SignOutResponse
+	6,   // 245: bulkhead.v1.AuthService.WhoAmI:output_type -> bulkhead.v1.WhoAmIResponse
+	12,  // 246: bulkhead.v1.WorkloadService.ListWorkloads:output_type -> bulkhead.v1.ListWorkloadsResponse
+	14,  // 247: bulkhead.v1.WorkloadService.GetWorkload:output_type -> bulkhead.v1.GetWorkloadResponse
+	16,  // 248: bulkhead.v1.WorkloadService.SetMode:output_type -> bulkhead.v1.SetModeResponse
+	19,  // 249: bulkhead.v1.WorkloadService.GetProfile:output_type -> bulkhead.v1.GetProfileResponse
+	21,  // 250: bulkhead.v1.WorkloadService.GetLeast:output_type -> bulkhead.v1.GetLeastResponse
+	23,  // 251: bulkhead.v1.WorkloadService.Approve:output_type -> bulkhead.v1.ApproveResponse
+	31,  // 252: bulkhead.v1.AlertService.ListAlerts:output_type -> bulkhead.v1.ListAlertsResponse
+	24,  // 253: bulkhead.v1.AlertService.WatchAlerts:output_type -> bulkhead.v1.Alert
+	34,  // 254: bulkhead.v1.AlertService.ListIncidents:output_type -> bulkhead.v1.ListIncidentsResponse
+	38,  // 255: bulkhead.v1.DrillService.GetDrill:output_type -> bulkhead.v1.GetDrillResponse
+	40,  // 256: bulkhead.v1.DrillService.PutDrill:output_type -> bulkhead.v1.PutDrillResponse
+	44,  // 257: bulkhead.v1.NodeService.ListNodes:output_type -> bulkhead.v1.ListNodesResponse
+	49,  // 258: bulkhead.v1.ImageService.ListImages:output_type -> bulkhead.v1.ListImagesResponse
+	51,  // 259: bulkhead.v1.ImageService.GetImage:output_type -> bulkhead.v1.GetImageResponse
+	55,  // 260: bulkhead.v1.ImageService.DiffImages:output_type -> bulkhead.v1.DiffImagesResponse
+	58,  // 261: bulkhead.v1.ImageService.ScanImage:output_type -> bulkhead.v1.ScanImageResponse
+	60,  // 262: bulkhead.v1.ImageService.ListScans:output_type -> bulkhead.v1.ListScansResponse
+	64,  // 263: bulkhead.v1.ImageService.ListWatches:output_type -> bulkhead.v1.ListWatchesResponse
+	66,  // 264: bulkhead.v1.ImageService.WatchRepository:output_type -> bulkhead.v1.WatchRepositoryResponse
+	68,  // 265: bulkhead.v1.ImageService.AddHook:output_type -> bulkhead.v1.AddHookResponse
+	70,  // 266: bulkhead.v1.ImageService.RemoveHook:output_type -> bulkhead.v1.RemoveHookResponse
+	82,  // 267: bulkhead.v1.ImageService.ListTrust:output_type -> bulkhead.v1.ListTrustResponse
+	74,  // 268: bulkhead.v1.FlowService.ListFlows:output_type -> bulkhead.v1.ListFlowsResponse
+	79,  // 269: bulkhead.v1.FlowService.GetFlow:output_type -> bulkhead.v1.GetFlowResponse
+	91,  // 270: bulkhead.v1.FlowService.GetMap:output_type -> bulkhead.v1.GetMapResponse
+	76,  // 271: bulkhead.v1.FlowService.ListRequests:output_type -> bulkhead.v1.ListRequestsResponse
+	95,  // 272: bulkhead.v1.FlowService.ListRisks:output_type -> bulkhead.v1.ListRisksResponse
+	97,  // 273: bulkhead.v1.SegmentService.ProposeSegments:output_type -> bulkhead.v1.ProposeSegmentsResponse
+	99,  // 274: bulkhead.v1.SegmentService.ReplaySegments:output_type -> bulkhead.v1.ReplaySegmentsResponse
+	103, // 275: bulkhead.v1.SegmentService.ListSegments:output_type -> bulkhead.v1.ListSegmentsResponse
+	105, // 276: bulkhead.v1.SegmentService.ApplySegments:output_type -> bulkhead.v1.ApplySegmentsResponse
+	107, // 277: bulkhead.v1.SegmentService.RemoveSegments:output_type -> bulkhead.v1.RemoveSegmentsResponse
+	109, // 278: bulkhead.v1.SegmentService.Quarantine:output_type -> bulkhead.v1.QuarantineResponse
+	118, // 279: bulkhead.v1.SegmentService.PutInventory:output_type -> bulkhead.v1.PutInventoryResponse
+	137, // 280: bulkhead.v1.WebService.ListWeb:output_type -> bulkhead.v1.ListWebResponse
+	139, // 281: bulkhead.v1.WebService.SetWeb:output_type -> bulkhead.v1.SetWebResponse
+	139, // 282: bulkhead.v1.WebService.AllowWeb:output_type -> bulkhead.v1.SetWebResponse
+	139, // 283: bulkhead.v1.WebService.PatchWeb:output_type -> bulkhead.v1.SetWebResponse
+	143, // 284: bulkhead.v1.WebService.ListWebEvents:output_type -> bulkhead.v1.ListWebEventsResponse
+	145, // 285: bulkhead.v1.WebService.GetWebEvent:output_type -> bulkhead.v1.GetWebEventResponse
+	147, // 286: bulkhead.v1.WebService.GetPortrait:output_type -> bulkhead.v1.GetPortraitResponse
+	152, // 287: bulkhead.v1.BaselineService.ListAudits:output_type -> bulkhead.v1.ListAuditsResponse
+	154, // 288: bulkhead.v1.BaselineService.GetAudit:output_type -> bulkhead.v1.GetAuditResponse
+	156, // 289: bulkhead.v1.BaselineService.ListDrift:output_type -> bulkhead.v1.ListDriftResponse
+	159, // 290: bulkhead.v1.BaselineService.ListExceptions:output_type -> bulkhead.v1.ListExceptionsResponse
+	161, // 291: bulkhead.v1.BaselineService.PutException:output_type -> bulkhead.v1.PutExceptionResponse
+	163, // 292: bulkhead.v1.BaselineService.RemoveException:output_type -> bulkhead.v1.RemoveExceptionResponse
+	85,  // 293: bulkhead.v1.PolicyService.ApplyPolicies:output_type -> bulkhead.v1.ApplyPoliciesResponse
+	87,  // 294: bulkhead.v1.PolicyService.ListPolicies:output_type -> bulkhead.v1.ListPoliciesResponse
+	89,  // 295: bulkhead.v1.PolicyService.RemovePolicy:output_type -> bulkhead.v1.RemovePolicyResponse
+	243, // [243:296] is the sub-list for method output_type
+	190, // [190:243] is the sub-list for method input_type
+	190, // [190:190] is the sub-list for extension type_name
+	190, // [190:190] is the sub-list for extension extendee
+	0,   // [0:190] is the sub-list for field type_name
 }
 
 func init() { file_bulkhead_v1_bulkhead_proto_init() }
@@ -12025,7 +13452,7 @@ func file_bulkhead_v1_bulkhead_proto_init() {
 	if File_bulkhead_v1_bulkhead_proto != nil {
 		return
 	}
-	file_bulkhead_v1_bulkhead_proto_msgTypes[123].OneofWrappers = []any{
+	file_bulkhead_v1_bulkhead_proto_msgTypes[124].OneofWrappers = []any{
 		(*NodeCommand_SetMode)(nil),
 		(*NodeCommand_Approve)(nil),
 		(*NodeCommand_GetProfile)(nil),
@@ -12041,9 +13468,9 @@ func file_bulkhead_v1_bulkhead_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_bulkhead_v1_bulkhead_proto_rawDesc), len(file_bulkhead_v1_bulkhead_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   157,
+			NumMessages:   178,
 			NumExtensions: 0,
-			NumServices:   10,
+			NumServices:   11,
 		},
 		GoTypes:           file_bulkhead_v1_bulkhead_proto_goTypes,
 		DependencyIndexes: file_bulkhead_v1_bulkhead_proto_depIdxs,

@@ -40,6 +40,8 @@ const (
 	SegmentServiceName = "bulkhead.v1.SegmentService"
 	// WebServiceName is the fully-qualified name of the WebService service.
 	WebServiceName = "bulkhead.v1.WebService"
+	// BaselineServiceName is the fully-qualified name of the BaselineService service.
+	BaselineServiceName = "bulkhead.v1.BaselineService"
 	// PolicyServiceName is the fully-qualified name of the PolicyService service.
 	PolicyServiceName = "bulkhead.v1.PolicyService"
 )
@@ -157,6 +159,24 @@ const (
 	WebServiceGetWebEventProcedure = "/bulkhead.v1.WebService/GetWebEvent"
 	// WebServiceGetPortraitProcedure is the fully-qualified name of the WebService's GetPortrait RPC.
 	WebServiceGetPortraitProcedure = "/bulkhead.v1.WebService/GetPortrait"
+	// BaselineServiceListAuditsProcedure is the fully-qualified name of the BaselineService's
+	// ListAudits RPC.
+	BaselineServiceListAuditsProcedure = "/bulkhead.v1.BaselineService/ListAudits"
+	// BaselineServiceGetAuditProcedure is the fully-qualified name of the BaselineService's GetAudit
+	// RPC.
+	BaselineServiceGetAuditProcedure = "/bulkhead.v1.BaselineService/GetAudit"
+	// BaselineServiceListDriftProcedure is the fully-qualified name of the BaselineService's ListDrift
+	// RPC.
+	BaselineServiceListDriftProcedure = "/bulkhead.v1.BaselineService/ListDrift"
+	// BaselineServiceListExceptionsProcedure is the fully-qualified name of the BaselineService's
+	// ListExceptions RPC.
+	BaselineServiceListExceptionsProcedure = "/bulkhead.v1.BaselineService/ListExceptions"
+	// BaselineServicePutExceptionProcedure is the fully-qualified name of the BaselineService's
+	// PutException RPC.
+	BaselineServicePutExceptionProcedure = "/bulkhead.v1.BaselineService/PutException"
+	// BaselineServiceRemoveExceptionProcedure is the fully-qualified name of the BaselineService's
+	// RemoveException RPC.
+	BaselineServiceRemoveExceptionProcedure = "/bulkhead.v1.BaselineService/RemoveException"
 	// PolicyServiceApplyPoliciesProcedure is the fully-qualified name of the PolicyService's
 	// ApplyPolicies RPC.
 	PolicyServiceApplyPoliciesProcedure = "/bulkhead.v1.PolicyService/ApplyPolicies"
@@ -1772,6 +1792,214 @@ func (UnimplementedWebServiceHandler) GetWebEvent(context.Context, *connect.Requ
 
 func (UnimplementedWebServiceHandler) GetPortrait(context.Context, *connect.Request[v1.GetPortraitRequest]) (*connect.Response[v1.GetPortraitResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("bulkhead.v1.WebService.GetPortrait is not implemented"))
+}
+
+// BaselineServiceClient is a client for the bulkhead.v1.BaselineService service.
+type BaselineServiceClient interface {
+	// ListAudits returns the newest audit of each host, with its scores over time.
+	ListAudits(context.Context, *connect.Request[v1.ListAuditsRequest]) (*connect.Response[v1.ListAuditsResponse], error)
+	// GetAudit returns one audit whole: its report as JSON, as `bulkhead audit --format json` writes it.
+	GetAudit(context.Context, *connect.Request[v1.GetAuditRequest]) (*connect.Response[v1.GetAuditResponse], error)
+	// ListDrift returns audited settings that changed, and who changed them, the newest first.
+	ListDrift(context.Context, *connect.Request[v1.ListDriftRequest]) (*connect.Response[v1.ListDriftResponse], error)
+	ListExceptions(context.Context, *connect.Request[v1.ListExceptionsRequest]) (*connect.Response[v1.ListExceptionsResponse], error)
+	// PutException lets a check fail until a day; somebody answers for it.
+	PutException(context.Context, *connect.Request[v1.PutExceptionRequest]) (*connect.Response[v1.PutExceptionResponse], error)
+	RemoveException(context.Context, *connect.Request[v1.RemoveExceptionRequest]) (*connect.Response[v1.RemoveExceptionResponse], error)
+}
+
+// NewBaselineServiceClient constructs a client for the bulkhead.v1.BaselineService service. By
+// default, it uses the Connect protocol with the binary Protobuf Codec, asks for gzipped responses,
+// and sends uncompressed requests. To use the gRPC or gRPC-Web protocols, supply the
+// connect.WithGRPC() or connect.WithGRPCWeb() options.
+//
+// The URL supplied here should be the base URL for the Connect or gRPC server (for example,
+// http://api.acme.com or https://acme.com/grpc).
+func NewBaselineServiceClient(httpClient connect.HTTPClient, baseURL string, opts ...connect.ClientOption) BaselineServiceClient {
+	baseURL = strings.TrimRight(baseURL, "/")
+	baselineServiceMethods := v1.File_bulkhead_v1_bulkhead_proto.Services().ByName("BaselineService").Methods()
+	return &baselineServiceClient{
+		listAudits: connect.NewClient[v1.ListAuditsRequest, v1.ListAuditsResponse](
+			httpClient,
+			baseURL+BaselineServiceListAuditsProcedure,
+			connect.WithSchema(baselineServiceMethods.ByName("ListAudits")),
+			connect.WithClientOptions(opts...),
+		),
+		getAudit: connect.NewClient[v1.GetAuditRequest, v1.GetAuditResponse](
+			httpClient,
+			baseURL+BaselineServiceGetAuditProcedure,
+			connect.WithSchema(baselineServiceMethods.ByName("GetAudit")),
+			connect.WithClientOptions(opts...),
+		),
+		listDrift: connect.NewClient[v1.ListDriftRequest, v1.ListDriftResponse](
+			httpClient,
+			baseURL+BaselineServiceListDriftProcedure,
+			connect.WithSchema(baselineServiceMethods.ByName("ListDrift")),
+			connect.WithClientOptions(opts...),
+		),
+		listExceptions: connect.NewClient[v1.ListExceptionsRequest, v1.ListExceptionsResponse](
+			httpClient,
+			baseURL+BaselineServiceListExceptionsProcedure,
+			connect.WithSchema(baselineServiceMethods.ByName("ListExceptions")),
+			connect.WithClientOptions(opts...),
+		),
+		putException: connect.NewClient[v1.PutExceptionRequest, v1.PutExceptionResponse](
+			httpClient,
+			baseURL+BaselineServicePutExceptionProcedure,
+			connect.WithSchema(baselineServiceMethods.ByName("PutException")),
+			connect.WithClientOptions(opts...),
+		),
+		removeException: connect.NewClient[v1.RemoveExceptionRequest, v1.RemoveExceptionResponse](
+			httpClient,
+			baseURL+BaselineServiceRemoveExceptionProcedure,
+			connect.WithSchema(baselineServiceMethods.ByName("RemoveException")),
+			connect.WithClientOptions(opts...),
+		),
+	}
+}
+
+// baselineServiceClient implements BaselineServiceClient.
+type baselineServiceClient struct {
+	listAudits      *connect.Client[v1.ListAuditsRequest, v1.ListAuditsResponse]
+	getAudit        *connect.Client[v1.GetAuditRequest, v1.GetAuditResponse]
+	listDrift       *connect.Client[v1.ListDriftRequest, v1.ListDriftResponse]
+	listExceptions  *connect.Client[v1.ListExceptionsRequest, v1.ListExceptionsResponse]
+	putException    *connect.Client[v1.PutExceptionRequest, v1.PutExceptionResponse]
+	removeException *connect.Client[v1.RemoveExceptionRequest, v1.RemoveExceptionResponse]
+}
+
+// ListAudits calls bulkhead.v1.BaselineService.ListAudits.
+func (c *baselineServiceClient) ListAudits(ctx context.Context, req *connect.Request[v1.ListAuditsRequest]) (*connect.Response[v1.ListAuditsResponse], error) {
+	return c.listAudits.CallUnary(ctx, req)
+}
+
+// GetAudit calls bulkhead.v1.BaselineService.GetAudit.
+func (c *baselineServiceClient) GetAudit(ctx context.Context, req *connect.Request[v1.GetAuditRequest]) (*connect.Response[v1.GetAuditResponse], error) {
+	return c.getAudit.CallUnary(ctx, req)
+}
+
+// ListDrift calls bulkhead.v1.BaselineService.ListDrift.
+func (c *baselineServiceClient) ListDrift(ctx context.Context, req *connect.Request[v1.ListDriftRequest]) (*connect.Response[v1.ListDriftResponse], error) {
+	return c.listDrift.CallUnary(ctx, req)
+}
+
+// ListExceptions calls bulkhead.v1.BaselineService.ListExceptions.
+func (c *baselineServiceClient) ListExceptions(ctx context.Context, req *connect.Request[v1.ListExceptionsRequest]) (*connect.Response[v1.ListExceptionsResponse], error) {
+	return c.listExceptions.CallUnary(ctx, req)
+}
+
+// PutException calls bulkhead.v1.BaselineService.PutException.
+func (c *baselineServiceClient) PutException(ctx context.Context, req *connect.Request[v1.PutExceptionRequest]) (*connect.Response[v1.PutExceptionResponse], error) {
+	return c.putException.CallUnary(ctx, req)
+}
+
+// RemoveException calls bulkhead.v1.BaselineService.RemoveException.
+func (c *baselineServiceClient) RemoveException(ctx context.Context, req *connect.Request[v1.RemoveExceptionRequest]) (*connect.Response[v1.RemoveExceptionResponse], error) {
+	return c.removeException.CallUnary(ctx, req)
+}
+
+// BaselineServiceHandler is an implementation of the bulkhead.v1.BaselineService service.
+type BaselineServiceHandler interface {
+	// ListAudits returns the newest audit of each host, with its scores over time.
+	ListAudits(context.Context, *connect.Request[v1.ListAuditsRequest]) (*connect.Response[v1.ListAuditsResponse], error)
+	// GetAudit returns one audit whole: its report as JSON, as `bulkhead audit --format json` writes it.
+	GetAudit(context.Context, *connect.Request[v1.GetAuditRequest]) (*connect.Response[v1.GetAuditResponse], error)
+	// ListDrift returns audited settings that changed, and who changed them, the newest first.
+	ListDrift(context.Context, *connect.Request[v1.ListDriftRequest]) (*connect.Response[v1.ListDriftResponse], error)
+	ListExceptions(context.Context, *connect.Request[v1.ListExceptionsRequest]) (*connect.Response[v1.ListExceptionsResponse], error)
+	// PutException lets a check fail until a day; somebody answers for it.
+	PutException(context.Context, *connect.Request[v1.PutExceptionRequest]) (*connect.Response[v1.PutExceptionResponse], error)
+	RemoveException(context.Context, *connect.Request[v1.RemoveExceptionRequest]) (*connect.Response[v1.RemoveExceptionResponse], error)
+}
+
+// NewBaselineServiceHandler builds an HTTP handler from the service implementation. It returns the
+// path on which to mount the handler and the handler itself.
+//
+// By default, handlers support the Connect, gRPC, and gRPC-Web protocols with the binary Protobuf
+// and JSON codecs. They also support gzip compression.
+func NewBaselineServiceHandler(svc BaselineServiceHandler, opts ...connect.HandlerOption) (string, http.Handler) {
+	baselineServiceMethods := v1.File_bulkhead_v1_bulkhead_proto.Services().ByName("BaselineService").Methods()
+	baselineServiceListAuditsHandler := connect.NewUnaryHandler(
+		BaselineServiceListAuditsProcedure,
+		svc.ListAudits,
+		connect.WithSchema(baselineServiceMethods.ByName("ListAudits")),
+		connect.WithHandlerOptions(opts...),
+	)
+	baselineServiceGetAuditHandler := connect.NewUnaryHandler(
+		BaselineServiceGetAuditProcedure,
+		svc.GetAudit,
+		connect.WithSchema(baselineServiceMethods.ByName("GetAudit")),
+		connect.WithHandlerOptions(opts...),
+	)
+	baselineServiceListDriftHandler := connect.NewUnaryHandler(
+		BaselineServiceListDriftProcedure,
+		svc.ListDrift,
+		connect.WithSchema(baselineServiceMethods.ByName("ListDrift")),
+		connect.WithHandlerOptions(opts...),
+	)
+	baselineServiceListExceptionsHandler := connect.NewUnaryHandler(
+		BaselineServiceListExceptionsProcedure,
+		svc.ListExceptions,
+		connect.WithSchema(baselineServiceMethods.ByName("ListExceptions")),
+		connect.WithHandlerOptions(opts...),
+	)
+	baselineServicePutExceptionHandler := connect.NewUnaryHandler(
+		BaselineServicePutExceptionProcedure,
+		svc.PutException,
+		connect.WithSchema(baselineServiceMethods.ByName("PutException")),
+		connect.WithHandlerOptions(opts...),
+	)
+	baselineServiceRemoveExceptionHandler := connect.NewUnaryHandler(
+		BaselineServiceRemoveExceptionProcedure,
+		svc.RemoveException,
+		connect.WithSchema(baselineServiceMethods.ByName("RemoveException")),
+		connect.WithHandlerOptions(opts...),
+	)
+	return "/bulkhead.v1.BaselineService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case BaselineServiceListAuditsProcedure:
+			baselineServiceListAuditsHandler.ServeHTTP(w, r)
+		case BaselineServiceGetAuditProcedure:
+			baselineServiceGetAuditHandler.ServeHTTP(w, r)
+		case BaselineServiceListDriftProcedure:
+			baselineServiceListDriftHandler.ServeHTTP(w, r)
+		case BaselineServiceListExceptionsProcedure:
+			baselineServiceListExceptionsHandler.ServeHTTP(w, r)
+		case BaselineServicePutExceptionProcedure:
+			baselineServicePutExceptionHandler.ServeHTTP(w, r)
+		case BaselineServiceRemoveExceptionProcedure:
+			baselineServiceRemoveExceptionHandler.ServeHTTP(w, r)
+		default:
+			http.NotFound(w, r)
+		}
+	})
+}
+
+// UnimplementedBaselineServiceHandler returns CodeUnimplemented from all methods.
+type UnimplementedBaselineServiceHandler struct{}
+
+func (UnimplementedBaselineServiceHandler) ListAudits(context.Context, *connect.Request[v1.ListAuditsRequest]) (*connect.Response[v1.ListAuditsResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("bulkhead.v1.BaselineService.ListAudits is not implemented"))
+}
+
+func (UnimplementedBaselineServiceHandler) GetAudit(context.Context, *connect.Request[v1.GetAuditRequest]) (*connect.Response[v1.GetAuditResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("bulkhead.v1.BaselineService.GetAudit is not implemented"))
+}
+
+func (UnimplementedBaselineServiceHandler) ListDrift(context.Context, *connect.Request[v1.ListDriftRequest]) (*connect.Response[v1.ListDriftResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("bulkhead.v1.BaselineService.ListDrift is not implemented"))
+}
+
+func (UnimplementedBaselineServiceHandler) ListExceptions(context.Context, *connect.Request[v1.ListExceptionsRequest]) (*connect.Response[v1.ListExceptionsResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("bulkhead.v1.BaselineService.ListExceptions is not implemented"))
+}
+
+func (UnimplementedBaselineServiceHandler) PutException(context.Context, *connect.Request[v1.PutExceptionRequest]) (*connect.Response[v1.PutExceptionResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("bulkhead.v1.BaselineService.PutException is not implemented"))
+}
+
+func (UnimplementedBaselineServiceHandler) RemoveException(context.Context, *connect.Request[v1.RemoveExceptionRequest]) (*connect.Response[v1.RemoveExceptionResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("bulkhead.v1.BaselineService.RemoveException is not implemented"))
 }
 
 // PolicyServiceClient is a client for the bulkhead.v1.PolicyService service.

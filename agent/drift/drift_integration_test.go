@@ -1,0 +1,160 @@
+//go:build integration
+
+package drift
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"bulkhead/baseline"
+)
+
+// TestMain is also the child: this program with the argument that the agent starts itself with.
+func TestMain(m *testing.M) {
+	if len(os.Args) == 2 && os.Args[1] == "audit" {
+		if err := Audit(context.Background(), os.Stdin, os.Stdout); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// host makes the files of a small host.
+func host(t *testing.T) string {
+	root := t.TempDir()
+	for name, text := range map[string]string{
+		"etc/passwd": "root:x:0:0::/root:/bin/sh\n", "etc/group": "root:x:0:\n", "etc/os-release": "ID=debian\nVERSION_ID=12\n",
+		"etc/ssh/sshd_config": "Include /etc/ssh/sshd_config.d/*.conf\nPermitRootLogin no\n", "etc/login.defs": "UMASK 027\n", "usr/sbin/sshd": "#!",
+		"etc/sysctl.conf": "kernel.kptr_restrict = 2\n", "etc/ssh/sshd_config.d/.keep": "", "etc/shadow": "",
+	} {
+		write(t, filepath.Join(root, name), text)
+	}
+	return root
+}
+
+func write(t *testing.T, name, text string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// follow runs the watch, and returns what audits found.
+func follow(t *testing.T, o Options) <-chan Result {
+	t.Helper()
+	results := make(chan Result, 64)
+	o.Docker, o.Tell, o.Log = func() string { return "" }, func(r Result) { results <- r }, slog.New(slog.DiscardHandler)
+	o.Problem = func(about, text string) {
+		if text != "" {
+			t.Logf("problem: %s: %s", about, text)
+		}
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- Run(ctx, o) }()
+	t.Cleanup(func() {
+		stop()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+	return results
+}
+
+func next(t *testing.T, results <-chan Result) Result {
+	t.Helper()
+	select {
+	case r := <-results:
+		return r
+	case <-time.After(time.Minute):
+		t.Fatal("no audit within a minute")
+		return Result{}
+	}
+}
+
+// of waits for the audit that tells of a change of a check, and for nothing longer than the promise.
+func of(t *testing.T, results <-chan Result, check string) Drift {
+	t.Helper()
+	for {
+		for _, d := range next(t, results).Drift {
+			if d.Check == check {
+				return d
+			}
+		}
+	}
+}
+
+// find looks a check up by words of its title, which is what the tests mean.
+func find(t *testing.T, words string) string {
+	t.Helper()
+	checks, err := baseline.Load("host")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range checks {
+		if strings.Contains(c.Title, words) {
+			return c.ID
+		}
+	}
+	t.Fatalf("no check has %q in its title", words)
+	return ""
+}
+
+// TestWays changes a host in the ways in which files change, each time by a real process.
+func TestWays(t *testing.T) {
+	root := host(t)
+	config := filepath.Join(root, "etc/ssh/sshd_config")
+	results := follow(t, Options{Root: root, State: t.TempDir(), Soonest: 100 * time.Millisecond})
+	if first := next(t, results); first.Cause != "start" || first.Score == 0 || len(first.Report) == 0 {
+		t.Fatalf("the first audit: %+v", first)
+	}
+	for _, way := range []struct {
+		name    string
+		command []string
+		after   string
+		exe     string
+		path    string
+	}{
+		{"written in place", []string{"sh", "-c", "echo PermitRootLogin yes > " + config + "; sleep 0.2"}, "yes", "/sh", "/etc/ssh/sshd_config"},
+		{"replaced", []string{"sed", "-i", "s/yes/no/", config}, "no", "/sed", "/etc/ssh/sshd_config"},
+		{"removed", []string{"rm", config}, "", "/rm", "/etc/ssh/sshd_config"},
+		{"made", []string{"cp", "/dev/stdin", config}, "", "/cp", "/etc/ssh/sshd_config"},
+		{"drop-in made", []string{"sh", "-c", "echo PermitRootLogin yes > " + config + ".d/50-x.conf; sleep 0.2"}, "yes", "/sh", "/etc/ssh/sshd_config.d/50-x.conf"},
+	} {
+		t.Run(way.name, func(t *testing.T) {
+			c := exec.Command(way.command[0], way.command[1:]...)
+			c.Stdin = strings.NewReader("Include /etc/ssh/sshd_config.d/*.conf\nPermitRootLogin no\n")
+			began := time.Now()
+			if out, err := c.CombinedOutput(); err != nil {
+				t.Fatalf("%v: %s", err, out)
+			}
+			for {
+				r := next(t, results)
+				t.Logf("%s after %s: %d changed", r.Cause, time.Since(began).Round(time.Millisecond), len(r.Drift))
+				var said []string
+				for _, d := range r.Drift {
+					if len(d.Paths) == 0 {
+						continue
+					}
+					said = append(said, fmt.Sprintf("%s %s→%s by %v %s %v seen=%v (%s | %s)", d.Check, d.Before, d.After, d.By.PID, d.By.Exe, d.Paths, d.Seen, d.Was, d.Is))
+				}
+				if len(said) > 0 {
+					t.Log(strings.Join(said, "\n"))
+					return
+				}
+			}
+		})
+	}
+}
