@@ -76,19 +76,28 @@ func matchAny(patterns []string, texts ...string) bool {
 // names are what a workload goes by: its own name and that of the object which made it, so that
 // an exception for a Deployment covers its pods.
 func (w *workload) names() []string {
-	metadata, _ := w.object["metadata"].(map[string]any)
 	var names []string
-	if name, ok := metadata["name"].(string); ok {
-		names = append(names, name)
-	}
-	owners, _ := metadata["ownerReferences"].([]any)
-	for _, o := range owners {
-		owner, _ := o.(map[string]any)
-		name, _ := owner["name"].(string)
-		names = append(names, name)
+	add := func(owner string) {
+		names = append(names, owner)
 		// A ReplicaSet is called like its Deployment, and the hash of the template behind it.
 		if hash := w.meta.Labels["pod-template-hash"]; hash != "" {
-			names = append(names, strings.TrimSuffix(name, "-"+hash))
+			names = append(names, strings.TrimSuffix(owner, "-"+hash))
+		}
+	}
+	if w.isPod() {
+		names = append(names, w.meta.Name)
+		for _, o := range w.meta.OwnerReferences {
+			add(o.Name)
+		}
+	} else {
+		metadata, _ := w.object["metadata"].(map[string]any)
+		name, _ := metadata["name"].(string)
+		names = append(names, name)
+		owners, _ := metadata["ownerReferences"].([]any)
+		for _, o := range owners {
+			owner, _ := o.(map[string]any)
+			name, _ := owner["name"].(string)
+			add(name)
 		}
 	}
 	return slices.DeleteFunc(names, func(n string) bool { return n == "" })

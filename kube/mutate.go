@@ -23,8 +23,8 @@ func (e *Engine) Patch(ctx context.Context, r Request) ([]Operation, error) {
 	if r.Kind != "Pod" || o.exempt(r) != "" {
 		return nil, nil
 	}
-	w, err := parse(r)
-	if err != nil || w == nil || w.unchanged(r) != "" || w.mirrors(r) || o.PodSecurityExempt(w.spec.RuntimeClassName) {
+	w, err := parsePod(r.Object)
+	if err != nil || w.unchanged(r) != "" || w.mirrors(r) || o.PodSecurityExempt(w.spec.RuntimeClassName) {
 		return nil, nil // the review that follows says what is wrong
 	}
 	ctx, cancel := context.WithTimeout(ctx, o.Patience)
