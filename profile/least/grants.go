@@ -59,6 +59,7 @@ type Mount struct {
 type Directory struct {
 	Path   string `json:"path"`
 	Filled bool   `json:"filled"` // the image has something in it
+	Apart  bool   `json:"apart"`  // no file was moved between it and another: each that it has was written there, and is still there
 }
 
 // The kinds of mounts.

@@ -40,7 +40,7 @@ func complete(change func(*bulkhead.Profile)) bulkhead.Profile {
 func docker(change func(*Grants)) Grants {
 	g := Grants{
 		Container: "web", Source: "docker", Started: began, Capabilities: slices.Clone(usual), Seccomp: "default", Root: "yes", Looked: true,
-		Directories: []Directory{{"/run", false}, {"/var/lib/nginx", true}, {"/var/log/nginx", true}}, Watched: []string{"/run/secrets/**", "/var/run/secrets/**"},
+		Directories: []Directory{{"/run", false, true}, {"/var/lib/nginx", true, false}, {"/var/log/nginx", true, false}}, Watched: []string{"/run/secrets/**", "/var/run/secrets/**"},
 	}
 	if change != nil {
 		change(&g)
@@ -104,8 +104,8 @@ func TestNothingOnTrust(t *testing.T) {
 		{"start missed", complete(nil), docker(func(g *Grants) { g.Started = began.Add(-time.Hour) }), Capabilities, Unsure, "restart it once"},
 		{"layer not looked at", complete(nil), docker(func(g *Grants) { g.Looked = false }), RootFileSystem, Unsure, "no node looked"},
 		{"setuid program", complete(nil), docker(func(g *Grants) { g.Setuid = []string{"/bin/su"} }), NewPrivileges, Keep, "get privileges"},
-		{"writes in /etc", complete(nil), docker(func(g *Grants) { g.Directories = []Directory{{"/etc", true}} }), RootFileSystem, Decide, "/etc"},
-		{"writes beside its program", complete(nil), docker(func(g *Grants) { g.Directories = []Directory{{"/usr/sbin", true}} }), RootFileSystem, Decide, "/usr/sbin"},
+		{"writes in /etc", complete(nil), docker(func(g *Grants) { g.Directories = []Directory{{"/etc", true, false}} }), RootFileSystem, Decide, "/etc"},
+		{"writes beside its program", complete(nil), docker(func(g *Grants) { g.Directories = []Directory{{"/usr/sbin", true, false}} }), RootFileSystem, Decide, "/usr/sbin"},
 		{"privileged and uses it", complete(func(p *bulkhead.Profile) { p.Capabilities = []string{"CAP_SYS_ADMIN"} }), docker(privileged), Privileged, Keep, "grant that alone"},
 		{"privileged, holds a device", complete(nil), docker(func(g *Grants) { privileged(g); g.OpenDevices = []string{"/dev/kvm"} }), Privileged, Keep, "device"},
 		{"privileged for nothing", complete(nil), docker(privileged), Privileged, Drop, ""},
@@ -182,7 +182,7 @@ func TestManifest(t *testing.T) {
 func pod(change func(*Grants)) Grants {
 	g := docker(func(g *Grants) {
 		g.Source, g.Container, g.Seccomp, g.APIServer = "runtime", "nginx", "unconfined", "10.96.0.1 443"
-		g.Directories = []Directory{{"/run", false}, {"/var/cache/nginx", false}}
+		g.Directories = []Directory{{"/run", false, false}, {"/var/cache/nginx", false, false}}
 		g.Mounts = []Mount{{Path: tokenFolder, Kind: kindToken, ReadOnly: true}, {Path: "/run/secrets/tls", Kind: kindSecret, Name: "tls", ReadOnly: true}, {Path: "/etc/tls", Kind: kindSecret, Name: "other", ReadOnly: true}}
 	})
 	if change != nil {
@@ -251,13 +251,34 @@ func TestPlaces(t *testing.T) {
 	layers := image{"/run": false, "/tmp": false, "/var/lib/nginx": false, "/var/log/nginx": true, "/data": false, "/srv/a*b": true, "/etc": true, "/var": true, "/var/lib": true}
 	mounts := []Mount{{Path: "/data", Kind: kindVolume}, {Path: tokenFolder, Kind: kindToken}}
 	writes := []string{"/run/nginx.pid", "/var/lib/nginx/body/*", "/var/log/nginx/*.log", "/data/**", "/proc/self/x", "/dev/null", `/srv/a\*b/x`, "/run/secrets/kubernetes.io/serviceaccount/x"}
-	changed := []string{"/tmp/", "/var/lib/nginx/proxy/", "/var/lib/nginx/scgi/", "/run/secrets/kubernetes.io/serviceaccount/", "/.dockerenv", "/etc/resolv.conf"}
-	want := []Directory{{"/run", false}, {"/srv/a*b", true}, {"/tmp", false}, {"/var/lib/nginx", false}, {"/var/log/nginx", true}}
+	changed := []string{"/run/nginx.pid", "/tmp/", "/var/lib/nginx/proxy/", "/var/lib/nginx/scgi/", "/run/secrets/kubernetes.io/serviceaccount/", "/.dockerenv", "/etc/resolv.conf"}
+	want := []Directory{{"/run", false, true}, {"/srv/a*b", true, false}, {"/tmp", false, false}, {"/var/lib/nginx", false, false}, {"/var/log/nginx", true, false}}
 	if diff := cmp.Diff(want, Places(writes, changed, mounts, layers)); diff != "" {
 		t.Error(diff)
 	}
-	if got := Places([]string{"/new/x"}, nil, nil, image{}); !slices.Equal(got, []Directory{{"/", false}}) {
+	if got := Places([]string{"/new/x"}, nil, nil, image{}); !slices.Equal(got, []Directory{{"/", false, false}}) {
 		t.Errorf("a new directory in the root: %v", got)
+	}
+}
+
+// TestMoving: nothing is moved from one file system to another, so that directories between which files may be moved share one.
+func TestMoving(t *testing.T) {
+	run, lib, www := Directory{"/run", false, true}, Directory{"/var/lib/nginx", false, false}, Directory{"/var/www/upload", false, false}
+	cases := []struct {
+		list  []Directory
+		moves bool
+		want  []Directory
+	}{
+		{[]Directory{run, lib, www}, false, []Directory{run, lib, www}},
+		{[]Directory{run, lib, www}, true, []Directory{run, {"/var", true, false}}},
+		{[]Directory{run, lib}, true, []Directory{run, lib}},
+		{[]Directory{lib, {"/srv", false, false}}, true, []Directory{{"/", true, false}}},
+		{nil, true, nil},
+	}
+	for _, c := range cases {
+		if diff := cmp.Diff(c.want, together(slices.Clone(c.list), c.moves)); diff != "" {
+			t.Errorf("%v: %s", c.list, diff)
+		}
 	}
 }
 

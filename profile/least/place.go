@@ -41,9 +41,54 @@ func Places(writes, changed []string, mounts []Mount, layers Layers) []Directory
 	}
 	all := []Directory{}
 	for _, dir := range outermost(found) {
-		all = append(all, Directory{dir, layers.Filled(dir)})
+		all = append(all, Directory{dir, layers.Filled(dir), apart(dir, writes, changed, mounts)})
 	}
 	return all
+}
+
+// apart reports whether each file that was written below a directory has a name of its own in the profile and is there, and
+// each that is there was written by that name. Else files may have come from elsewhere, or gone there, by another name.
+func apart(dir string, writes, changed []string, mounts []Mount) bool {
+	for _, w := range writes {
+		if below(folder(w), dir) && !elsewhere(folder(w), mounts) && (strings.Contains(w, "*") || !slices.Contains(changed, w)) {
+			return false
+		}
+	}
+	for _, p := range changed {
+		if below(path.Clean(p), dir) && !elsewhere(path.Clean(p), mounts) && (strings.HasSuffix(p, "/") || !slices.Contains(writes, p)) {
+			return false
+		}
+	}
+	return true
+}
+
+// together are the directories that need a file system: where a program moves files, those between which it may have done so
+// have to share one, as nothing is moved from one file system to another.
+func together(list []Directory, moves bool) []Directory {
+	if !moves {
+		return list
+	}
+	var out []Directory
+	common := ""
+	for _, d := range list {
+		switch {
+		case d.Apart:
+			out = append(out, d)
+		case common == "":
+			common = d.Path
+			out = append(out, d)
+		default:
+			for !below(d.Path, common) {
+				common = path.Dir(common)
+			}
+		}
+	}
+	for i, d := range out {
+		if !d.Apart && d.Path != common {
+			out[i] = Directory{Path: common, Filled: true}
+		}
+	}
+	return outerDirectories(out)
 }
 
 // elsewhere says that a path is not on the container's root file system.

@@ -91,6 +91,7 @@ func Propose(p bulkhead.Profile, all []Grants, access *Access) (Proposal, error)
 	}
 	c := &comparison{p: p, Grants: join(all), access: access}
 	c.start = startOf(p, all)
+	c.Directories = together(c.Directories, c.makes(moving))
 	out.Start = c.start
 	for _, compare := range []func() []Item{
 		c.privileged, c.capabilities, c.newPrivileges, c.seccomp, c.user, c.rootFileSystem, c.namespaces, c.devices, c.mounts, c.token, c.files, c.environment, c.rights,
@@ -106,8 +107,30 @@ func Propose(p bulkhead.Profile, all []Grants, access *Access) (Proposal, error)
 	return out, err
 }
 
-// join makes one of the containers of a workload: what any of them was granted, was granted.
+// join makes one of the containers of a workload: what any of them was granted, was granted. Where nodes told it, a manifest
+// adds only what nodes cannot see.
 func join(all []Grants) Grants {
+	var seen, written []Grants
+	for _, g := range all {
+		if g.Source == "manifest" {
+			written = append(written, g)
+		} else {
+			seen = append(seen, g)
+		}
+	}
+	if len(seen) == 0 {
+		return unite(written)
+	}
+	out := unite(seen)
+	for _, g := range written {
+		out.Account, out.owner = cmp.Or(out.Account, g.Account), g.owner
+		out.Environment, out.Others = append(out.Environment, g.Environment...), append(out.Others, g.Others...)
+	}
+	out.tidy()
+	return out
+}
+
+func unite(all []Grants) Grants {
 	out := all[0]
 	for _, g := range all[1:] {
 		out.Privileged = out.Privileged || g.Privileged
@@ -142,12 +165,12 @@ func join(all []Grants) Grants {
 
 // outerDirectories are those of several containers, without what lies in another. One that is filled anywhere is.
 func outerDirectories(list []Directory) (all []Directory) {
-	found, filled := map[string]bool{}, map[string]bool{}
+	found, filled, moved := map[string]bool{}, map[string]bool{}, map[string]bool{}
 	for _, d := range list {
-		found[d.Path], filled[d.Path] = true, filled[d.Path] || d.Filled
+		found[d.Path], filled[d.Path], moved[d.Path] = true, filled[d.Path] || d.Filled, moved[d.Path] || !d.Apart
 	}
 	for _, dir := range outermost(found) {
-		all = append(all, Directory{dir, filled[dir]})
+		all = append(all, Directory{dir, filled[dir], !moved[dir]})
 	}
 	return all
 }
@@ -318,7 +341,7 @@ func (c *comparison) user() []Item {
 }
 
 // programFolders are where an image has its programs and settings: nothing is mounted over one of them whole.
-var programFolders = []string{"/", "/etc", "/usr", "/usr/bin", "/usr/lib", "/usr/sbin", "/usr/share", "/bin", "/sbin", "/lib", "/lib64", "/opt", "/var", "/var/lib", "/home"}
+var programFolders = []string{"/", "/etc", "/usr", "/usr/bin", "/usr/lib", "/usr/sbin", "/usr/share", "/bin", "/sbin", "/lib", "/lib64"}
 
 func (c *comparison) rootFileSystem() []Item {
 	i := Item{Kind: RootFileSystem, Granted: []string{"writable"}}
@@ -346,6 +369,9 @@ func (c *comparison) rootFileSystem() []Item {
 		i.Verdict, i.Drop, i.Why = Drop, i.Granted, "it writes nothing there"
 	default:
 		i.Verdict, i.Drop, i.Why = Drop, i.Granted, "it writes in these directories alone: they get a file system of their own"
+		if c.makes(moving) && len(i.Used) > 1 {
+			i.Why += "; those between which it may move files share one"
+		}
 	}
 	return []Item{i}
 }
@@ -427,7 +453,9 @@ func decideNamespace(name string, used bool, why string) (Verdict, string) {
 	switch {
 	case name == "network" && used:
 		return Decide, "it listens or connects: in a network of its own it has other addresses, and its ports have to be published"
-	case name == "pid" || name == "cgroup":
+	case name == "cgroup":
+		return Decide, "it sees the names of the host's cgroups; nothing that it does tells whether it needs them"
+	case name == "pid":
 		return Decide, "whether it looks at the host's processes in /proc is not noticed"
 	case used:
 		return Keep, "it uses what it may share there"
@@ -496,10 +524,17 @@ func (c *comparison) mounts() (all []Item) {
 }
 
 // removes says whether it makes calls by which files change without being opened.
-func (c *comparison) removes() bool {
-	return slices.ContainsFunc(c.p.Syscalls, func(s string) bool {
-		return slices.Contains([]string{"unlink", "unlinkat", "rename", "renameat", "renameat2", "mkdir", "mkdirat", "rmdir", "link", "linkat", "symlink", "symlinkat", "mknod", "mknodat", "chmod", "fchmodat", "fchmodat2", "chown", "lchown", "fchownat", "truncate", "utimensat"}, s)
-	})
+func (c *comparison) removes() bool { return c.makes(moving) || c.makes(changing) }
+
+// moving are the calls by which a file gets another name, which works within one file system alone; changing are others that
+// change files without opening them.
+var (
+	moving   = []string{"rename", "renameat", "renameat2", "link", "linkat"}
+	changing = []string{"unlink", "unlinkat", "mkdir", "mkdirat", "rmdir", "symlink", "symlinkat", "mknod", "mknodat", "chmod", "fchmodat", "fchmodat2", "chown", "lchown", "fchownat", "truncate", "utimensat"}
+)
+
+func (c *comparison) makes(calls []string) bool {
+	return slices.ContainsFunc(c.p.Syscalls, func(s string) bool { return slices.Contains(calls, s) })
 }
 
 // reaches says whether a pattern can stand for a path below a directory.
@@ -639,7 +674,7 @@ func (c *comparison) rights() []Item {
 	case len(token) > 0 && token[0].Verdict == Drop:
 		i.Verdict, i.Why = Decide, "this workload never uses "+c.access.Account+": take its bindings away if nothing else runs as it"
 	case c.access.Used == nil:
-		i.Verdict, i.Why = Unsure, "which of them it uses says an audit log: bulkhead audit rbac --audit-log FILE --account "+c.access.Account
+		i.Verdict, i.Why = Unsure, "which of them it uses is in the cluster's audit log: bulkhead audit rbac --audit-log FILE --account "+c.access.Account
 	default:
 		i.Verdict, i.Why = Decide, "bulkhead audit rbac --audit-log FILE --account "+c.access.Account+" writes the smallest role"
 	}
