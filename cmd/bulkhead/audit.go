@@ -66,6 +66,7 @@ func newAudit(a *app) *cobra.Command {
 	f.declare(c, a)
 	c.AddCommand(newAuditHosts(a), newAuditHistory(a), newAuditShow(a), newAuditDrift(a), newAuditExceptions(a))
 	c.RunE = func(c *cobra.Command, args []string) error { return a.audit(c.Context(), args, f) }
+	c.AddCommand(newAuditRBAC(a))
 	return c
 }
 

@@ -130,6 +130,9 @@ audit           {"checks":[{"id","title","layer","status":"pass|fail|manual|not-
                  "score":0.0,"layers":{"host":0.0},"counts":{"pass","fail","manual","notApplicable","excepted"},"incomplete":[]}
                 with --fix: {"id","dryRun":bool,"fixes":[{"id","title","plan":[],"outcome":"planned|fixed|undone|refused","reason"}],"before":0.0,"after":0.0,"next":[]}
                 with --rollback: {"id","files","settings","already":bool}
+audit rbac      {"bindings","subjects","accounts","admins":[{"subject","system":bool,"path":[{"from","to","how","via"}],"pods":[]}],
+                  "findings":[{"kind","severity","object","subjects":[],"message","system":bool}],"problems":[]}
+                with --audit-log or --account: [{"account","requests","from","to","granted":[],"used":[],"unused":[],"role","notes":[]}]
 profile show    a profile, see profile.md
 profile diff    [{"section","kind":"added|removed|changed","value","detail"}]
 drill           {"cells":[{"technique","name","tactic","matrix","result":"blocked|detected|missed|not-applicable","reason","evidence":[]}], …}, see drill.md

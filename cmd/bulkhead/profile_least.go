@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -14,6 +15,7 @@ import (
 	"bulkhead"
 	pb "bulkhead/api/bulkhead/v1"
 	"bulkhead/baseline"
+	"bulkhead/baseline/rbac"
 	"bulkhead/profile/least"
 )
 
@@ -59,42 +61,52 @@ func newProfileLeast(a *app) *cobra.Command {
 	return c
 }
 
-// least asks the server, unless what was granted is given.
+// least asks the server for what nodes say of a live workload; files add to that, or say it in its place.
 func (a *app) least(ctx context.Context, target string, f *leastFlags) (least.Proposal, error) {
-	if len(f.objects) == 0 && f.inspect == "" {
-		return a.liveLeast(ctx, target)
+	given := len(f.objects) > 0 || f.inspect != ""
+	file := target == "-" || looksLikeFile(target) || isFile(target)
+	if file && !given {
+		return least.Proposal{}, usagef("a file says what a workload uses and not what it was granted: give --objects or --inspect besides")
+	}
+	var seen []least.Grants
+	if !file {
+		p, grants, err := a.liveLeast(ctx, target)
+		if err != nil || !given {
+			return p, err
+		}
+		seen = grants
 	}
 	p, err := a.readProfile(ctx, target)
 	if err != nil {
 		return least.Proposal{}, err
 	}
-	grants, account, err := a.givenGrants(p, f)
+	grants, access, err := givenGrants(p, f)
 	if err != nil {
 		return least.Proposal{}, err
 	}
-	return least.Propose(p, grants, account)
+	return least.Propose(p, append(seen, grants...), access)
 }
 
-func (a *app) liveLeast(ctx context.Context, target string) (p least.Proposal, err error) {
-	if target == "-" || looksLikeFile(target) || isFile(target) {
-		return p, usagef("a file says what a workload uses and not what it was granted: give --objects or --inspect besides")
-	}
+func (a *app) liveLeast(ctx context.Context, target string) (p least.Proposal, grants []least.Grants, err error) {
 	c, err := a.connect()
 	if err != nil {
-		return p, err
+		return p, nil, err
 	}
 	w, err := c.findWorkload(ctx, target)
 	if err != nil {
-		return p, err
+		return p, nil, err
 	}
 	answer, err := c.workloads.GetLeast(ctx, request(&pb.GetLeastRequest{Workload: w.Name}))
 	if err != nil {
-		return p, fmt.Errorf("comparing what %s was granted with what it uses: %w", w.Name, err)
+		return p, nil, fmt.Errorf("comparing what %s was granted with what it uses: %w", w.Name, err)
 	}
 	if err = json.Unmarshal(answer.Msg.Json, &p); err != nil {
-		err = fmt.Errorf("reading the server's answer about %s: %w", w.Name, err)
+		return p, nil, fmt.Errorf("reading the server's answer about %s: %w", w.Name, err)
 	}
-	return p, err
+	if len(answer.Msg.GrantsJson) > 0 {
+		grants, err = least.ReadGrants(answer.Msg.GrantsJson)
+	}
+	return p, grants, err
 }
 
 func isFile(name string) bool {
@@ -103,7 +115,7 @@ func isFile(name string) bool {
 }
 
 // givenGrants reads what files say that the workload was granted.
-func (a *app) givenGrants(p bulkhead.Profile, f *leastFlags) (all []least.Grants, access *least.Access, err error) {
+func givenGrants(p bulkhead.Profile, f *leastFlags) (all []least.Grants, access *least.Access, err error) {
 	if f.inspect != "" {
 		all, err = readInspected(f.inspect)
 		if err != nil {
@@ -138,7 +150,26 @@ func (a *app) givenGrants(p bulkhead.Profile, f *leastFlags) (all []least.Grants
 	if len(all) == 0 && len(objects) > 0 {
 		return nil, nil, fmt.Errorf("nothing among the objects runs %s, which is NAMESPACE/KIND/NAME/CONTAINER of it", p.Workload)
 	}
-	return all, nil, nil
+	return all, accessOf(all, objects), nil
+}
+
+// accessOf are the rights of the service account that a manifest names.
+func accessOf(all []least.Grants, objects []baseline.Object) *least.Access {
+	i := slices.IndexFunc(all, func(g least.Grants) bool { return g.Account != "" })
+	if i < 0 {
+		return nil
+	}
+	namespace, _, _ := strings.Cut(all[i].Name(), "/")
+	var raw []map[string]any
+	for _, o := range objects {
+		raw = append(raw, o.Raw)
+	}
+	name := namespace + "/" + all[i].Account
+	usages, err := rbac.Compare(raw, nil, name)
+	if err != nil {
+		return nil // the objects do not have it: nothing is said of its rights
+	}
+	return &least.Access{Account: name, Granted: usages[0].Granted}
 }
 
 // automounts says of a service account whether its pods get its token where they say nothing themselves.
