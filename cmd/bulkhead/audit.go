@@ -37,6 +37,7 @@ type auditFlags struct {
 	rollback string
 	force    bool
 	probes   []string
+	print    *choice
 
 	host string    // of a report that comes from elsewhere
 	when time.Time // and when it was made
@@ -58,11 +59,12 @@ func newAudit(a *app) *cobra.Command {
 			"  bulkhead audit host --fix --dry-run\n" +
 			"  bulkhead audit docker --fix BH-E012 BH-E013\n" +
 			"  bulkhead audit --rollback 20261126-101500\n" +
+			"  bulkhead audit --print-config docker --output /etc/docker/daemon.json\n" +
 			"  bulkhead audit kubernetes --objects cluster.json --format html --output cluster.html\n" +
 			"  bulkhead audit manifest deploy/ --fail-on high",
 		ValidArgs: []string{baseline.Host, baseline.Docker, baseline.Containerd, baseline.Kubernetes, baseline.Manifest},
 	}
-	f := &auditFlags{format: formatFlag(c, auditFormats...), failOn: &choice{value: "low", words: []string{"low", "medium", "high", "critical"}}}
+	f := &auditFlags{print: &choice{words: []string{"docker", "containerd", "kubelet", "seccomp"}}, format: formatFlag(c, auditFormats...), failOn: &choice{value: "low", words: []string{"low", "medium", "high", "critical"}}}
 	f.declare(c, a)
 	c.AddCommand(newAuditHosts(a), newAuditHistory(a), newAuditShow(a), newAuditDrift(a), newAuditExceptions(a))
 	c.RunE = func(c *cobra.Command, args []string) error { return a.audit(c.Context(), args, f) }
@@ -83,6 +85,7 @@ func (f *auditFlags) declare(c *cobra.Command, a *app) {
 	flags.BoolVar(&f.dry, "dry-run", false, "with --fix: print the plan and change nothing")
 	flags.StringVar(&f.rollback, "rollback", "", "take the fixes with this `ID` back")
 	flags.BoolVar(&f.force, "force", false, "with --rollback: also over what somebody else changed since")
+	flags.Var(f.print, "print-config", "print a hardened configuration, ready to be used, and audit nothing")
 	flags.StringArrayVar(&f.probes, "probe", nil, "with --fix: `COMMAND` that must go on working after each fix")
 }
 
@@ -121,6 +124,12 @@ func (a *app) audit(ctx context.Context, args []string, f *auditFlags) error {
 	switch {
 	case err != nil:
 		return err
+	case f.print.value != "":
+		content, err := baseline.Ready(f.print.value)
+		if err != nil {
+			return err
+		}
+		return a.put(f.output, content)
 	case f.dry && !f.fix:
 		return usagef("--dry-run belongs to --fix")
 	case len(t.ids) > 0 && !f.fix:
