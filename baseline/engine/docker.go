@@ -311,7 +311,7 @@ func (d *docker) containers(ctx context.Context) any {
 		return condition.Unreadable(fmt.Sprintf("Docker was not asked for its containers: %v", err))
 	}
 	all, _ := list.([]any)
-	found := []any{}
+	found, groups := []any{}, d.groupsWith("sshd")
 	for _, item := range all[:min(len(all), maxContainers)] {
 		id := at(item, "Id").text()
 		inspected, err := d.get(ctx, "/containers/"+id+"/json")
@@ -321,9 +321,30 @@ func (d *docker) containers(ctx context.Context) any {
 		if err != nil {
 			return condition.Unreadable(fmt.Sprintf("Docker was not asked for container %s: %v", id, err))
 		}
-		found = append(found, newContainer(inspected))
+		c := newContainer(inspected)
+		c["servers"] = []any{}
+		if id != "" && slices.ContainsFunc(groups, func(group string) bool { return strings.Contains(group, id) }) {
+			c["servers"] = []any{"sshd"}
+		}
+		found = append(found, c)
 	}
 	return found
+}
+
+// groupsWith are the control groups of the processes with this name. The engine itself would have to start a program
+// for each container to tell its processes.
+func (d *docker) groupsWith(name string) (groups []string) {
+	pids, err := d.tree.List("/proc")
+	if err != nil {
+		return nil
+	}
+	for _, pid := range pids {
+		if _, err := strconv.Atoi(pid); err != nil || d.tree.Text("/proc/"+pid+"/comm") != name {
+			continue
+		}
+		groups = append(groups, d.tree.Text("/proc/"+pid+"/cgroup"))
+	}
+	return groups
 }
 
 func (d *docker) images(ctx context.Context) any {

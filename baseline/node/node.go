@@ -255,18 +255,22 @@ func orDefault(s, other string) string {
 	return s
 }
 
-// proxy adds kube-proxy's configuration, where its arguments name one that this machine has.
+// proxy adds kube-proxy's configuration, where its arguments name one that this machine has: then it alone counts.
 func (c *collector) proxy(p map[string]any) {
 	p["config"] = map[string]any{}
 	flags, _ := p["flags"].(map[string]any)
+	metrics, _ := flags["metrics-bind-address"].(string)
 	if file, ok := flags["config"].(string); ok {
 		d, err := c.document(file)
 		if err != nil {
 			p["config"] = condition.Unreadable("in kube-proxy's container: " + err.Error())
+			p["metrics"] = p["config"]
 			return
 		}
 		p["config"] = d
+		metrics, _ = d["metricsBindAddress"].(string)
 	}
+	p["metrics"] = orDefault(metrics, "127.0.0.1:10249")
 }
 
 // files looks at what the programs keep on disk.
