@@ -144,7 +144,7 @@ cluster-down: bin/lab ## End the cluster; what was built stays for the next time
 
 ## Measure
 
-.PHONY: bench bench-scan bench-instructions machine train-webshell train-waf eval-waf
+.PHONY: bench bench-scan compare-audits bench-instructions machine train-webshell train-waf eval-waf
 bench: build packages images bench-packages ## Benchmarks; docs/benchmarks.md keeps the results
 	@.ci/machine
 	@$(GO) test -tags integration,yara -run '^$$' -bench . -benchmem -p 1 -timeout 60m $(if $(SUDO),-exec "$(SUDO)") ./... | grep -v 'no test files'
@@ -155,6 +155,11 @@ bench: build packages images bench-packages ## Benchmarks; docs/benchmarks.md ke
 bench-scan: build images ## Scans beside Trivy and Grype: FEEDS=DIR make bench-scan
 	@.ci/machine
 	@$(GO) build -o .cache/bench-scan ./test/bench/scan && eval "$$(bin/lab env)" && $(SUDO) .cache/bench-scan
+
+# DOCKER_BENCH and KUBE_BENCH are directories with clones of docker-bench-security and kube-bench, the latter with its program built in it.
+compare-audits: build images ## Our audit beside docker-bench-security and kube-bench: DOCKER_BENCH=DIR KUBE_BENCH=DIR make compare-audits
+	@mkdir -p .cache && $(GO) build -o .cache/compare-audits ./test/bench/audit && eval "$$(bin/lab env)" && docker save lab/busybox:1 -o .cache/busybox.tar
+	@$(SUDO) .cache/compare-audits -docker-bench "$(DOCKER_BENCH)" -kube-bench "$(KUBE_BENCH)" -image .cache/busybox.tar
 
 # A server and its libraries, out of a real image.
 .cache/instructions/%.tar: | images
