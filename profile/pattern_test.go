@@ -89,7 +89,8 @@ func TestGeneralise(t *testing.T) {
 		{"mktemp", []string{"/tmp/tmp.Xa8kP2LmQz"}, []string{"/tmp/tmp.*"}},
 		{"mkstemp", []string{"/run/apache2/apache2.pid.HqzWsd", "/run/apache2/apache2.pid.vn02tg"}, []string{"/run/apache2/apache2.pid.*"}},
 		{
-			"words and numbers are not mkstemp's", []string{"/run/app.Status", "/run/app.status", "/run/app.STATUS", "/run/app.backup1", "/run/webApp"},
+			"words and numbers are not mkstemp's",
+			[]string{"/run/app.Status", "/run/app.status", "/run/app.STATUS", "/run/app.backup1", "/run/webApp"},
 			[]string{"/run/app.Status", "/run/app.status", "/run/app.STATUS", "/run/app.backup1", "/run/webApp"},
 		},
 		{"logs", []string{"/var/log/nginx/access.log", "/var/log/nginx/error.log"}, []string{"/var/log/nginx/*.log"}},
