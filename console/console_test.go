@@ -126,7 +126,7 @@ func TestBuilt(t *testing.T) {
 			t.Errorf("index.html has %q in it, which the server's content policy does not allow", inline)
 		}
 	}
-	for _, page := range []string{"Overview", "Images", "Image", "Difference", "Trust", "Requests", "Network", "Policies"} {
+	for _, page := range []string{"Overview", "Images", "Image", "Difference", "Trust", "Requests", "Network", "Policies", "Baseline"} {
 		if got := cost(t, page); got > firstLoad {
 			t.Errorf("a first visit of %s loads %d bytes of script, compressed; at most %d", page, got, firstLoad)
 		}

@@ -2,7 +2,7 @@
 import { Code, ConnectError, createClient } from "@connectrpc/connect";
 import { createConnectTransport } from "@connectrpc/connect-web";
 import { Gate } from "./gate";
-import { AlertService, AuthService, DrillService, FlowService, ImageService, NodeService, SegmentService, WebService, WorkloadService } from "./gen/bulkhead/v1/bulkhead_pb";
+import { AlertService, AuthService, BaselineService, DrillService, FlowService, ImageService, NodeService, SegmentService, WebService, WorkloadService } from "./gen/bulkhead/v1/bulkhead_pb";
 
 // A browser cuts what is under way whenever a network interface of its host comes or goes, as each
 // container's does. Every call here may be made twice, so one such cut is not told to anybody.
@@ -28,6 +28,7 @@ export const images = createClient(ImageService, transport);
 export const flows = createClient(FlowService, transport);
 export const segments = createClient(SegmentService, transport);
 export const web = createClient(WebService, transport);
+export const baseline = createClient(BaselineService, transport);
 export const nodes = createClient(NodeService, transport);
 
 /** Ends the session, with nothing else under way. */

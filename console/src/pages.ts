@@ -17,6 +17,7 @@ export const pages: Page[] = [
   { path: "/images/difference", name: "Difference of two images", load: () => import("./images/Difference.svelte") },
   { path: "/trust", name: "Trust", top: true, load: () => import("./trust/Trust.svelte") },
   { path: "/requests", name: "Requests", top: true, load: () => import("./web/Requests.svelte") },
+  { path: "/baseline", name: "Baseline", top: true, load: () => import("./baseline/Baseline.svelte") },
   { path: "/network", name: "Network", top: true, load: () => import("./network/Network.svelte") },
   { path: "/network/policies", name: "Network policies", load: () => import("./network/Policies.svelte") },
 ];
