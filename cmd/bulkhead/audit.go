@@ -18,6 +18,7 @@ import (
 	"bulkhead"
 	"bulkhead/baseline"
 	engines "bulkhead/baseline/engine"
+	"bulkhead/baseline/pdf"
 	"bulkhead/baseline/tree"
 	"bulkhead/scan/sarif"
 )
@@ -39,11 +40,13 @@ type auditFlags struct {
 	probes   []string
 	print    *choice
 
+	manifests bool // are audited
+
 	host string    // of a report that comes from elsewhere
 	when time.Time // and when it was made
 }
 
-var auditFormats = []string{"table", "json", "sarif", "html"}
+var auditFormats = []string{"table", "json", "sarif", "html", "pdf"}
 
 func newAudit(a *app) *cobra.Command {
 	c := &cobra.Command{
@@ -259,6 +262,7 @@ func readManifest(path string) (baseline.File, error) {
 }
 
 func (a *app) auditManifests(names []string, f *auditFlags) error {
+	f.manifests = true
 	files, err := manifestFiles(names)
 	if err != nil {
 		return fmt.Errorf("read the manifests: %w", err)
@@ -334,6 +338,8 @@ func (a *app) writeAudit(w io.Writer, s screen, r baseline.Report, f *auditFlags
 		return escaped(w, func(w io.Writer) error {
 			return sarif.Write(w, auditFindings(r), sarif.Tool{Name: "Bulkhead", Version: version()}, func(bulkhead.Vulnerability) bool { return true })
 		})
+	case "pdf":
+		return pdf.Write(w, r, pdf.Cover{Host: f.hostName(), When: f.time(a.now())})
 	case "html":
 		return baseline.WriteHTML(w, r, f.time(a.now()))
 	}
@@ -346,6 +352,18 @@ func (f *auditFlags) time(now time.Time) time.Time {
 		return now
 	}
 	return f.when
+}
+
+// hostName is whose report it is; manifests are nobody's.
+func (f *auditFlags) hostName() string {
+	if f.host != "" || f.root != "/" || f.manifests {
+		return f.host
+	}
+	name, err := os.Hostname()
+	if err != nil {
+		return ""
+	}
+	return name
 }
 
 // auditFindings are the failed checks in the words of a scan, for the writers that know those.

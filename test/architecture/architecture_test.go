@@ -107,6 +107,7 @@ var doors = map[string][]string{
 	"github.com/theupdateframework":          {"sign"},
 	"github.com/corazawaf":                   {"waf"},
 	"github.com/google/cel-go":               {"rule", "rule/condition"},
+	"codeberg.org/go-pdf":                    {"baseline"},
 	"github.com/spf13/cobra":                 {"cmd/bulkhead", "cmd/bulkhead-agent"},
 	"github.com/prometheus":                  {"server", "agent"},
 	"github.com/rogpeppe/go-internal":        {"cmd/bulkhead", "cmd/bulkhead-agent"},
