@@ -372,9 +372,12 @@ func (a *Agent) firstProgram(c bulkhead.Container) {
 	w := a.workloads[c.Workload.Name]
 	mode, p := w.Mode, w.Profile
 	a.mu.Unlock()
-	if mode == bulkhead.Protect && !runs(p, exe) {
-		e.Verdict, e.Reason = bulkhead.Blocked, bulkhead.ReasonNotInProfile
-		_ = syscall.Kill(c.PID, syscall.SIGKILL)
+	if mode = a.modeFor(w, c, mode); mode != bulkhead.Learn && !runs(p, exe) {
+		e.Verdict, e.Reason = bulkhead.WouldBlock, bulkhead.ReasonNotInProfile
+		if mode == bulkhead.Protect {
+			e.Verdict = bulkhead.Blocked
+			_ = syscall.Kill(c.PID, syscall.SIGKILL)
+		}
 	}
 	a.handle(e)
 }

@@ -3,11 +3,15 @@
 package robust
 
 import (
+	"fmt"
 	"net"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"bulkhead"
 )
 
 func listenOn(t *testing.T, address string) net.Listener {
@@ -32,6 +36,32 @@ func takeAll(l net.Listener) {
 // gateway is where a container reaches this host.
 func gateway(t *testing.T, b *box) string {
 	return docker(t, "inspect", "-f", "{{.NetworkSettings.Gateway}}", b.name)
+}
+
+// TestNextRelease: a protected workload that starts from another image runs, whatever that starts with; what its profile does not
+// have is told of.
+func TestNextRelease(t *testing.T) {
+	p := start(t)
+	image := p.actorImage(t)
+	b := p.box(t, "release", image)
+	b.learn(p)
+	p.mode(b.workload(), "protect")
+	const next = "bulkhead-robust-next"
+	build := exec.Command("docker", "build", "-q", "-t", next, "-")
+	build.Stdin = strings.NewReader("FROM " + image + "\nCMD [\"/odd\", \"serve\"]\n")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	t.Cleanup(func() { _ = exec.Command("docker", "rmi", "-f", next).Run() })
+	b = p.box(t, "release", next)
+	p.Eventually(20*time.Second, func() error { return b.get("/do/ping", nil) })
+	p.Eventually(20*time.Second, func() error {
+		alerts, err := p.Alerts("--workload", b.workload())
+		if err == nil && !slices.ContainsFunc(alerts, func(a bulkhead.Alert) bool { return a.Action == bulkhead.ActionDetected && a.Cause.Object == "/odd" }) {
+			err = fmt.Errorf("nobody is told of its first program: %+v", alerts)
+		}
+		return err
+	})
 }
 
 // TestHealing approves one blocked thing of each kind: it works in the running process within a second.
