@@ -22,7 +22,7 @@ TEST_PACKAGES += $(YARA_PACKAGES) clamd=clamav-daemon
 BENCH_PACKAGES := wrk=wrk redis-benchmark=redis-tools perf=linux-perf
 
 # Packages whose tests also run on other kernels, as PACKAGE or PACKAGE:REGEXP.
-KERNEL_TESTS ?= ./test/kernels/selftest $(filter ./bpf,$(INTEGRATION))
+KERNEL_TESTS ?= ./test/kernels/selftest ./baseline:TestKernelSettings $(filter ./bpf,$(INTEGRATION))
 
 IGNORED := -name node_modules -o -name .git -o -name .cache -o -path ./bin -o -path ./console/dist -o -path ./docs
 SOURCES := $(shell find . \( $(IGNORED) \) -prune -o -type f ! -name '*_test.go' ! -path './console/*' ! -path './test/*' -print)

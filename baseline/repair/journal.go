@@ -12,6 +12,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"bulkhead/baseline/tree"
@@ -184,19 +185,34 @@ func (j *Journal) setSysctl(name, value string) error {
 	return nil
 }
 
-// Undo takes back what was done since a mark, the last first.
+// Undo takes back what was done since a mark, the last first. What the kernel keeps is told when all else is taken back.
 func (j *Journal) Undo(mark int) error {
+	var kept []error
 	for len(j.entries) > mark {
-		e := j.entries[len(j.entries)-1]
-		if err := j.restore(e, false); err != nil {
+		if _, err := j.last(false); errors.Is(err, ErrKept) {
+			kept = append(kept, err)
+		} else if err != nil {
 			return err
 		}
-		if err := j.write(entry{Seq: e.Seq, Check: e.Check, Undone: true}); err != nil {
-			return err
-		}
-		j.entries = j.entries[:len(j.entries)-1]
 	}
-	return nil
+	return errors.Join(kept...)
+}
+
+// ErrKept is a setting that the kernel does not take back while it runs, such as kernel.kexec_load_disabled.
+var ErrKept = errors.New("the kernel keeps it until the next start")
+
+// last takes the last change back, and writes that down.
+func (j *Journal) last(force bool) (entry, error) {
+	e := j.entries[len(j.entries)-1]
+	kept := j.restore(e, force)
+	if kept != nil && !errors.Is(kept, ErrKept) {
+		return e, kept
+	}
+	if err := j.write(entry{Seq: e.Seq, Check: e.Check, Undone: true}); err != nil {
+		return e, err
+	}
+	j.entries = j.entries[:len(j.entries)-1]
+	return e, kept
 }
 
 // restore takes one change back. What was changed by others since is only overwritten when forced.
@@ -255,7 +271,11 @@ func (j *Journal) restoreSysctl(e entry, force bool) error {
 	case have != e.New && !force:
 		return fmt.Errorf("%s was changed after the fix of %s to %q; take everything back with --force, or leave it", e.Sysctl, e.Check, have)
 	}
-	return j.setSysctl(e.Sysctl, e.Old)
+	err = j.setSysctl(e.Sysctl, e.Old)
+	if errors.Is(err, syscall.EINVAL) || errors.Is(err, syscall.EPERM) {
+		return fmt.Errorf("%s stays %s: %w (%w)", e.Sysctl, e.New, ErrKept, err)
+	}
+	return err
 }
 
 // Restored is what a rollback did.
@@ -264,7 +284,8 @@ type Restored struct {
 	Already         bool // it had been taken back before
 }
 
-// Rollback takes a run of fixes back whole. It looks before it changes anything whether all can be taken back.
+// Rollback takes a run of fixes back whole. It looks before it changes anything whether all can be taken back; a setting
+// that the kernel keeps ([ErrKept]) hinders nothing else.
 func Rollback(state, id string, d *Disk, force bool) (done Restored, err error) {
 	if !idShape.MatchString(id) {
 		return done, fmt.Errorf("%q is no id of a run; `bulkhead audit --fix` prints it, and %s has them all", id, path.Join(state, "audit"))
@@ -286,20 +307,22 @@ func Rollback(state, id string, d *Disk, force bool) (done Restored, err error) 
 		}
 	}
 	done.Already = len(j.entries) == 0
+	var kept []error
 	for len(j.entries) > 0 {
-		e := j.entries[len(j.entries)-1]
-		if err := j.restore(e, force); err != nil {
+		e, err := j.last(force)
+		switch {
+		case errors.Is(err, ErrKept):
+			kept = append(kept, err)
+		case err != nil:
 			return done, err
-		}
-		if err := j.write(entry{Seq: e.Seq, Check: e.Check, Undone: true}); err != nil {
-			return done, err
-		}
-		j.entries = j.entries[:len(j.entries)-1]
-		if e.Sysctl != "" {
+		case e.Sysctl != "":
 			done.Settings++
-		} else {
+		default:
 			done.Files++
 		}
+	}
+	if len(kept) > 0 {
+		return done, fmt.Errorf("all else is taken back, but %w", errors.Join(kept...))
 	}
 	return done, nil
 }

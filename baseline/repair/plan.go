@@ -406,10 +406,17 @@ func setNode(n *yaml.Node, names []string, value any) error {
 	return at.Encode(value)
 }
 
+// oneWay are settings that the kernel does not take back while it runs.
+var oneWay = []string{"kernel.kexec_load_disabled", "kernel.modules_disabled"}
+
 // Text tells a step as a person reads it.
 func (s Step) Text() []string {
 	if s.Sysctl != "" {
-		return []string{fmt.Sprintf("running kernel: %s %s -> %s", s.Sysctl, s.Old, s.New)}
+		text := fmt.Sprintf("running kernel: %s %s -> %s", s.Sysctl, s.Old, s.New)
+		if slices.Contains(oneWay, s.Sysctl) {
+			text += " (which it keeps until the next start)"
+		}
+		return []string{text}
 	}
 	if bytes.Equal(s.Before.Content, s.After.Content) && s.Before.Exists {
 		return []string{fmt.Sprintf("%s: %04o %d:%d -> %04o %d:%d", s.Path, s.Before.Mode, s.Before.UID, s.Before.GID, s.After.Mode, s.After.UID, s.After.GID)}

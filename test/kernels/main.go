@@ -28,8 +28,8 @@ type boot struct {
 }
 
 const (
-	withBPF    = "capability,landlock,bpf"
-	withoutBPF = "capability,landlock"
+	withBPF    = "capability,landlock,yama,bpf"
+	withoutBPF = "capability,landlock,yama"
 )
 
 // boots: without bpf among the security modules its programs load and attach, and never
