@@ -143,10 +143,14 @@ func layersOf(ctx context.Context, pid int) (l layers, changed []string, ok bool
 	if pid <= 0 || upper == "" || len(lower) == 0 {
 		return nil, nil, false
 	}
-	if _, err := os.Stat(lower[len(lower)-1]); err != nil {
-		return nil, nil, false // of another mount namespace
+	engine := engineRoot(pid)
+	for _, dir := range lower {
+		l = append(l, filepath.Join(engine, dir))
 	}
-	root, err := os.OpenRoot(upper)
+	if info, err := os.Stat(l[len(l)-1]); err != nil || !info.IsDir() {
+		return nil, nil, false
+	}
+	root, err := os.OpenRoot(filepath.Join(engine, upper))
 	if err != nil {
 		return nil, nil, false
 	}
@@ -170,7 +174,19 @@ func layersOf(ctx context.Context, pid int) (l layers, changed []string, ok bool
 		}
 		return nil
 	})
-	return lower, changed, err == nil
+	return l, changed, err == nil
+}
+
+// engineRoot is where the engine that started a container sees its directories: the parent of the first process is a part of the
+// engine, and an agent in a container has another root than it.
+func engineRoot(pid int) string {
+	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	for line := range strings.Lines(string(text)) {
+		if parent, ok := strings.CutPrefix(line, "PPid:"); ok {
+			return "/proc/" + strings.TrimSpace(parent) + "/root"
+		}
+	}
+	return "/"
 }
 
 func empty(root *os.Root, dir string) bool {

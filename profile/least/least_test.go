@@ -84,6 +84,14 @@ func TestDockerRun(t *testing.T) {
 	}
 }
 
+// TestFlagsToLeaveOut: what docker run was told cannot be taken back by another flag.
+func TestFlagsToLeaveOut(t *testing.T) {
+	out, _ := propose(t, complete(func(p *bulkhead.Profile) { p.Listens = nil }), docker(func(g *Grants) { privileged(g); g.HostNamespaces = []string{"ipc", "network"} }))
+	if !slices.Contains(out.Notes, "start it without --privileged, --ipc host, --network host") || !strings.Contains(out.Patch, "network_mode: none") || !strings.Contains(out.Patch, "privileged: false") {
+		t.Errorf("%q\n%s", out.Notes, out.Patch)
+	}
+}
+
 // TestNothingOnTrust: what is not known takes nothing away, whichever way it is not known.
 func TestNothingOnTrust(t *testing.T) {
 	unready := func(s bulkhead.Section) bulkhead.Profile {

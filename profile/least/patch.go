@@ -83,6 +83,18 @@ func (w *writer) notes(out *Proposal) {
 	if w.dropped[Privileged] {
 		out.Notes = append(out.Notes, "that a privileged container reads a device for a moment is not noticed: try it first")
 	}
+	if !w.comparison.kubernetes() {
+		without := []string{}
+		if w.dropped[Privileged] {
+			without = append(without, "--privileged")
+		}
+		for _, name := range w.namespaces {
+			without = append(without, "--"+name+" host")
+		}
+		if len(without) > 0 {
+			out.Notes = append(out.Notes, "start it without "+strings.Join(without, ", "))
+		}
+	}
 	if w.file != "" && w.comparison.kubernetes() {
 		out.Notes = append(out.Notes, "the seccomp profile has to be on every node, as seccomp/bulkhead/"+w.file+" in the kubelet's directory: --format seccomp writes it")
 	} else if w.file != "" {
@@ -201,7 +213,12 @@ func (w *writer) compose() tree {
 		service["security_opt"] = security
 	}
 	for _, name := range w.namespaces {
-		service[map[string]string{"network": "network_mode", "ipc": "ipc", "uts": "uts"}[name]] = map[string]string{"network": "none", "ipc": "private", "uts": ""}[name]
+		switch name {
+		case "network":
+			service["network_mode"] = "none"
+		case "ipc":
+			service["ipc"] = "private"
+		}
 	}
 	return tree{"services": tree{path.Base(w.p.Workload): service}}
 }
@@ -222,9 +239,6 @@ func (w *writer) kubernetes(out *Proposal) tree {
 	}
 	if w.file != "" {
 		context["seccompProfile"] = tree{"type": "Localhost", "localhostProfile": "bulkhead/" + w.file}
-	}
-	if w.Root == "no" && strings.Trim(w.User, "0123456789") == "" && w.User != "" {
-		context["runAsNonRoot"] = true
 	}
 	if w.dropped[RootFileSystem] {
 		context["readOnlyRootFilesystem"] = true
