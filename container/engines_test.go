@@ -228,6 +228,10 @@ func (l *lab) isKnown(t *testing.T, d *Directory, id, engine, workload string) {
 		}
 		return n == 1
 	})
+	made, err := d.Configuration(t.Context(), id)
+	if err != nil || made.Docker != (engine == engineDocker) || !json.Valid(made.JSON) || !bytes.Contains(made.JSON, []byte(`"sleep"`)) {
+		t.Errorf("how %s was made: %v %.200s", id, err, made.JSON)
+	}
 }
 
 func (l *lab) testPod(t *testing.T, d *Directory) {

@@ -91,6 +91,7 @@ func Propose(p bulkhead.Profile, all []Grants, access *Access) (Proposal, error)
 	}
 	c := &comparison{p: p, Grants: join(all), access: access}
 	c.start = startOf(p, all)
+	c.places = c.Directories
 	c.Directories = together(c.Directories, c.makes(moving))
 	out.Start = c.start
 	for _, compare := range []func() []Item{
@@ -197,6 +198,7 @@ type comparison struct {
 	Grants
 	access *Access
 	start  string
+	places []Directory // in which it writes, before those that have to share a file system were put together
 }
 
 // sure says whether the sections are complete; if not, why nothing can be taken away.
@@ -275,6 +277,9 @@ func (c *comparison) capabilities() []Item {
 	}
 	slices.Sort(used)
 	i := c.item(Capabilities, c.Capabilities, slices.Compact(used), "the kernel never let it pass by one of these", bulkhead.SectionCapabilities)
+	if i.Verdict == Drop && c.Privileged && !c.dropsPrivileged() {
+		i.Verdict, i.Drop, i.Why = Decide, nil, "a privileged container has them all"
+	}
 	return []Item{i}
 }
 
@@ -294,6 +299,8 @@ func (c *comparison) newPrivileges() []Item {
 		i.Verdict, i.Why = Keep, "these programs get privileges when it starts them"
 	case why != "":
 		i.Verdict, i.Why = Unsure, why
+	case c.Privileged && !c.dropsPrivileged():
+		i.Verdict, i.Why = Decide, "a privileged container has all privileges anyway"
 	case !c.Looked:
 		i.Verdict, i.Why = Unsure, "no node looked whether one of its programs gets privileges when it is started"
 	default:
@@ -345,7 +352,7 @@ var programFolders = []string{"/", "/etc", "/usr", "/usr/bin", "/usr/lib", "/usr
 
 func (c *comparison) rootFileSystem() []Item {
 	i := Item{Kind: RootFileSystem, Granted: []string{"writable"}}
-	for _, d := range c.Directories {
+	for _, d := range c.places {
 		i.Used = append(i.Used, d.Path)
 	}
 	var why string
@@ -380,6 +387,8 @@ func (c *comparison) rootFileSystem() []Item {
 func (c *comparison) notWritable() (dir, why string) {
 	for _, d := range c.Directories {
 		switch {
+		case d.Path == "/" && len(c.places) > 1:
+			return strings.Join(some(c.places), " and "), "and may move files between them, which only works within one file system: mount a volume where they have something in common"
 		case slices.Contains(programFolders, d.Path):
 			return d.Path, "which has the image's own files: nothing can be mounted over it; have it write in a directory of its own"
 		case c.hasPrograms(d.Path):
@@ -389,6 +398,13 @@ func (c *comparison) notWritable() (dir, why string) {
 		}
 	}
 	return "", ""
+}
+
+func some(places []Directory) (names []string) {
+	for _, d := range places[:min(len(places), 4)] {
+		names = append(names, d.Path)
+	}
+	return names
 }
 
 // hasPrograms says whether the image's programs lie below a directory.
