@@ -188,7 +188,11 @@ func (k *keeper) changedSince(then time.Time, paths []string) {
 			continue
 		}
 		var st unix.Stat_t
-		if unix.Lstat(k.o.Root+p, &st) == nil && time.Unix(st.Ctim.Unix()).After(then) && len(k.changed) < maxChanged {
+		err := unix.Lstat(k.o.Root+p, &st)
+		if err == unix.ENOENT { // it may have been there: that it went shows in its directory
+			err = unix.Lstat(k.o.Root+filepath.Dir(p), &st)
+		}
+		if err == nil && time.Unix(st.Ctim.Unix()).After(then) && len(k.changed) < maxChanged {
 			p = strings.TrimSuffix(p, "/")
 			if _, known := k.changed[p]; !known {
 				k.changed[p] = Touch{Path: p, At: time.Unix(st.Ctim.Unix())}

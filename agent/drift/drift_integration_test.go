@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -82,50 +83,68 @@ func next(t *testing.T, results <-chan Result) Result {
 	}
 }
 
-// TestWays changes a host in the ways in which files change, each time by a real process.
+// TestWays changes hosts in the ways in which files change, each time by a real process.
 func TestWays(t *testing.T) {
-	root := host(t)
-	config := filepath.Join(root, "etc/ssh/sshd_config")
-	results := follow(t, Options{Root: root, State: t.TempDir(), Soonest: 100 * time.Millisecond})
-	if first := next(t, results); first.Cause != "start" || first.Score == 0 || len(first.Report) == 0 {
-		t.Fatalf("the first audit: %+v", first)
-	}
+	const sshd, yes, no = "/etc/ssh/sshd_config", "PermitRootLogin yes\n", "PermitRootLogin no\n"
 	for _, way := range []struct {
-		name    string
-		command []string
-		after   string
-		exe     string
-		path    string
+		name, before string // the file's text; empty: it is not there
+		command      func(root string) []string
+		path         string
+		lasts        bool // until somebody has looked at it
 	}{
-		{"written in place", []string{"sh", "-c", "echo PermitRootLogin yes > " + config + "; sleep 0.2"}, "yes", "/sh", "/etc/ssh/sshd_config"},
-		{"replaced", []string{"sed", "-i", "s/yes/no/", config}, "no", "/sed", "/etc/ssh/sshd_config"},
-		{"removed", []string{"rm", config}, "", "/rm", "/etc/ssh/sshd_config"},
-		{"made", []string{"cp", "/dev/stdin", config}, "", "/cp", "/etc/ssh/sshd_config"},
-		{"drop-in made", []string{"sh", "-c", "echo PermitRootLogin yes > " + config + ".d/50-x.conf; sleep 0.2"}, "yes", "/sh", "/etc/ssh/sshd_config.d/50-x.conf"},
+		{"written in place", no, func(root string) []string { return shell("echo PermitRootLogin yes > " + root + sshd) }, sshd, true},
+		{"replaced", no, func(root string) []string { return []string{"sed", "-i", "s/no/yes/", root + sshd} }, sshd, false},
+		{"removed", no, func(root string) []string { return []string{"rm", root + sshd} }, sshd, false},
+		{"made", "", func(root string) []string { return []string{"cp", "/dev/stdin", root + sshd} }, sshd, false},
+		{"drop-in made", "Include /etc/ssh/sshd_config.d/*.conf\n" + no, func(root string) []string {
+			return shell("echo PermitRootLogin yes > " + root + sshd + ".d/50-x.conf")
+		}, sshd + ".d/50-x.conf", true},
 	} {
 		t.Run(way.name, func(t *testing.T) {
-			c := exec.Command(way.command[0], way.command[1:]...)
-			c.Stdin = strings.NewReader("Include /etc/ssh/sshd_config.d/*.conf\nPermitRootLogin no\n")
+			t.Parallel()
+			root := host(t)
+			if write(t, root+sshd, way.before); way.before == "" {
+				check(t, os.Remove(root+sshd))
+			}
+			results := follow(t, Options{Root: root, State: t.TempDir(), Soonest: 100 * time.Millisecond})
+			if first := next(t, results); first.Cause != "start" || first.Score == 0 || len(first.Report) == 0 {
+				t.Fatalf("the first audit: %+v", first)
+			}
+			command := way.command(root)
+			exe, err := exec.LookPath(command[0])
+			check(t, err)
+			exe, err = filepath.EvalSymlinks(exe)
+			check(t, err)
+			c := exec.Command(command[0], command[1:]...)
+			c.Stdin = strings.NewReader(yes)
 			began := time.Now()
 			if out, err := c.CombinedOutput(); err != nil {
 				t.Fatalf("%v: %s", err, out)
 			}
 			for {
-				r := next(t, results)
-				t.Logf("%s after %s: %d changed", r.Cause, time.Since(began).Round(time.Millisecond), len(r.Drift))
-				var said []string
-				for _, d := range r.Drift {
-					if len(d.Paths) == 0 {
+				for _, d := range next(t, results).Drift {
+					if !slices.Contains(d.Paths, way.path) {
+						t.Logf("%s %s, was %s: %v", d.Check, d.After, d.Before, d.Paths)
 						continue
 					}
-					said = append(said, fmt.Sprintf("%s %s→%s by %v %s %v seen=%v (%s | %s)", d.Check, d.Before, d.After, d.By.PID, d.By.Exe, d.Paths, d.Seen, d.Was, d.Is))
-				}
-				if len(said) > 0 {
-					t.Log(strings.Join(said, "\n"))
+					t.Logf("after %v: %s %s, was %s, by %s, seen %v", time.Since(began).Round(time.Millisecond), d.Check, d.After, d.Before, d.By.Exe, d.Seen)
+					if d.Seen && d.By.Exe != exe || way.lasts && !d.Seen {
+						t.Errorf("%s did it: %+v", exe, d.By)
+					}
 					return
 				}
 			}
 		})
+	}
+}
+
+// shell keeps the shell for a moment after what it does.
+func shell(text string) []string { return []string{"sh", "-c", text + "; sleep 0.2"} }
+
+func check(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
 	}
 }
 
