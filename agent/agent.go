@@ -48,7 +48,7 @@ type Options struct {
 	NRI         string                     // socket of an engine's plug-in interface; empty: none
 	ReadAlong   []string                   // workloads of which is told what they are asked, and ask: names, with * for any characters
 	HostRoot    string                     // the host's files, for audits; empty: as the first process of this agent's pid namespace sees them
-	NoAudit     bool                       // do not audit this node
+	Auditor     string                     // a program that audits this node when it is started with the word audit, as bulkhead-agent does; empty: nothing is audited
 	Version     string
 	Log         *slog.Logger
 }

@@ -27,11 +27,11 @@ const maxAudits = 30
 
 // auditNode audits this node, and watches what was looked at.
 func (a *Agent) auditNode(ctx context.Context) error {
-	if a.options.NoAudit {
+	if a.options.Auditor == "" {
 		return nil
 	}
 	err := drift.Run(ctx, drift.Options{
-		Root: a.options.HostRoot, State: filepath.Join(a.options.State, "audit"), Docker: a.dockerSocket, Version: a.options.Version,
+		Program: a.options.Auditor, Root: a.options.HostRoot, State: filepath.Join(a.options.State, "audit"), Docker: a.dockerSocket, Version: a.options.Version,
 		Tell: a.audited, Problem: a.problem, Log: a.log,
 	})
 	if err != nil {

@@ -33,7 +33,7 @@ import (
 type Options struct {
 	Root    string        // the host's files; empty: as this agent's first process sees them
 	State   string        // directory of what is kept
-	Program string        // of the child; empty: this one
+	Program string        // of the child, which is started with the word audit and calls [Audit]
 	Docker  func() string // socket of Docker; empty: it is not asked
 	Version string
 	Tell    func(Result)             // takes what an audit found; it has to keep it
@@ -88,7 +88,6 @@ func Run(ctx context.Context, o Options) error {
 	o.Root = cmp.Or(o.Root, Root())
 	o.Every = cmp.Or(o.Every, 24*time.Hour)
 	o.Soonest = cmp.Or(o.Soonest, 8*time.Second)
-	o.Program = cmp.Or(o.Program, "/proc/self/exe")
 	if err := os.MkdirAll(o.State, 0o700); err != nil {
 		return fmt.Errorf("making the directory of audits: %w", err)
 	}

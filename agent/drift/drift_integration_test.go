@@ -54,6 +54,7 @@ func write(t *testing.T, name, text string) {
 func follow(t *testing.T, o Options) <-chan Result {
 	t.Helper()
 	results := make(chan Result, 64)
+	o.Program = "/proc/self/exe"
 	o.Docker, o.Tell, o.Log = func() string { return "" }, func(r Result) { results <- r }, slog.New(slog.DiscardHandler)
 	o.Problem = func(about, text string) {
 		if text != "" {

@@ -70,13 +70,16 @@ func command() *cobra.Command {
 func runCommand() *cobra.Command {
 	o := agent.Options{Version: version}
 	var state string
-	var contained bool
+	var contained, unaudited bool
 	c := &cobra.Command{
 		Use: "run", Short: "Sense, learn, protect and report, in the foreground", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			debug.SetMemoryLimit(heap)
 			o.Log = slog.New(slog.NewTextHandler(os.Stderr, nil))
 			o.State = filepath.Join(state, "agent")
+			if o.Auditor = "/proc/self/exe"; unaudited {
+				o.Auditor = ""
+			}
 			if o.Credentials == "" {
 				o.Credentials = filepath.Join(state, "server", "bus", "agent.json")
 			}
@@ -106,7 +109,7 @@ func runCommand() *cobra.Command {
 	f.StringVar(&o.Seccomp, "kubelet-seccomp", "", "`DIR` of the kubelet's seccomp profiles: the profiles that are signed onto the images of this node are written there (default: none are)")
 	f.StringSliceVar(&o.ReadAlong, "read-along", nil, "`WORKLOAD` of which is told what it is asked and asks: endpoints of HTTP/1, statements of MySQL and PostgreSQL without their data, how often, how long; * stands for any characters")
 	f.StringVar(&o.HostRoot, "host-root", "", "`DIR` where the host's files are, for audits (default: the root of its first process)")
-	f.BoolVar(&o.NoAudit, "no-audit", false, "do not audit this node, nor watch what audits look at")
+	f.BoolVar(&unaudited, "no-audit", false, "do not audit this node, nor watch what audits look at")
 	f.BoolVar(&o.NoLSM, "no-lsm", false, "do not use BPF-LSM, even where the kernel has it")
 	f.BoolVar(&o.Kill, "kill", false, "end a process for a system call outside its profile, instead of answering EPERM")
 	return c
