@@ -193,7 +193,17 @@ func inDialog(path string) string { return `//dialog[@open]` + path }
 
 func (w *window) click(path string) {
 	w.t.Helper()
-	w.do("click "+path, chromedp.Click(path, chromedp.NodeVisible, chromedp.NodeEnabled))
+	ctx, cancel := context.WithTimeout(w.ctx, patient)
+	defer cancel()
+	for {
+		err := chromedp.Do(ctx, chromedp.Click(path, chromedp.NodeVisible, chromedp.NodeEnabled))
+		if err == nil {
+			return
+		}
+		if ctx.Err() != nil || !strings.Contains(err.Error(), "Could not find node") { // drawn anew between being found and being clicked
+			w.fail("click "+path, err)
+		}
+	}
 }
 
 // fill types over what is in a field.
