@@ -1,8 +1,8 @@
 package rbac
 
 import (
+	"cmp"
 	"slices"
-	"strings"
 )
 
 // node is somebody, or somewhere, in the graph of who becomes whom.
@@ -194,78 +194,116 @@ func (g *graph) places() {
 	}
 }
 
-// steps: what the rights of a subject in a scope lead to. Rights in the whole cluster hold in a namespace, too.
-func (g *graph) steps(who subject, namespace string, here, whole *held) {
-	from := node(who.String())
-	one := func(r right) *holding {
-		if len(here.grants[r]) > 0 {
-			return &here.grants[r][0]
-		}
+// scope is what one subject may do in a namespace, or everywhere. Rights in the whole cluster hold in a namespace, too.
+type scope struct {
+	from        node
+	namespace   string // empty: everywhere
+	here, whole *held  // given in this scope, and everywhere; the latter is nil where the scope is everywhere
+}
+
+// one is a right that is given here.
+func (s *scope) one(r right) *holding {
+	if list := s.here.grants[r]; len(list) > 0 {
+		return &list[0]
+	}
+	return nil
+}
+
+// has says whether a right holds here.
+func (s *scope) has(r right) bool {
+	return len(s.here.grants[r]) > 0 || s.whole != nil && len(s.whole.grants[r]) > 0
+}
+
+// both is one of two rights that is given here, where both hold.
+func (s *scope) both(a, b right) *holding {
+	if !s.has(a) || !s.has(b) {
 		return nil
 	}
-	both := func(a, b right) *holding { // one of the two given here, the other here or everywhere
-		first, second := one(a), one(b)
-		if first == nil && second == nil || whole == nil && (first == nil || second == nil) {
-			return nil
-		}
-		if first == nil && len(whole.grants[a]) == 0 || second == nil && len(whole.grants[b]) == 0 {
-			return nil
-		}
-		if first != nil {
-			return first
-		}
-		return second
+	return cmp.Or(s.one(a), s.one(b))
+}
+
+// unnamed is a right that is given here for objects of any name.
+func (s *scope) unnamed(r right) *holding {
+	list := s.here.grants[r]
+	if i := slices.IndexFunc(list, func(h holding) bool { return h.names == nil }); i >= 0 {
+		return &list[i]
 	}
-	step := func(h *holding, to node, how string) {
-		if h != nil {
-			g.add(from, to, "may "+h.says+in(namespace)+": "+how, h.via)
-		}
+	return nil
+}
+
+// place is where in the scope: one node for everywhere, and one for each namespace.
+func (s *scope) place(everywhere, in node) node {
+	if s.namespace == "" {
+		return everywhere
 	}
-	accounts, pods, tokens := inside+node(namespace), insidePod+node(namespace), token+node(namespace)
-	if namespace == "" {
-		accounts, pods, tokens = anywhere, anyPod, anyToken
+	return in + node(s.namespace)
+}
+
+// step leads from a subject to somebody by a right, where it has that.
+func (g *graph) step(s *scope, h *holding, to node, how string) {
+	if h != nil {
+		g.add(s.from, to, "may "+h.says+in(s.namespace)+": "+how, h.via)
 	}
-	if h := one(everything); h != nil && namespace == "" {
-		g.add(from, admin, "may do everything", h.via)
-		return
-	} else if h != nil {
-		step(h, accounts, "as any service account there")
-		g.reachHosts(from, namespace, h, true)
-		return
+}
+
+// steps: what the rights of a subject in a scope lead to.
+func (g *graph) steps(who subject, namespace string, here, whole *held) {
+	s := &scope{from: node(who.String()), namespace: namespace, here: here, whole: whole}
+	switch h := s.one(everything); {
+	case h != nil && namespace == "":
+		g.add(s.from, admin, "may do everything", h.via)
+	case h != nil:
+		g.step(s, h, s.place(anywhere, inside), "as any service account there")
+		g.reachHosts(s.from, namespace, h, true)
+	default:
+		g.forNames(s.from, namespace, here)
+		g.byIdentity(s)
+		g.byPods(s)
+		g.byRoles(s)
+		g.byCluster(s)
 	}
-	g.forNames(from, namespace, here)
-	if h := unnamed(here, readSecrets); h != nil {
-		step(h, tokens, "with its token")
+}
+
+// byIdentity: secrets and tokens, certificates, and acting as somebody.
+func (g *graph) byIdentity(s *scope) {
+	accounts := s.place(anywhere, inside)
+	g.step(s, s.unnamed(readSecrets), s.place(anyToken, token), "with its token")
+	g.step(s, s.both(readSecrets, makeSecrets), accounts, "a secret of that type gets a token of the account that it names")
+	g.step(s, s.unnamed(makeTokens), accounts, "as that account")
+	g.step(s, s.unnamed(beAccounts), accounts, "as that account")
+	if g.signs(s.here) {
+		g.step(s, s.both(askCertificates, approveCertificates), anybody, "a certificate says who one is")
 	}
-	step(both(readSecrets, makeSecrets), accounts, "a secret of that type gets a token of the account that it names")
-	if h := unnamed(here, makeTokens); h != nil {
-		step(h, accounts, "as that account")
+}
+
+// byPods: new ones, those that run, and the nodes under them.
+func (g *graph) byPods(s *scope) {
+	if h := s.one(runPods); h != nil {
+		g.step(s, h, s.place(anywhere, inside), "as any service account there")
+		g.reachHosts(s.from, s.namespace, h, s.has(editNamespaces) || s.has(makeVolumes))
 	}
-	if h := unnamed(here, beAccounts); h != nil {
-		step(h, accounts, "as that account")
+	g.step(s, s.one(enterPods), s.place(anyPod, insidePod), "with its token")
+	g.step(s, s.one(useKubelets), anyPod, "they run commands in every pod")
+}
+
+// byRoles: more rights for oneself.
+func (g *graph) byRoles(s *scope) {
+	accounts := s.place(anywhere, inside)
+	g.step(s, s.both(editClusterRoles, escalateClusterRoles), admin, "its own role is one of them")
+	g.step(s, s.both(editRoles, escalateRoles), accounts, "all rights there, and so as any service account")
+	if s.namespace == "" {
+		g.step(s, g.binds(s, giveClusterRoles), admin, "cluster-admin is one of them")
 	}
-	step(one(runPods), accounts, "as any service account there")
-	if h := one(runPods); h != nil {
-		label := one(editNamespaces) != nil || whole != nil && len(whole.grants[editNamespaces]) > 0
-		volume := one(makeVolumes) != nil || whole != nil && len(whole.grants[makeVolumes]) > 0
-		g.reachHosts(from, namespace, h, label || volume)
-	}
-	step(one(enterPods), pods, "with its token")
-	step(one(useKubelets), anyPod, "they run commands in every pod")
-	step(both(editClusterRoles, escalateClusterRoles), admin, "its own role is one of them")
-	step(both(editRoles, escalateRoles), accounts, "all rights there, and so as any service account")
-	if h := g.binds(here, whole, giveClusterRoles); h != nil && namespace == "" {
-		step(h, admin, "cluster-admin is one of them")
-	}
-	if h := g.binds(here, whole, giveRoles); h != nil {
-		step(h, accounts, "all rights there, and so as any service account")
-	}
-	if g.signs(here) {
-		step(both(askCertificates, approveCertificates), anybody, "a certificate says who one is")
-	}
-	step(one(changeRequests), admin, "a pod of the control plane is changed on its way")
-	if h := one(editClusterAccess); h != nil && (namespace == "" || namespace == "kube-system") && g.c.configmaps["kube-system/aws-auth"] && (h.names == nil || slices.Contains(h.names, "aws-auth")) {
-		step(h, admin, "aws-auth says who is an administrator")
+	g.step(s, g.binds(s, giveRoles), accounts, "all rights there, and so as any service account")
+}
+
+// byCluster: what the cluster itself goes by.
+func (g *graph) byCluster(s *scope) {
+	g.step(s, s.one(changeRequests), admin, "a pod of the control plane is changed on its way")
+	const access = "aws-auth" // of EKS
+	h := s.one(editClusterAccess)
+	if h != nil && (s.namespace == "" || s.namespace == "kube-system") && g.c.configmaps["kube-system/"+access] && (h.names == nil || slices.Contains(h.names, access)) {
+		g.step(s, h, admin, access+" says who is an administrator")
 	}
 }
 
@@ -276,15 +314,6 @@ func in(namespace string) string {
 	return " in " + namespace
 }
 
-func unnamed(h *held, r right) *holding {
-	for i := range h.grants[r] {
-		if h.grants[r][i].names == nil {
-			return &h.grants[r][i]
-		}
-	}
-	return nil
-}
-
 // signs reports whether certificates for clients may be approved.
 func (g *graph) signs(h *held) bool {
 	return slices.ContainsFunc(h.grants[signCertificates], func(one holding) bool {
@@ -293,19 +322,17 @@ func (g *graph) signs(h *held) bool {
 }
 
 // binds finds the right to bind a role of all rights, with the right to write such bindings.
-func (g *graph) binds(here, whole *held, give right) *holding {
-	gives := len(here.grants[give]) > 0 || whole != nil && len(whole.grants[give]) > 0
-	if !gives {
+func (g *graph) binds(s *scope, give right) *holding {
+	if !s.has(give) {
 		return nil
 	}
-	for _, h := range []*held{here, whole} {
+	for _, h := range []*held{s.here, s.whole} {
 		if h == nil {
 			continue
 		}
-		for i, one := range h.grants[bindClusterRoles] {
-			if one.names == nil || slices.ContainsFunc(one.names, g.rulesAll) {
-				return &h.grants[bindClusterRoles][i]
-			}
+		list := h.grants[bindClusterRoles]
+		if i := slices.IndexFunc(list, func(one holding) bool { return one.names == nil || slices.ContainsFunc(one.names, g.rulesAll) }); i >= 0 {
+			return &list[i]
 		}
 	}
 	return nil
@@ -373,28 +400,20 @@ func (g *graph) reachHosts(from node, namespace string, h *holding, around bool)
 
 // reach finds for every node the next step of its shortest way to the cluster's administration.
 func (g *graph) reach() map[node]edge {
-	back := map[node][]struct {
+	type step struct {
 		from node
 		edge
-	}{}
+	}
+	back := map[node][]step{}
 	for _, from := range sortedKeys(g.edges) {
 		for _, e := range g.edges[from] {
-			back[e.to] = append(back[e.to], struct {
-				from node
-				edge
-			}{from, e})
+			back[e.to] = append(back[e.to], step{from, e})
 		}
 	}
 	next := map[node]edge{}
 	for queue := []node{admin}; len(queue) > 0; queue = queue[1:] {
 		steps := back[queue[0]]
-		slices.SortStableFunc(steps, func(a, b struct {
-			from node
-			edge
-		},
-		) int {
-			return strings.Compare(string(a.from), string(b.from))
-		})
+		slices.SortStableFunc(steps, func(a, b step) int { return cmp.Compare(a.from, b.from) })
 		for _, s := range steps {
 			if _, known := next[s.from]; !known && s.from != admin {
 				next[s.from] = s.edge
