@@ -1,11 +1,13 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -97,7 +99,11 @@ func (a *Agent) grants(ctx context.Context, c bulkhead.Container, p bulkhead.Pro
 			}
 		}
 	}
-	g.OpenDevices = heldDevices(ctx, c.PID)
+	root, err := cgroupRoot()
+	if err != nil || c.Cgroup == "" {
+		return g, ctx.Err() // whose processes are whose is not known: nobody looked
+	}
+	g.OpenDevices = heldDevices(ctx, pidsBelow(filepath.Join(root, c.Cgroup)))
 	if layers, changed, ok := layersOf(ctx, c.PID); ok {
 		g.Looked = true
 		g.Directories = least.Places(p.Writes, changed, g.Mounts, layers)
@@ -106,13 +112,20 @@ func (a *Agent) grants(ctx context.Context, c bulkhead.Container, p bulkhead.Pro
 	return g, ctx.Err()
 }
 
-// layers are the directories of the image that a container's overlay lies over.
+// layers are the directories of the image that a container's overlay lies over. What is in them is the image's: nobody follows a
+// link out of one.
 type layers []string
 
 // Has reports whether the image has this directory.
 func (l layers) Has(dir string) bool {
 	for _, layer := range l {
-		if info, err := os.Lstat(filepath.Join(layer, dir)); err == nil {
+		root, err := os.OpenRoot(layer)
+		if err != nil {
+			continue
+		}
+		info, err := root.Lstat(within(dir))
+		_ = root.Close()
+		if err == nil {
 			return info.IsDir()
 		}
 	}
@@ -123,8 +136,13 @@ func (l layers) Has(dir string) bool {
 // nothing but empty directories below is as good as empty.
 func (l layers) Filled(dir string) bool {
 	return slices.ContainsFunc(l, func(layer string) bool {
+		root, err := os.OpenRoot(layer)
+		if err != nil {
+			return false
+		}
+		defer root.Close()
 		seen := 0
-		err := filepath.WalkDir(filepath.Join(layer, dir), func(name string, d fs.DirEntry, err error) error {
+		err = fs.WalkDir(root.FS(), within(dir), func(_ string, d fs.DirEntry, err error) error {
 			if seen++; seen > mostChanged || err == nil && !d.IsDir() {
 				return errFilled
 			}
@@ -133,6 +151,9 @@ func (l layers) Filled(dir string) bool {
 		return errors.Is(err, errFilled)
 	})
 }
+
+// within is a path of the image as one below its root.
+func within(dir string) string { return cmp.Or(strings.Trim(filepath.Clean(dir), "/"), ".") }
 
 var errFilled = errors.New("filled")
 
@@ -180,11 +201,8 @@ func layersOf(ctx context.Context, pid int) (l layers, changed []string, ok bool
 // engineRoot is where the engine that started a container sees its directories: the parent of the first process is a part of the
 // engine, and an agent in a container has another root than it.
 func engineRoot(pid int) string {
-	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	for line := range strings.Lines(string(text)) {
-		if parent, ok := strings.CutPrefix(line, "PPid:"); ok {
-			return "/proc/" + strings.TrimSpace(parent) + "/root"
-		}
+	if parent := parentOf(pid); parent > 0 {
+		return fmt.Sprintf("/proc/%d/root", parent)
 	}
 	return "/"
 }
@@ -217,10 +235,10 @@ func privilegedPrograms(pid int, p bulkhead.Profile) []string {
 	return list
 }
 
-// heldDevices are those that the processes of a container have open, without what every container has.
-func heldDevices(ctx context.Context, pid int) []string {
+// heldDevices are those that processes have open, without what every container has.
+func heldDevices(ctx context.Context, pids []int) []string {
 	found := map[string]bool{}
-	for _, one := range family(pid) {
+	for _, one := range pids[:min(len(pids), mostHeld)] {
 		dir := fmt.Sprintf("/proc/%d/fd", one)
 		entries, _ := os.ReadDir(dir)
 		for _, e := range entries[:min(len(entries), mostHeld)] {
@@ -233,36 +251,10 @@ func heldDevices(ctx context.Context, pid int) []string {
 			}
 		}
 	}
-	list := []string{}
-	for d := range found {
-		list = append(list, d)
-	}
-	slices.Sort(list)
-	return list
+	return append([]string{}, slices.Sorted(maps.Keys(found))...)
 }
 
 func ordinaryDevice(name string) bool {
 	return strings.HasPrefix(name, "/dev/pts/") || strings.HasPrefix(name, "/dev/shm/") || strings.HasPrefix(name, "/dev/mqueue/") ||
 		slices.Contains([]string{"/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty", "/dev/ptmx", "/dev/console"}, name)
-}
-
-// family are a process and what it started, and they in turn.
-func family(pid int) (all []int) {
-	if pid <= 0 {
-		return nil
-	}
-	all = []int{pid}
-	for at := 0; at < len(all) && len(all) < mostHeld; at++ {
-		tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", all[at]))
-		for _, t := range tasks {
-			text, _ := os.ReadFile(t)
-			for field := range strings.FieldsSeq(string(text)) {
-				var child int
-				if _, err := fmt.Sscan(field, &child); err == nil {
-					all = append(all, child)
-				}
-			}
-		}
-	}
-	return all[:min(len(all), mostHeld)]
 }

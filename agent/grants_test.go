@@ -18,11 +18,14 @@ func TestLayers(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(base, "var/www/index.html"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
+	if err := os.Symlink("/etc", filepath.Join(base, "out")); err != nil {
+		t.Fatal(err)
+	}
 	l := layers{top, base}
 	for _, c := range []struct {
 		dir         string
 		has, filled bool
-	}{{"/", true, true}, {"/run", true, false}, {"/run/lock", true, false}, {"/var", true, true}, {"/var/www", true, true}, {"/var/www/index.html", false, true}, {"/data", false, false}} {
+	}{{"/", true, true}, {"/run", true, false}, {"/run/lock", true, false}, {"/var", true, true}, {"/var/www", true, true}, {"/var/www/index.html", false, true}, {"/data", false, false}, {"/out/ssl", false, false}} {
 		if has, filled := l.Has(c.dir), l.Filled(c.dir); has != c.has || filled != c.filled {
 			t.Errorf("%s: has %v, filled %v", c.dir, has, filled)
 		}
@@ -35,10 +38,7 @@ func TestHeldDevices(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer null.Close()
-	if !slices.Contains(family(os.Getpid()), os.Getpid()) || len(family(0)) > 0 {
-		t.Error("a process is not of its own family")
-	}
-	if slices.Contains(heldDevices(t.Context(), os.Getpid()), "/dev/null") {
+	if slices.Contains(heldDevices(t.Context(), []int{os.Getpid()}), "/dev/null") {
 		t.Error("every container has /dev/null")
 	}
 	if _, _, ok := layersOf(t.Context(), 0); ok {

@@ -91,20 +91,21 @@ func Run(ctx context.Context, o Options) error {
 	if err := os.MkdirAll(o.State, 0o700); err != nil {
 		return fmt.Errorf("making the directory of audits: %w", err)
 	}
-	k := &keeper{o: o, overflow: make(chan struct{}, 1), changed: map[string]Touch{}, prints: map[string]print{}, settings: map[string]string{}}
-	w, err := newWatch(strings.TrimSuffix(o.Root, "/"), k.lost)
+	a := &auditor{o: o, overflow: make(chan struct{}, 1), changed: map[string]Touch{}, prints: map[string]print{}, settings: map[string]string{}}
+	w, err := newWatch(strings.TrimSuffix(o.Root, "/"), a.lost)
 	if err != nil {
 		o.Problem("drift", "changes of audited settings are noticed once a day only: "+err.Error())
-		k.touches = make(chan Touch)
-		return k.run(ctx)
+		a.touches = make(chan Touch)
+		return a.run(ctx)
 	}
-	k.watch, k.touches = w, w.touches
+	a.watch, a.touches = w, w.touches
 	go w.run()
 	defer w.close()
-	return k.run(ctx)
+	return a.run(ctx)
 }
 
-type keeper struct {
+// auditor is one node's: when to audit, and what changed since the last time.
+type auditor struct {
 	o        Options
 	watch    *watch // nil: this kernel has none
 	touches  <-chan Touch
@@ -118,17 +119,17 @@ type keeper struct {
 	cost     time.Duration // of the last audit, of a processor
 }
 
-func (k *keeper) lost() {
+func (a *auditor) lost() {
 	select {
-	case k.overflow <- struct{}{}:
+	case a.overflow <- struct{}{}:
 	default:
 	}
 }
 
-func (k *keeper) path(name string) string { return filepath.Join(k.o.State, name) }
+func (a *auditor) path(name string) string { return filepath.Join(a.o.State, name) }
 
-func (k *keeper) run(ctx context.Context) error {
-	k.recall()
+func (a *auditor) run(ctx context.Context) error {
+	a.recall()
 	again := time.NewTimer(2 * time.Second) // the node's containers first
 	cause := "start"
 	sysctls := time.NewTicker(sysctlsEvery)
@@ -140,105 +141,105 @@ func (k *keeper) run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-again.C:
-			if err := k.audit(ctx, cause); err != nil && ctx.Err() == nil {
-				k.o.Problem("audit", err.Error())
+			if err := a.audit(ctx, cause); err != nil && ctx.Err() == nil {
+				a.o.Problem("audit", err.Error())
 			} else {
-				k.o.Problem("audit", "")
+				a.o.Problem("audit", "")
 			}
-			next = time.Now().Add(max(min(share*k.cost, slowest), k.o.Soonest))
-			again.Reset(k.o.Every)
+			next = time.Now().Add(max(min(share*a.cost, slowest), a.o.Soonest))
+			again.Reset(a.o.Every)
 			cause, due = "time", false
-		case t, ok := <-k.touches:
+		case t, ok := <-a.touches:
 			if !ok {
-				k.touches = nil
+				a.touches = nil
 				continue
 			}
-			due = k.touch(t) || due
-		case <-k.overflow:
-			k.more, due = true, true
+			due = a.touch(t) || due
+		case <-a.overflow:
+			a.more, due = true, true
 		case <-sysctls.C:
-			due = k.readSettings() || due
+			due = a.readSettings() || due
 		}
 		if due && cause != "start" && cause != "change" {
 			cause = "change"
-			again.Reset(max(time.Until(next), min(settle, k.o.Soonest)))
+			again.Reset(max(time.Until(next), min(settle, a.o.Soonest)))
 		}
 	}
 }
 
 // recall watches what the last audit looked at, and notes what changed since: the agent was away.
-func (k *keeper) recall() {
-	b, err := os.ReadFile(k.path("watched.json"))
-	if err != nil || json.Unmarshal(b, &k.paths) != nil {
+func (a *auditor) recall() {
+	b, err := os.ReadFile(a.path("watched.json"))
+	if err != nil || json.Unmarshal(b, &a.paths) != nil {
 		return
 	}
-	k.watchPaths()
-	info, err := os.Stat(k.path("last.json.gz"))
+	a.watchPaths()
+	info, err := os.Stat(a.path("last.json.gz"))
 	if err != nil {
 		return
 	}
-	k.changedSince(info.ModTime(), k.paths)
+	a.changedSince(info.ModTime(), a.paths)
 }
 
 // changedSince notes what was changed while nobody watched.
-func (k *keeper) changedSince(then time.Time, paths []string) {
+func (a *auditor) changedSince(then time.Time, paths []string) {
 	for _, p := range paths {
 		if strings.HasPrefix(p, "/proc/") {
 			continue
 		}
 		var st unix.Stat_t
-		err := unix.Lstat(k.o.Root+p, &st)
+		err := unix.Lstat(a.o.Root+p, &st)
 		if err == unix.ENOENT { // it may have been there: that it went shows in its directory
-			err = unix.Lstat(k.o.Root+filepath.Dir(p), &st)
+			err = unix.Lstat(a.o.Root+filepath.Dir(p), &st)
 		}
-		if err == nil && time.Unix(st.Ctim.Unix()).After(then) && len(k.changed) < maxChanged {
+		if err == nil && time.Unix(st.Ctim.Unix()).After(then) && len(a.changed) < maxChanged {
 			p = strings.TrimSuffix(p, "/")
-			if _, known := k.changed[p]; !known {
-				k.changed[p] = Touch{Path: p, At: time.Unix(st.Ctim.Unix())}
+			if _, known := a.changed[p]; !known {
+				a.changed[p] = Touch{Path: p, At: time.Unix(st.Ctim.Unix())}
 			}
 		}
 	}
 }
 
-func (k *keeper) watchPaths() (fresh []string) {
-	if k.watch == nil {
+func (a *auditor) watchPaths() (fresh []string) {
+	if a.watch == nil {
 		return nil
 	}
-	fresh = k.watch.follow(k.paths)
-	k.o.Problem("drift", k.watch.problem())
-	k.readSettings()
+	fresh = a.watch.follow(a.paths)
+	a.o.Problem("drift", a.watch.problem())
+	a.readSettings()
 	return fresh
 }
 
 // touch notes a change, and reports whether it is one: a file that was written anew with the same in it is none.
-func (k *keeper) touch(t Touch) bool {
+func (a *auditor) touch(t Touch) bool {
 	if !strings.HasPrefix(t.Path, "/proc/") {
-		now, before := k.print(t.Path), k.prints[t.Path]
+		now, before := a.print(t.Path), a.prints[t.Path]
 		if before == now {
 			return false
 		}
-		if len(k.prints) >= maxPrints {
-			clear(k.prints)
+		if len(a.prints) >= maxPrints {
+			clear(a.prints)
 		}
-		k.prints[t.Path] = now
-	} else if value := k.setting(t.Path); value == k.settings[t.Path] {
+		a.prints[t.Path] = now
+	} else if value := a.setting(t.Path); value == a.settings[t.Path] {
 		return false
 	} else {
-		k.settings[t.Path] = value
+		a.settings[t.Path] = value
 	}
-	return k.note(t)
+	return a.note(t)
 }
 
 // note keeps the last change of a path; one whose author was seen counts more than one whose was not.
-func (k *keeper) note(t Touch) bool {
-	if before, known := k.changed[t.Path]; known && before.Seen && !t.Seen {
+func (a *auditor) note(t Touch) bool {
+	if before, known := a.changed[t.Path]; known && before.Seen && !t.Seen {
 		return true
 	}
-	if len(k.changed) >= maxChanged {
-		k.more = true
+	if len(a.changed) >= maxChanged {
+		a.more = true
 		return true
 	}
-	k.changed[t.Path] = t
+	a.changed[t.Path] = t
 	return true
 }
 
@@ -251,9 +252,9 @@ type print struct {
 
 const maxPrinted = 1 << 20 // bytes of a file
 
-func (k *keeper) print(p string) (found print) {
+func (a *auditor) print(p string) (found print) {
 	var st unix.Stat_t
-	name := k.o.Root + p
+	name := a.o.Root + p
 	if unix.Lstat(name, &st) != nil {
 		return print{size: -1}
 	}
@@ -275,41 +276,41 @@ func (k *keeper) print(p string) (found print) {
 	return found
 }
 
-func (k *keeper) setting(p string) string {
-	b := head(strings.TrimSuffix(k.o.Root, "/") + p)
+func (a *auditor) setting(p string) string {
+	b := head(strings.TrimSuffix(a.o.Root, "/") + p)
 	return string(bytes.TrimSpace(b))
 }
 
 // readSettings reads the watched settings again, and reports whether one changed that no event told of.
-func (k *keeper) readSettings() (changed bool) {
-	for _, p := range k.paths {
+func (a *auditor) readSettings() (changed bool) {
+	for _, p := range a.paths {
 		if !strings.HasPrefix(p, "/proc/sys/") {
 			continue
 		}
-		value := k.setting(p)
-		before, known := k.settings[p]
-		k.settings[p] = value
+		value := a.setting(p)
+		before, known := a.settings[p]
+		a.settings[p] = value
 		if known && before != value {
-			changed = k.note(Touch{Path: p, At: time.Now()})
+			changed = a.note(Touch{Path: p, At: time.Now()})
 		}
 	}
 	return changed
 }
 
-func (k *keeper) audit(ctx context.Context, cause string) error {
-	touched := k.changed
-	k.changed, k.more = map[string]Touch{}, false
+func (a *auditor) audit(ctx context.Context, cause string) error {
+	touched := a.changed
+	a.changed, a.more = map[string]Touch{}, false
 	began := time.Now()
 	t := task{
-		Root: k.o.Root, Docker: k.o.Docker(), Last: k.path("last.json.gz"), Into: k.path("next.json.gz"), Version: k.o.Version,
+		Root: a.o.Root, Docker: a.o.Docker(), Last: a.path("last.json.gz"), Into: a.path("next.json.gz"), Version: a.o.Version,
 		Changed: slices.Sorted(maps.Keys(touched)),
 	}
-	found, cost, err := child(ctx, k.o.Program, t)
-	k.cost = cost
+	found, cost, err := child(ctx, a.o.Program, t)
+	a.cost = cost
 	if err != nil {
 		for p, touch := range touched { // the next audit tells of them
-			if _, again := k.changed[p]; !again {
-				k.changed[p] = touch
+			if _, again := a.changed[p]; !again {
+				a.changed[p] = touch
 			}
 		}
 		return err
@@ -319,27 +320,27 @@ func (k *keeper) audit(ctx context.Context, cause string) error {
 		return fmt.Errorf("reading the audit: %w", err)
 	}
 	for _, c := range found.Changes {
-		result.Drift = append(result.Drift, k.drift(c, touched, began))
+		result.Drift = append(result.Drift, a.drift(c, touched, began))
 	}
-	k.o.Tell(result)
-	k.paths = found.Paths
-	b, err := json.Marshal(k.paths)
+	a.o.Tell(result)
+	a.paths = found.Paths
+	b, err := json.Marshal(a.paths)
 	if err == nil {
-		err = os.WriteFile(k.path("watched.json"), b, 0o600)
+		err = os.WriteFile(a.path("watched.json"), b, 0o600)
 	}
 	if err = errors.Join(err, os.Rename(t.Into, t.Last)); err != nil {
 		return fmt.Errorf("keeping the audit: %w", err)
 	}
-	k.changedSince(began, k.watchPaths())
-	if len(k.changed) > 0 {
-		k.lost() // once more, after a while
+	a.changedSince(began, a.watchPaths())
+	if len(a.changed) > 0 {
+		a.lost() // once more, after a while
 	}
-	k.o.Log.Debug("audited", "cause", cause, "score", result.Score, "drift", len(result.Drift), "took", time.Since(began))
+	a.o.Log.Debug("audited", "cause", cause, "score", result.Score, "drift", len(result.Drift), "took", time.Since(began))
 	return nil
 }
 
 // drift finds who made a change: of the paths that the check depends on, the last that somebody was seen at.
-func (k *keeper) drift(c baseline.Change, touched map[string]Touch, now time.Time) Drift {
+func (a *auditor) drift(c baseline.Change, touched map[string]Touch, now time.Time) Drift {
 	d := Drift{Change: c, At: now}
 	for _, p := range c.Paths {
 		t := touched[p]
@@ -348,18 +349,18 @@ func (k *keeper) drift(c baseline.Change, touched map[string]Touch, now time.Tim
 		}
 	}
 	if d.Seen {
-		d.User = k.userName(d.By.UID)
+		d.User = a.userName(d.By.UID)
 		if login := d.By.Login; login >= 0 && login != d.By.UID {
-			d.User += ", signed in as " + k.userName(login)
+			d.User += ", signed in as " + a.userName(login)
 		}
 	}
 	return d
 }
 
 // userName is what this host calls a user.
-func (k *keeper) userName(uid int) string {
+func (a *auditor) userName(uid int) string {
 	id := fmt.Sprint(uid)
-	b, _ := os.ReadFile(k.o.Root + "/etc/passwd")
+	b, _ := os.ReadFile(a.o.Root + "/etc/passwd")
 	for line := range strings.Lines(string(b)) {
 		if f := strings.SplitN(line, ":", 4); len(f) > 3 && f[2] == id {
 			return f[0]

@@ -39,7 +39,7 @@ type watch struct {
 
 	mu      sync.Mutex
 	marked  map[string]string          // handle of a directory → its path
-	handles map[string]string          // path → handle
+	handles map[string]mark            // path → how it is marked
 	wanted  map[string]map[string]bool // directory → names in it; "*" for all
 	pinned  map[string]int             // setting → a descriptor, so that the kernel keeps its inode
 	inodes  map[uint64]string
@@ -62,7 +62,7 @@ const (
 func newWatch(root string, lost func()) (*watch, error) {
 	w := &watch{
 		root: root, files: -1, sysctls: -1, lost: lost, touches: make(chan Touch, maxTouches), recent: recent{map[int]remembered{}},
-		marked: map[string]string{}, handles: map[string]string{}, wanted: map[string]map[string]bool{}, pinned: map[string]int{}, inodes: map[uint64]string{}, failed: map[string]error{},
+		marked: map[string]string{}, handles: map[string]mark{}, wanted: map[string]map[string]bool{}, pinned: map[string]int{}, inodes: map[uint64]string{}, failed: map[string]error{},
 	}
 	var err error
 	if w.files, err = unix.FanotifyInit(unix.FAN_CLASS_NOTIF|unix.FAN_REPORT_DFID_NAME|unix.FAN_CLOEXEC|unix.FAN_NONBLOCK, unix.O_RDONLY); err != nil {
@@ -94,11 +94,11 @@ func (w *watch) follow(paths []string) (fresh []string) {
 			}
 		}
 	}
-	for dir, handle := range w.handles {
+	for dir, m := range w.handles {
 		if wanted[dir] == nil {
 			_ = unix.FanotifyMark(w.files, unix.FAN_MARK_REMOVE|unix.FAN_MARK_ONLYDIR, fileEvents, unix.AT_FDCWD, w.root+dir)
 			delete(w.handles, dir)
-			delete(w.marked, handle)
+			delete(w.marked, m.handle)
 		}
 	}
 	w.pin(settings)
@@ -142,10 +142,17 @@ func isDir(name string) bool {
 	return err == nil && info.IsDir()
 }
 
+// mark is how the kernel knows a directory, and whether it tells of the files in it.
+type mark struct {
+	handle string
+	names  bool
+}
+
 // mark reports whether a directory was not watched before.
 func (w *watch) mark(dir string, names bool) bool {
 	handle, err := handleOf(w.root + "/" + dir)
-	if err == nil && w.handles[dir] == handle+kind(names) {
+	now, before := mark{handle, names}, w.handles[dir]
+	if err == nil && now == before {
 		return false
 	}
 	events := uint64(selfEvents)
@@ -161,15 +168,11 @@ func (w *watch) mark(dir string, names bool) bool {
 		}
 		return false
 	}
-	w.handles[dir], w.marked[handle] = handle+kind(names), dir
-	return true
-}
-
-func kind(names bool) string {
-	if names {
-		return "+"
+	if before.handle != handle { // another directory has the name now
+		delete(w.marked, before.handle)
 	}
-	return "-"
+	w.handles[dir], w.marked[handle] = now, dir
+	return true
 }
 
 // handleOf names a directory as events do: file system, type and bytes of its handle.
@@ -195,6 +198,7 @@ func (w *watch) pin(settings []string) {
 		if !slices.Contains(settings, name) {
 			_ = unix.Close(fd)
 			delete(w.pinned, name)
+			maps.DeleteFunc(w.inodes, func(_ uint64, of string) bool { return of == name })
 		}
 	}
 	for _, name := range settings {
