@@ -322,8 +322,9 @@ func (a *auditor) audit(ctx context.Context, cause string) error {
 	for _, c := range found.Changes {
 		result.Drift = append(result.Drift, a.drift(c, touched, began))
 	}
-	a.o.Tell(result)
 	a.paths = found.Paths
+	fresh := a.watchPaths() // what is told of is watched from then on
+	a.o.Tell(result)
 	b, err := json.Marshal(a.paths)
 	if err == nil {
 		err = os.WriteFile(a.path("watched.json"), b, 0o600)
@@ -331,7 +332,7 @@ func (a *auditor) audit(ctx context.Context, cause string) error {
 	if err = errors.Join(err, os.Rename(t.Into, t.Last)); err != nil {
 		return fmt.Errorf("keeping the audit: %w", err)
 	}
-	a.changedSince(began, a.watchPaths())
+	a.changedSince(began, fresh)
 	if len(a.changed) > 0 {
 		a.lost() // once more, after a while
 	}
